@@ -1,0 +1,20 @@
+"""Plain generator inversion: RGAL's host, without any relation term. The zero point of every ablation."""
+
+from rgal.recipe import Recipe, Rounds
+from rgal.registry import method
+from rgal.synthesis.images import Adam, FreshGenerator
+from rgal.terms.inversion import adversarial, bn_statistics, one_hot
+from rgal.terms.transfer import distillation
+
+
+@method("plain", reference="the host recipe of Liang & Fu, IJCV 2024")
+def plain(
+    bn: float = 1.0, oh: float = 1.0, adv: float = 1.0, lr: float = 1e-3, temperature: float = 20.0
+) -> Recipe:
+    return Recipe(
+        images=FreshGenerator(latent=256),
+        synthesis=(bn_statistics(bn), one_hot(oh), adversarial(adv)),
+        optimiser=Adam(lr, (0.5, 0.999)),
+        transfer=(distillation(temperature=temperature),),
+        rounds=Rounds(200, synthesis_steps=400, student_steps=400, synthesis_batch=256, batch=128),
+    )

@@ -1,0 +1,12 @@
+"""RGAL: plain generator inversion plus the relation terms.
+
+Liang & Fu, "Relation-Guided Adversarial Learning for Data-Free Knowledge Transfer", IJCV 2024, arXiv 2412.11380.
+Weights and schedule of the release's README command; `follows` chooses between what the paper says and what the
+release runs (see docs/fidelity.md). `NAME+rgal` adds the same terms to any other method.
+"""
+
+from baselines.plain import plain
+from rgal.recipe import plus_rgal
+from rgal.registry import compose, method
+
+rgal = method("rgal", reference="Liang & Fu, IJCV 2024, arXiv 2412.11380")(compose(plain, plus_rgal))

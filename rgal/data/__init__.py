@@ -1,0 +1,129 @@
+"""Data sets in memory: the bundled digits, torchvision's sets, parquet shards and image folders.
+
+data = load("cifar10", data_root="/data/cifar10")
+data.train.images      # uint8 (50000, 3, 32, 32)
+data.close_training_data()
+data.train             # DataFirewallError: from here on the run is data-free
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+
+from rgal.data import digits, folder, parquet, torchvision_sets
+from rgal.data.batches import evaluate_batches, to_float
+from rgal.data.cache import cache_folder
+from rgal.data.dataset import DataFirewallError, Dataset, DataSpec, Decoded, ImageSet, fingerprint
+from rgal.data.decode import fit
+from rgal.data.specs import data_spec
+from rgal.errors import UserError, nearest
+
+__all__ = [
+    "DataFirewallError",
+    "DataSpec",
+    "Dataset",
+    "ImageSet",
+    "evaluate_batches",
+    "load",
+    "names",
+    "to_float",
+]
+
+
+def names() -> tuple[str, ...]:
+    """The data sets that can be loaded without --data-root."""
+    return ("digits", *torchvision_sets.SETS)
+
+
+def load(
+    name: str,
+    data_root: str | Path | None = None,
+    size: int | None = None,
+    cache: str | Path | None = None,
+) -> Dataset:
+    """Load a data set with both splits in memory.
+
+    data_root: a folder of parquet shards, of train|test/class/image files, or of torchvision's files; if it
+        has a folder called `name`, that one is meant. Not needed for names().
+    size: pixels; images are resized (shorter side, then centre crop) to size x size. None keeps their own.
+    cache: where decoded images are kept; default $RGAL_CACHE or ~/.cache/rgal/decoded.
+
+    Raises UserError, one line, for anything that is missing, damaged or not as expected.
+    """
+    if size is not None and size < 1:
+        raise UserError(f"image size is {size}; expected at least 1 pixel")
+    root = None if data_root is None else Path(data_root).expanduser()
+    decoded = _finish(name, _read(name, root, _decode_size(name, size), cache_folder(cache)), size)
+    return Dataset(data_spec(name, decoded), decoded.train, decoded.test)
+
+
+def _read(name: str, root: Path | None, size: int | None, cache: Path) -> Decoded:
+    """Find the source for `name` and read it."""
+    if name == "digits":
+        if root is not None:
+            raise UserError(
+                f"data set 'digits' comes with scikit-learn; --data-root '{root}' needs another name"
+            )
+        return digits.read()
+    if root is None:
+        if name not in torchvision_sets.SETS:
+            raise UserError(
+                f"unknown data set '{name}'; {nearest(name, names())}; "
+                "with --data-root any folder of parquet files or images can be given a name of your own"
+            )
+        return torchvision_sets.read(name, None)
+    if not root.is_dir():
+        state = "is a file" if root.exists() else "does not exist"
+        raise UserError(f"--data-root '{root}' {state}; expected a folder of parquet files or images")
+    if not os.access(root, os.R_OK | os.X_OK):
+        raise UserError(
+            f"--data-root '{root}' cannot be opened: no permission; expected a folder you may read"
+        )
+    return _read_below(name, root, size, cache)
+
+
+def _read_below(name: str, root: Path, size: int | None, cache: Path) -> Decoded:
+    """The data set in `root`/`name`, else in `root`: parquet, else image folders, else torchvision's."""
+    plain = (
+        name not in ("", ".", "..") and Path(name).name == name
+    )  # a name becomes a path only when it is one word
+    for place in [root / name, root] if plain and (root / name).is_dir() else [root]:
+        shards = parquet.parquet_files(place)
+        if shards:
+            return parquet.read(place, shards, size, cache)
+        images = folder.image_files(place)
+        if images:
+            return folder.read(place, images, size, cache)
+    if name in torchvision_sets.SETS:
+        return torchvision_sets.read(name, root)
+    entries = sorted(path.name for path in root.iterdir())
+    found = f"{', '.join(entries[:5])}{', ...' if len(entries) > 5 else ''}" if entries else "nothing"
+    raise UserError(
+        f"no images in '{root}': found {found}, "
+        "expected *.parquet or train/<class>/*.png and test/<class>/*.png"
+    )
+
+
+def _decode_size(name: str, size: int | None) -> int | None:
+    """The size to decode at. MNIST at 32 pixels is padded, not stretched, so it is decoded as it is."""
+    return None if name == "mnist" and size == 32 else size
+
+
+def _finish(name: str, decoded: Decoded, size: int | None) -> Decoded:
+    """Bring splits that came at their own size to `size`, and MNIST's 28x28 to 32x32 with a black border."""
+    border = name == "mnist" and size in (None, 32) and decoded.train.images.shape[2:] == (28, 28)
+
+    def finish(part: ImageSet) -> ImageSet:
+        images = torch.nn.functional.pad(part.images, (2, 2, 2, 2)) if border else part.images
+        if size is not None and images.shape[-2:] != (size, size):
+            # In pieces: resizing works in float32, four times the memory of the images.
+            images = torch.cat([fit(piece, size) for piece in torch.split(images, 1024)])
+        return ImageSet(images, part.labels)
+
+    train, test = finish(decoded.train), finish(decoded.test)
+    if train.images is decoded.train.images:
+        return decoded
+    return Decoded(train, test, decoded.class_names, fingerprint(train, test))

@@ -1,0 +1,115 @@
+"""From encoded bytes to uint8 images, one at a time, into one array."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rgal.data.dataset import ImageSet
+from rgal.errors import UserError
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_PNG_GRAY = (0, 4)  # colour types of the PNG header, byte 25: gray, gray + alpha (2, 6 RGB; 3 palette)
+
+
+@dataclass(frozen=True)
+class Example:
+    """One encoded image, its label, and where it came from, as an error message should say it."""
+
+    data: bytes
+    label: int
+    where: str
+
+
+def one_line(error: BaseException) -> str:
+    """A library's message on one line, without the C++ source position that torchvision puts first."""
+    return re.sub(r"^\w+, \S+:\d+, ", "", " ".join(str(error).split())) or type(error).__name__
+
+
+def decode(data: bytes) -> Tensor:
+    """uint8 (1, H, W) for an image stored as grayscale, else (3, H, W); no alpha. Raises when it cannot."""
+    from torchvision.io import ImageReadMode, decode_image  # type: ignore[import-untyped,unused-ignore]
+
+    if data[:2] == b"BM":  # the one common format that torchvision cannot read
+        return _decode_bmp(data)
+    encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+    # Only a JPEG may be read unchanged to learn its channels: a palette PNG would give its palette indices.
+    if data[:2] == b"\xff\xd8":
+        mode = ImageReadMode.UNCHANGED
+    elif data[:8] == _PNG and len(data) > 25 and data[25] in _PNG_GRAY:
+        mode = ImageReadMode.GRAY
+    else:
+        mode = ImageReadMode.RGB
+    image: Tensor = decode_image(encoded, mode)
+    if image.shape[0] not in (1, 3):  # a CMYK JPEG
+        image = decode_image(encoded, ImageReadMode.RGB)
+    if image.dtype == torch.uint16:  # a PNG of 16 bits: 65535 -> 255, rounded
+        image = ((image.to(torch.int32) + 128) // 257).to(torch.uint8)
+    return image
+
+
+def _decode_bmp(data: bytes) -> Tensor:
+    """decode() of a BMP, by Pillow."""
+    import numpy as np
+    from PIL import Image
+
+    with Image.open(io.BytesIO(data)) as picture:
+        pixels = np.array(picture.convert("L" if picture.mode in ("1", "L") else "RGB"))
+    return torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).permute(2, 0, 1)
+
+
+def fit(images: Tensor, size: int | None) -> Tensor:
+    """uint8 (..., C, H, W) to (..., C, size, size): shorter side to `size`, then centre crop."""
+    if size is None or images.shape[-2:] == (size, size):
+        return images
+    from torchvision.transforms.v2 import functional  # type: ignore[import-untyped,unused-ignore]
+
+    resized = functional.resize(images, [size], antialias=True)  # bilinear is its default
+    cropped: Tensor = functional.center_crop(resized, [size, size])
+    return cropped
+
+
+def decode_split(examples: Iterable[Example], count: int, size: int | None, where: str) -> ImageSet:
+    """Decode `count` examples into one ImageSet: RGB if any of them is, grayscale if all are.
+
+    Raises UserError for no example, bytes that are no image, or several image sizes while `size` is None.
+    """
+    images: Tensor | None = None
+    labels = torch.empty(count, dtype=torch.int64)
+    colour = False
+    for position, example in enumerate(examples):
+        image = fit(_decode_example(example), size)
+        if images is None:
+            # One array from the start: collecting and stacking would hold every image twice.
+            images = torch.empty((count, 3, *image.shape[1:]), dtype=torch.uint8)
+        if image.shape[1:] != images.shape[2:]:
+            raise UserError(
+                f"{example.where}: found an image of {_pixels(image)} pixels, expected {_pixels(images)} "
+                "as before it; give --set image_size=... to resize them all"
+            )
+        images[position] = image  # grayscale is repeated over the three channels
+        labels[position] = example.label
+        colour = colour or image.shape[0] == 3
+    if images is None:
+        raise UserError(f"{where}: found no images, expected at least one")
+    return ImageSet(images if colour else images[:, :1].clone(), labels)
+
+
+def _decode_example(example: Example) -> Tensor:
+    """decode(), with an error that says which example."""
+    try:
+        return decode(example.data)
+    except Exception as error:  # decoders raise whatever they meet in broken bytes
+        raise UserError(
+            f"{example.where}: found {len(example.data)} bytes that do not decode ({one_line(error)}), "
+            "expected a PNG, JPEG, WEBP, GIF or BMP image"
+        ) from error
+
+
+def _pixels(images: Tensor) -> str:
+    return f"{images.shape[-1]}x{images.shape[-2]}"

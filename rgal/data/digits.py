@@ -1,0 +1,35 @@
+"""The handwritten digits that come with scikit-learn: 1,797 scans of 8x8 pixels, nothing to download."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from rgal.data.dataset import Decoded, ImageSet, fingerprint
+
+TEST_IMAGES = 500
+
+
+def read() -> Decoded:
+    """1,297 training and 500 test images, (N, 1, 8, 8), the same stratified split always."""
+    from sklearn.datasets import load_digits  # type: ignore[import-untyped,unused-ignore]
+
+    bunch = load_digits()
+    images = torch.from_numpy(bunch.images)[:, None]  # float64, 0..16
+    scans = ImageSet(
+        (images * 255 / 16).round().to(torch.uint8), torch.from_numpy(bunch.target).to(torch.int64)
+    )
+    train_index, test_index = split_indices(scans.labels)
+    train, test = scans.subset(train_index), scans.subset(test_index)
+    return Decoded(train, test, tuple(str(digit) for digit in range(10)), fingerprint(train, test))
+
+
+def split_indices(labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Indices of the training and the test scans among all `labels` (1797,)."""
+    import numpy as np
+    from sklearn.model_selection import train_test_split  # type: ignore[import-untyped,unused-ignore]
+
+    train, test = train_test_split(
+        np.arange(len(labels)), test_size=TEST_IMAGES, random_state=0, stratify=labels.numpy()
+    )
+    return torch.from_numpy(train), torch.from_numpy(test)

@@ -1,0 +1,187 @@
+"""Weights on disk. A checkpoint is untrusted input: reading one never executes code from it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pickletools
+import re
+import tempfile
+import warnings
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from rgal.errors import UserError
+
+_EXPECTED = "expected .safetensors, or a .pth/.pt with a state_dict, {'state_dict': ...} or {'model': ...}"
+
+# What honest checkpoints refer to, which would only hide the culprit in a message.
+_HARMLESS = ("argparse.Namespace", "collections.OrderedDict", "torch._utils.")
+
+
+def load_weights(net: nn.Module, path: str | Path, classes: int) -> None:
+    """Copy the weights in the file into `net`, which keeps its device, dtype and mode.
+
+    Accepts safetensors, and `torch.save` files with a bare state_dict or one under 'state_dict' or 'model',
+    with or without the 'module.' of DataParallel. Raises UserError, with `net` unchanged, for anything but
+    finite weights of exactly this net with `classes` outputs.
+    """
+    path = Path(path)
+    state = _state_dict(_read(path), path)
+    expected = net.state_dict()
+    _check_names(state, expected, net, path)
+    _check_ends(state, net, classes, path)
+    _check_tensors(state, expected, path)
+    net.load_state_dict(state)
+
+
+def save_weights(net: nn.Module, path: str | Path) -> None:
+    """Write the state_dict as safetensors, mode 0644. A reader sees the old file or the whole new one."""
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise UserError(f"{path}: weights are written as safetensors, expected a name ending in .safetensors")
+    # Clones, because safetensors refuses tensors that share memory.
+    state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in net.state_dict().items()}
+    data = safetensors.torch.save(state)
+    try:
+        _write_atomically(path, data)
+    except OSError as error:
+        raise UserError(f"{path}: cannot write weights: {error.strerror or error}") from error
+
+
+def _write_atomically(path: Path, data: bytes) -> None:
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".weights-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fchmod(handle, 0o644)  # mkstemp made it 0600
+            os.fsync(handle)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _read(path: Path) -> Any:
+    """Whatever the file holds, or a UserError that says why it cannot be read."""
+    try:
+        if not path.exists():
+            raise UserError(f"{path}: no such file; {_EXPECTED}")
+        if not path.is_file():
+            raise UserError(
+                f"{path}: is {'a directory' if path.is_dir() else 'no regular file'}; {_EXPECTED}"
+            )
+        if path.stat().st_size == 0:
+            raise UserError(f"{path}: is empty (0 bytes); {_EXPECTED}")
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path, device="cpu")
+        with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
+            warnings.simplefilter("ignore")  # what they say is in the exception that follows
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except UserError:
+        raise
+    except Exception as error:  # a damaged file may raise anything, see the documentation of pickle
+        raise UserError(f"{path}: {_reason(error, path)}; {_EXPECTED}") from error
+
+
+def _reason(error: Exception, path: Path) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"cannot be read ({error.strerror})"
+    text = str(error)
+    refused = re.findall(r"GLOBAL (\S+) (?:was not an allowed|whose module)", text) or _globals(path)
+    if refused:
+        return f"refused, as reading it would call {_quoted(refused)}"
+    detail = re.search(r"WeightsUnpickler error: ([^\n]+)", text) or re.search(r"[^\n]+", text)
+    what = f"{type(error).__name__}: {ascii(detail[0])[1:-1][:160]}" if detail else type(error).__name__
+    return f"not a checkpoint, or a damaged one ({what})"
+
+
+def _globals(path: Path) -> list[str]:
+    """What code a plain pickle refers to, read without executing it: torch names none for newer protocols."""
+    found: dict[str, None] = {}
+    strings: deque[str] = deque(maxlen=2)
+    try:
+        with path.open("rb") as file:
+            for opcode, argument, _ in pickletools.genops(file):
+                if opcode.name == "GLOBAL":
+                    found[str(argument).replace(" ", ".")] = None
+                elif opcode.name == "STACK_GLOBAL":
+                    found[".".join(strings)] = None
+                elif "UNICODE" in opcode.name:
+                    strings.append(str(argument))
+    except Exception:  # no pickle, or a truncated one: what was found so far is all there is to say
+        pass
+    return [name for name in found if not name.startswith(_HARMLESS)]
+
+
+def _quoted(names: list[str]) -> str:
+    """The first two names, as one printable line whatever the file calls them."""
+    shown = ", ".join(ascii(name[:100]) for name in names[:2])
+    return shown + (", ..." if len(names) > 2 else "")
+
+
+def _state_dict(loaded: Any, path: Path) -> dict[str, Tensor]:
+    """The tensors by name, without container and 'module.' prefix."""
+    if isinstance(loaded, dict):
+        loaded = next((loaded[k] for k in ("state_dict", "model") if isinstance(loaded.get(k), dict)), loaded)
+    if not isinstance(loaded, dict) or not loaded:
+        found = "an empty dict" if isinstance(loaded, dict) else f"a {type(loaded).__name__}"
+        raise UserError(f"{path}: holds {found}, not a dict of tensors; {_EXPECTED}")
+    for name, value in loaded.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            found = f"{ascii(name)[:100]} is a {type(value).__name__}"
+            raise UserError(f"{path}: holds a dict where {found}, not a dict of tensors; {_EXPECTED}")
+    if all(name.startswith("module.") for name in loaded):
+        return {name.removeprefix("module."): value for name, value in loaded.items()}
+    return dict(loaded)
+
+
+def _check_names(state: dict[str, Tensor], expected: dict[str, Tensor], net: nn.Module, path: Path) -> None:
+    missing = [name for name in expected if name not in state]
+    unexpected = [name for name in state if name not in expected]
+    if missing or unexpected:
+        parts = ((missing, "missing"), (unexpected, "unexpected"))
+        found = " and ".join(f"{len(names)} {what} ({_quoted(names)})" for names, what in parts if names)
+        kind = type(net).__name__
+        raise UserError(
+            f"{path}: holds {len(state)} tensors, {found}; expected the {len(expected)} of this {kind}"
+        )
+
+
+def _check_ends(state: dict[str, Tensor], net: nn.Module, classes: int, path: Path) -> None:
+    """The two mismatches a person can name: the number of classes and of image channels."""
+    head = f"{net.head_name}.weight"
+    outputs = state[head].shape[0] if state[head].ndim else 0
+    if outputs != classes:
+        raise UserError(f"{path}: head '{head}' has {outputs} outputs, expected {classes} (classes)")
+    for name, module in net.named_modules():
+        if isinstance(module, nn.Conv2d):
+            first = state[f"{name}.weight"]
+            if first.ndim == 4 and first.shape[1] != module.in_channels:
+                found = f"first convolution '{name}' has {first.shape[1]} input channels"
+                raise UserError(f"{path}: {found}, expected {module.in_channels}")
+            return
+
+
+def _check_tensors(state: dict[str, Tensor], expected: dict[str, Tensor], path: Path) -> None:
+    """Shapes first, so that no tensor of a hostile size is ever read."""
+    wrong = [name for name in expected if state[name].shape != expected[name].shape]
+    if wrong:
+        found, wanted = (tuple(tensors[wrong[0]].shape) for tensors in (state, expected))
+        first = f"'{wrong[0]}' is {found}, expected {wanted}"
+        raise UserError(f"{path}: {len(wrong)} of {len(expected)} tensors have a wrong shape, first {first}")
+    for name, tensor in state.items():
+        plain = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
+        if not plain or tensor.is_floating_point() != expected[name].is_floating_point():
+            kind = f"{tensor.dtype} ({tensor.layout} on {tensor.device})"
+            raise UserError(f"{path}: '{name}' is {kind}, expected a plain {expected[name].dtype} tensor")
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise UserError(
+                f"{path}: '{name}' has values that are not finite (NaN or infinity), expected finite weights"
+            )

@@ -1,0 +1,135 @@
+"""One forward pass of a network -> everything a loss term may want to see of it.
+
+Nets are plain modules that return logits. What else is needed is read through hooks that exist only during
+the call: nothing stays on the net. A net names its layers in `layer_names` (module paths whose outputs are
+the layers) and its classifier in `head_name` (the module whose input is the pooled feature).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+WHAT = frozenset({"logits", "feature", "layers", "bn", "bn_pooled"})
+
+
+@dataclass
+class BatchNormStatistics:
+    """Batch statistics of one BatchNorm2d's *input* beside its running statistics, each (C,)."""
+
+    mean: Tensor
+    var: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+
+
+@dataclass
+class Observation:
+    """What was asked for of one forward pass; the rest is empty.
+
+    logits (N, classes). feature (N, D). layers: list of (N, C_l, H_l, W_l). bn: one entry a BatchNorm2d.
+    bn_pooled (N, sum of C_l): the spatial mean of every BatchNorm2d input, concatenated (CMI's instance feature).
+    """
+
+    logits: Tensor
+    feature: Tensor | None = None
+    layers: list[Tensor] = field(default_factory=list)
+    bn: list[BatchNormStatistics] = field(default_factory=list)
+    bn_pooled: Tensor | None = None
+
+
+class _ChannelStatistics(torch.autograd.Function):
+    """Mean and biased variance a channel, (N,C,H,W) -> (C,), (C,).
+
+    The same numbers as var_mean(correction=0), several times faster on CPU: the forward pass uses the batch
+    norm kernel, the backward pass is a single multiply-add over the input.
+    """
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor) -> tuple[Tensor, Tensor]:
+        mean, var = torch.batch_norm_update_stats(x, None, None, 0.0)
+        ctx.save_for_backward(x, mean)
+        return mean.float(), var.float()
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> Tensor:  # type: ignore[override]
+        x, mean = ctx.saved_tensors  # type: ignore[attr-defined]
+        grad_mean, grad_var = grads
+        count = x.numel() // x.shape[1]
+        scale = grad_var * (2.0 / count)
+        shift = grad_mean / count - scale * mean.float()
+        scale, shift = (v.to(x.dtype).view(1, -1, 1, 1) for v in (scale, shift))
+        return torch.addcmul(shift, x, scale)
+
+
+def channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance of every channel of (N,C,H,W) in float32: two (C,) tensors."""
+    mean, var = _ChannelStatistics.apply(x)
+    return mean, var
+
+
+def batch_norms(net: nn.Module) -> list[nn.BatchNorm2d]:
+    """The batch norm layers whose running statistics a teacher carries, in definition order."""
+    return [m for m in net.modules() if isinstance(m, nn.BatchNorm2d) and m.running_mean is not None]
+
+
+def observe(net: nn.Module, images: Tensor, what: Iterable[str] = ("logits",)) -> Observation:
+    """Forward `images` (N,C,H,W, normalised) once and return what was asked for.
+
+    what: names out of `WHAT`. Hooks are removed before this returns, also after an error.
+    """
+    wanted = frozenset(what)
+    if unknown := wanted - WHAT:
+        raise ValueError(f"cannot observe {sorted(unknown)}; valid: {sorted(WHAT)}")
+    seen = Observation(logits=images)
+    pooled: list[Tensor] = []
+    handles: list[RemovableHandle] = []
+    try:
+        if "layers" in wanted:
+            for name in net.layer_names:  # type: ignore[union-attr]
+                handles.append(net.get_submodule(name).register_forward_hook(_keep_output(seen)))  # type: ignore[arg-type]
+        if "feature" in wanted:
+            head = net.get_submodule(net.head_name)  # type: ignore[arg-type]
+            handles.append(head.register_forward_pre_hook(_keep_feature(seen)))
+        if wanted & {"bn", "bn_pooled"}:
+            for layer in batch_norms(net):
+                hook = _keep_statistics(seen, pooled, "bn" in wanted, "bn_pooled" in wanted)
+                handles.append(layer.register_forward_pre_hook(hook))
+        seen.logits = net(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    if pooled:
+        seen.bn_pooled = torch.cat(pooled, dim=1)
+    return seen
+
+
+def _keep_output(seen: Observation):  # type: ignore[no-untyped-def]
+    def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        seen.layers.append(output)
+
+    return hook
+
+
+def _keep_feature(seen: Observation):  # type: ignore[no-untyped-def]
+    def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        seen.feature = inputs[0]
+
+    return hook
+
+
+def _keep_statistics(seen: Observation, pooled: list[Tensor], statistics: bool, pool: bool):  # type: ignore[no-untyped-def]
+    def hook(module: nn.BatchNorm2d, inputs: tuple[Tensor, ...]) -> None:
+        x = inputs[0]
+        if statistics:
+            mean, var = channel_statistics(x)
+            assert module.running_mean is not None and module.running_var is not None
+            seen.bn.append(BatchNormStatistics(mean, var, module.running_mean, module.running_var))
+        if pool:
+            pooled.append(x.mean((2, 3)).float())
+
+    return hook

@@ -1,0 +1,1 @@
+"""Tables, plots and image grids: pure functions of data frames. Only `write_*` functions touch the disk."""

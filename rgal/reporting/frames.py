@@ -1,0 +1,94 @@
+"""What tables and plots ask of the frames of results: groups, finished trials, methods in order, headings."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+
+import pandas as pd
+
+from rgal.reporting.files import slug
+
+GROUP = ("task", "setting", "budget")
+DAGGER = "†"
+
+
+def groups(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """File stem -> the rows of one (task, setting, budget), in the order of the stems.
+
+    Two groups whose slugs are equal ("a -> b" and "a b") both get a short hash: neither overwrites the other.
+    """
+    present = [name for name in GROUP if name in frame.columns]
+    if frame.empty or not present:
+        return {}
+    parts = [tuple(str(value) for value in row) for row in frame[present].itertuples(index=False)]
+    stems = {key: "_".join(slug(part) for part in key if part) or "unnamed" for key in set(parts)}
+    taken = list(stems.values())
+    for key, stem in stems.items():
+        if taken.count(stem) > 1:
+            stems[key] = f"{stem}_{hashlib.sha256(repr(key).encode()).hexdigest()[:6]}"
+    return {stem: frame[[stems[key] == stem for key in parts]] for stem in sorted(stems.values())}
+
+
+def require_one_group(frame: pd.DataFrame) -> None:
+    """Raise ValueError for rows of several tasks, settings or budgets: they must not be averaged."""
+    for name in GROUP:
+        if name in frame.columns and frame[name].nunique() > 1:
+            raise ValueError(f"expected one {name}, found {sorted(map(str, frame[name].unique()))}")
+
+
+def numbers(frame: pd.DataFrame, column: str) -> pd.Series[float]:
+    """A column as floats; NaN where it is missing or not a number."""
+    if column not in frame.columns:
+        return pd.Series(math.nan, index=frame.index, dtype=float)
+    return pd.to_numeric(frame[column], errors="coerce").astype(float)
+
+
+def finished(results: pd.DataFrame) -> pd.DataFrame:
+    """The finished trials, with a `last` that is a number."""
+    if results.empty or not {"status", "last"} <= set(results.columns):
+        return results.iloc[:0]
+    return results[(results["status"] == "finished") & numbers(results, "last").notna()]
+
+
+def uses_real_data(trials: pd.DataFrame) -> bool:
+    """Whether these trials of one method train on real data. Unknown counts as data-free: every recipe is."""
+    if "data_free" not in trials.columns:
+        return False
+    return bool((~trials["data_free"].dropna().astype(bool)).any())
+
+
+def methods(results: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Method -> its trials. References on real data first, then the order of the suite, then the name.
+
+    The trials are sorted, so that a floating-point sum over them never depends on the order of the rows.
+    """
+    if results.empty or "method" not in results.columns:
+        return {}
+    keys = [name for name in ("seed", "key", "last") if name in results.columns]
+    found = []
+    for name, trials in results.groupby("method", sort=False):
+        trials = trials.sort_values(keys, kind="stable") if keys else trials
+        order = numbers(trials, "order").min()
+        place = (not uses_real_data(trials), math.inf if pd.isna(order) else order, str(name))
+        found.append((place, trials))
+    return {place[-1]: trials for place, trials in sorted(found, key=lambda entry: entry[0])}
+
+
+def marked(method: str, data_free: bool) -> str:
+    """A method's name as tables and plots print it: a dagger for those that train on real data."""
+    return method if data_free else f"{method} {DAGGER}"
+
+
+def only(frame: pd.DataFrame, column: str) -> str:
+    """The one value of a column as text; "" when it is missing, empty or not unique."""
+    if column not in frame.columns:
+        return ""
+    values = frame[column].dropna().unique()
+    return str(values[0]) if len(values) == 1 else ""
+
+
+def heading(frame: pd.DataFrame) -> str:
+    """Setting and budget as a reader wants them: "digits wrn16_2 → wrn10_1, budget small"."""
+    setting, budget = only(frame, "setting").replace("->", "→"), only(frame, "budget")
+    return ", ".join(part for part in (setting, f"budget {budget}" if budget else "") if part)

@@ -1,0 +1,259 @@
+"""One teacher, one student, one recipe: the rounds of synthesis and student steps, as a machine that can be stopped.
+
+`advance()` does one optimiser step, or closes a phase. Between any two calls `state_dict()` holds everything, so a
+run that was killed and taken up again from its last stored state ends with the same numbers.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from rgal.precision import Precision
+from rgal.problem import Problem
+from rgal.recipe import Recipe
+from rgal.seeding import Streams
+from rgal.synthesis.loop import Inversion
+from rgal.synthesis.pool import ImagePool
+from rgal.terms.objective import Progress
+from rgal.training import StudentLoop
+
+Row = dict[str, Any]
+
+
+class Diverged(RuntimeError):
+    """A loss is no longer finite. The message names the phase, the round and the part."""
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a stage stands, for a progress line. remaining_seconds is None until both phases have been timed."""
+
+    phase: str
+    round: int
+    rounds: int
+    done: float
+    remaining_seconds: float | None
+
+
+class Stage:
+    """See the module. `real` is a pool of real images for reference rows; data-free recipes synthesise into a pool
+    of their own. `measure(student)` gives the evaluation row's numbers. `train_mode` readies the student for
+    training steps (default: `.train()`)."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        problem: Problem,
+        student: nn.Module,
+        streams: Streams,
+        measure: Callable[[nn.Module], dict[str, float]],
+        precision: Precision = "fp32",
+        evaluate_every: int = 1,
+        real: ImagePool | None = None,
+        capacity: int | None = None,
+        train_mode: Callable[[nn.Module], Any] = nn.Module.train,
+    ) -> None:
+        if recipe.data_free == (real is not None):
+            raise ValueError("real images are for recipes without image synthesis, and only for them")
+        self.recipe, self.problem, self.student, self.streams = recipe, problem, student, streams
+        self.measure, self.evaluate_every, self.train_mode = measure, evaluate_every, train_mode
+        self.trainable = [p for p in student.parameters() if p.requires_grad]
+        self.pool = ImagePool(problem.domain.shape, problem.device, capacity) if real is None else real
+        self.inversion = (
+            Inversion(recipe, problem, student, streams, precision) if recipe.data_free else None
+        )
+        self.loop = StudentLoop(
+            {"student": student, "teacher": problem.teacher},
+            problem.domain,
+            recipe.transfer,
+            recipe.student,
+            recipe.rounds.total_student_steps(),
+            streams,
+            precision,
+            recipe.student_view,
+            recipe.pairs,
+            recipe.fmix,
+        )
+        self.round, self.phase, self.step = 0, "synthesis", 0
+        self.steps = {"synthesis": 0, "student": 0}
+        self.seconds = {"synthesis": 0.0, "student": 0.0}
+        self.images = 0
+        self._mark: float | None = None
+        self._enter("synthesis")
+
+    # The machine ------------------------------------------------------------------------------------------------
+
+    @property
+    def finished(self) -> bool:
+        return self.round >= self.recipe.rounds.count
+
+    def advance(self) -> list[Row]:
+        """One optimiser step, or the end of a phase with its metric rows."""
+        if self._mark is None:
+            self._mark = time.perf_counter()
+        if self.step < self._phase_steps(self.phase):
+            self._optimise()
+            return []
+        return self._close_phase()
+
+    def _phase_steps(self, phase: str) -> int:
+        rounds = self.recipe.rounds
+        if phase == "synthesis":
+            return rounds.synthesis_steps if self.inversion is not None else 0
+        return rounds.student_steps if self.round >= rounds.warmup else 0
+
+    @property
+    def progress(self) -> Progress:
+        return Progress(self.round, self.recipe.rounds.count, self.recipe.rounds.warmup)
+
+    def _optimise(self) -> None:
+        if self.phase == "synthesis":
+            assert self.inversion is not None
+            if self.step == 0:
+                self.inversion.begin()
+            self.inversion.step(self.progress)
+        else:
+            self.loop.step(*self._student_batch(), self.progress)
+        self.step += 1
+        self.steps[self.phase] += 1
+
+    def _student_batch(self) -> tuple[torch.Tensor, torch.Tensor]:
+        rng, batch = self.streams.get("student batches"), self.recipe.rounds.batch
+        if self.recipe.source == "pool":
+            return self.pool.sample(batch, rng)
+        assert self.inversion is not None
+        images = self.inversion.images.draw(batch, rng)
+        return images, images.new_zeros(batch, dtype=torch.int64)
+
+    def _close_phase(self) -> list[Row]:
+        rows: list[Row] = []
+        if self._phase_steps(self.phase):
+            if self.phase == "synthesis":
+                self._keep_images()
+            self._lap()
+            meter = self.loop.meter if self.phase == "student" else self.inversion.meter  # type: ignore[union-attr]
+            rows.append(self._row(self.phase, self._finite(meter.take())))
+        if self.phase == "synthesis":
+            self._enter("student")
+            return rows
+        self.round += 1
+        due = self.finished or self.round % self.evaluate_every == 0
+        if due and self.steps["student"]:
+            rows.append(self._row("evaluation", self.measure(self.student)))
+        self._mark = None
+        self._enter("synthesis")
+        return rows
+
+    def _keep_images(self) -> None:
+        assert self.inversion is not None
+        images, targets = self.inversion.finish()
+        if self.recipe.source == "pool":
+            self.pool.add(images, targets)
+            self.images += len(images)
+
+    def _enter(self, phase: str) -> None:
+        self.phase, self.step = phase, 0
+        self._set_mode()
+
+    def _set_mode(self) -> None:
+        """Frozen while images are synthesised, training otherwise."""
+        if self.phase == "synthesis":
+            self.student.eval()
+        else:
+            self.train_mode(self.student)
+        for parameter in self.trainable:
+            parameter.requires_grad_(self.phase == "student")
+            if self.phase == "synthesis":
+                parameter.grad = None
+
+    # Reporting --------------------------------------------------------------------------------------------------
+
+    def _row(self, kind: str, values: dict[str, float]) -> Row:
+        return {
+            "kind": kind,
+            "round": self.round if kind == "evaluation" else self.round + 1,
+            "synthesis_steps": self.steps["synthesis"],
+            "student_steps": self.steps["student"],
+            "images": self.images,
+            "synthesis_seconds": round(self.seconds["synthesis"], 3),
+            "student_seconds": round(self.seconds["student"], 3),
+            **values,
+        }
+
+    def _finite(self, values: dict[str, float]) -> dict[str, float]:
+        for name, value in values.items():
+            if not math.isfinite(value):
+                raise Diverged(
+                    f"the {self.phase} loss part '{name}' became {value} in round {self.round + 1}; "
+                    "lower the learning rate or use fp32"
+                )
+        return values
+
+    def _lap(self) -> None:
+        """Add the time since the mark to the current phase, with the device synchronised."""
+        if self._mark is None:
+            return
+        if self.problem.device.type == "cuda":
+            torch.cuda.synchronize(self.problem.device)
+        now = time.perf_counter()
+        self.seconds[self.phase] += now - self._mark
+        self._mark = now
+
+    def position(self) -> Position:
+        rounds = self.recipe.rounds
+        total = {
+            "synthesis": rounds.count * rounds.synthesis_steps if self.inversion is not None else 0,
+            "student": rounds.total_student_steps(),
+        }
+        running = 0.0 if self._mark is None else time.perf_counter() - self._mark
+        spent = {k: v + (running if k == self.phase else 0.0) for k, v in self.seconds.items()}
+        remaining: float | None = 0.0
+        for kind, steps in total.items():
+            if steps > self.steps[kind] and remaining is not None:
+                timed = self.steps[kind]
+                remaining = remaining + (steps - timed) * spent[kind] / timed if timed else None
+        done = sum(self.steps.values()) / max(1, sum(total.values()))
+        return Position(self.phase, min(self.round + 1, rounds.count), rounds.count, done, remaining)
+
+    def loss(self) -> float | None:
+        """Mean total loss of the current phase so far (synchronises)."""
+        if self.phase == "student" or self.inversion is None:
+            return self.loop.meter.peek("total")
+        return self.inversion.meter.peek("total")
+
+    # State ------------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        self._lap()
+        state = {
+            "cursor": (self.round, self.phase, self.step),
+            "steps": dict(self.steps),
+            "seconds": dict(self.seconds),
+            "images": self.images,
+            "streams": self.streams.state_dict(),
+            "loop": self.loop.state_dict(),
+            "inversion": None if self.inversion is None else self.inversion.state_dict(),
+            # Real images come from the data set; only where sampling stands in them is stored.
+            "pool": self.pool.state_dict(contents=self.recipe.data_free),
+        }
+        self._mark = None if self._mark is None else time.perf_counter()
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.streams.load_state_dict(state["streams"])
+        self.loop.load_state_dict(state["loop"])
+        if self.inversion is not None:
+            self.inversion.load_state_dict(state["inversion"])
+        self.pool.load_state_dict(state["pool"])
+        self.steps, self.seconds = dict(state["steps"]), dict(state["seconds"])
+        self.images = int(state["images"])
+        self.round, self.phase, self.step = state["cursor"]
+        self._set_mode()
+        self._mark = None

@@ -1,0 +1,1 @@
+"""Running suites: settings, trials, processes, the store."""

@@ -1,0 +1,199 @@
+"""YAML and command line -> typed, checked settings. Unknown keys are refused with the nearest valid one."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, ValidationError, field_validator
+
+from rgal.errors import UserError
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+Count = StrictInt
+
+
+class Schedule(Strict):
+    """How long a method runs. What is left out stays as the method published it."""
+
+    rounds: Count | None = Field(None, ge=1)
+    warmup: Count | None = Field(None, ge=0)
+    synthesis_steps: Count | None = Field(None, ge=0)
+    student_steps: Count | None = Field(None, ge=1)
+    synthesis_batch: Count | None = Field(None, ge=2)
+    batch: Count | None = Field(None, ge=2)
+    student_lr: float | None = Field(None, gt=0)
+    synthesis_lr: float | None = Field(None, gt=0)
+
+
+class TeacherRecipe(Strict):
+    """How a teacher is trained when no weights are given: SGD with momentum 0.9, linear rise, cosine."""
+
+    steps: Count = Field(2000, ge=1)
+    batch: Count = Field(128, ge=2)
+    lr: float = Field(0.1, gt=0)
+    weight_decay: float = Field(5e-4, ge=0)
+    rise: float = Field(0.1, ge=0, lt=1)
+    seed: Count = 0
+
+
+class Budget(Schedule):
+    """A named budget: a schedule for all methods, exceptions by method, the teacher's recipe."""
+
+    evaluate_every: Count = Field(1, ge=1)
+    precision: Literal["fp32", "bf16"] = "fp32"
+    teacher: TeacherRecipe = TeacherRecipe()
+    methods: dict[str, Schedule] = {}
+
+
+class Suite(Strict):
+    """One suite file, after the command line had its say."""
+
+    task: str = "kd"
+    title: str = ""
+    dataset: str = "digits"
+    data_root: str | None = None
+    image_size: Count | None = Field(None, ge=4)
+    teacher: str
+    student: str
+    teacher_weights: str | None = None
+    methods: tuple[str, ...]
+    seeds: tuple[Count, ...] = (0,)
+    budget: str = "small"
+    budgets: dict[str, Budget]
+    evaluate_on: Literal["test", "validation"] = "test"
+    device: str = "auto"
+    precision: Literal["fp32", "bf16"] | None = None
+    keep_pool: StrictBool = False
+
+    @field_validator("methods", "seeds")
+    @classmethod
+    def _some_and_distinct(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
+        if not value:
+            raise ValueError("at least one is needed")
+        if doubled := sorted({v for v in value if value.count(v) > 1}):
+            raise ValueError(f"given twice: {', '.join(map(str, doubled))}")
+        return value
+
+    def chosen_budget(self) -> Budget:
+        if self.budget not in self.budgets:
+            valid = ", ".join(self.budgets)
+            raise UserError(f"this suite has no budget '{self.budget}'; valid: {valid}")
+        return self.budgets[self.budget]
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """SafeLoader that refuses a key given twice instead of silently keeping the last."""
+
+
+def _unique_mapping(loader: yaml.SafeLoader, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    seen: set[Any] = set()
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node, deep=True)
+        if key in seen:
+            line = key_node.start_mark.line + 1
+            raise yaml.constructor.ConstructorError(None, None, f"key '{key}' stands twice (line {line})")
+        seen.add(key)
+    return yaml.SafeLoader.construct_mapping(loader, node, deep)
+
+
+_UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file's mapping. UserError with file and line when it is none."""
+    try:
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)  # noqa: S506 (a SafeLoader)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error.__class__.__name__})") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" in line {mark.line + 1}" if mark else ""
+        raise UserError(f"{path}: not valid YAML{where}: {getattr(error, 'problem', error)}") from error
+    if not isinstance(data, dict):
+        raise UserError(f"{path}: expected a mapping of settings, found {type(data).__name__}")
+    return data
+
+
+def load_suite(path: Path, overrides: Mapping[str, Any], assignments: tuple[str, ...] = ()) -> Suite:
+    """Read a suite file, apply command-line overrides (None = not given) and `--set key=value` assignments.
+
+    Dotted keys reach inside (`budgets.small.rounds`); a bare budget key (`rounds=5`) goes to the chosen budget.
+    """
+    data = read_yaml(path)
+    data.update({key: value for key, value in overrides.items() if value is not None})
+    for assignment in assignments:
+        _assign(data, assignment)
+    try:
+        return Suite.model_validate(data)
+    except ValidationError as error:
+        raise UserError(_explain(error, path)) from error
+
+
+def _assign(data: dict[str, Any], assignment: str) -> None:
+    key, equals, text = assignment.partition("=")
+    if not equals or not key:
+        raise UserError(f"--set {assignment}: expected key=value")
+    parts = key.split(".")
+    if parts[0] not in Suite.model_fields:
+        if parts[0] not in Budget.model_fields:
+            raise UserError(f"--set {assignment}: {_suggest(parts[0], [*Suite.model_fields, *Budget.model_fields])}")
+        parts = ["budgets", data.get("budget", "small"), *parts]
+    target = data
+    for part in parts[:-1]:
+        if target.get(part) is None:
+            target[part] = {}
+        if not isinstance(target[part], dict):
+            raise UserError(f"--set {assignment}: '{part}' holds a value, not a group of settings")
+        target = target[part]
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"--set {assignment}: the value is not valid YAML") from error
+    if isinstance(value, str):
+        value = _number(value)
+    target[parts[-1]] = value
+
+
+def _number(text: str) -> Any:
+    """YAML 1.1 reads 1e-3 as a string; people mean a number."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _suggest(name: str, valid: list[str]) -> str:
+    close = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
+    hint = f", did you mean '{close[0]}'?" if close else ""
+    return f"unknown key '{name}'{hint}"
+
+
+def _explain(error: ValidationError, path: Path) -> str:
+    """The first problem of a validation error as one line: file, key, what was found, what is valid."""
+    problem = error.errors()[0]
+    where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        fields = _fields_at(problem["loc"][:-1])
+        return f"{path}: {where}: {_suggest(str(problem['loc'][-1]), fields)}; valid: {', '.join(sorted(fields))}"
+    found = "" if problem["type"] == "missing" else f", found {problem['input']!r}"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{path}: {where}: {message}{found}".replace("\n", " ")
+
+
+def _fields_at(location: tuple[int | str, ...]) -> list[str]:
+    """Names of the settings at a place of the suite, for the message."""
+    if location[:1] == ("budgets",):
+        if "methods" in location:
+            return list(Schedule.model_fields)
+        return list(TeacherRecipe.model_fields if "teacher" in location else Budget.model_fields)
+    return list(Suite.model_fields)

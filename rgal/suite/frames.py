@@ -1,0 +1,61 @@
+"""The store as tables: what reporting is a function of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from rgal.suite.store import Metrics, Store, read_json
+
+RESULT_COLUMNS = (
+    "key task setting budget dataset teacher student method order seed status reason data_free last best "
+    "teacher_top1 images synthesis_steps student_steps synthesis_seconds student_seconds"
+).split()
+CURVE_COLUMNS = "key method setting budget seed round seconds images student_steps top1".split()
+
+
+def load_frames(store: Store, keys: set[str] | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """(results, curves) of the trials with these keys, or of all. Broken records appear with status "broken"."""
+    results: list[dict[str, Any]] = []
+    curves: list[dict[str, Any]] = []
+    for folder in store.trial_folders():
+        about = read_json(folder / "trial.json") or {}
+        settings = about.get("settings") if isinstance(about.get("settings"), dict) else {}
+        key = str(about.get("key", folder.name.rpartition("-")[2]))
+        if keys is not None and key not in keys:
+            continue
+        result = read_json(folder / "result.json") or {}
+        row: dict[str, Any] = {"key": key, "status": store.status(folder), "reason": result.get("reason", "")}
+        for name in ("task", "budget", "dataset", "teacher", "student", "method", "order", "seed"):
+            row[name] = settings.get(name)  # type: ignore[union-attr]
+        row["setting"] = f"{row['dataset']} {row['teacher']} -> {row['student']}"
+        row.update({k: v for k, v in result.items() if k not in ("schema", "status", "reason")})
+        results.append(row)
+        curves += _curve(folder, row)
+    return (
+        pd.DataFrame(results).reindex(columns=_with(RESULT_COLUMNS, results)),
+        pd.DataFrame(curves).reindex(columns=CURVE_COLUMNS),
+    )
+
+
+def _with(columns: list[str], rows: list[dict[str, Any]]) -> list[str]:
+    """The known columns first, then whatever else a task measures."""
+    extra = sorted({name for row in rows for name in row} - set(columns))
+    return [*columns, *extra]
+
+
+def _curve(folder: Any, row: dict[str, Any]) -> list[dict[str, Any]]:
+    common = {name: row[name] for name in ("key", "method", "setting", "budget", "seed")}
+    return [
+        common
+        | {
+            "round": event.get("round"),
+            "seconds": event.get("synthesis_seconds", 0.0) + event.get("student_seconds", 0.0),
+            "images": event.get("images"),
+            "student_steps": event.get("student_steps"),
+            "top1": event["top1"],
+        }
+        for event in Metrics(folder / "metrics.jsonl").rows()
+        if isinstance(event, dict) and event.get("kind") == "evaluation" and "top1" in event
+    ]

@@ -1,0 +1,75 @@
+"""Renders a store: tables, plots, one sample grid a method. Nothing here changes a trial's record."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from rgal.errors import UserError
+from rgal.reporting.frames import groups
+from rgal.reporting.plots import write_plots
+from rgal.reporting.reference import load_reference
+from rgal.reporting.render import render as render_table
+from rgal.reporting.tables import accuracy_table, write_tables
+from rgal.suite.frames import load_frames
+from rgal.suite.store import Store, slug
+
+REFERENCE = Path(__file__).parents[2] / "benchmarks" / "reference"
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """What was written, and the tables as Markdown for the terminal."""
+
+    text: str
+    tables: list[Path]
+    plots: list[Path]
+    samples: list[Path]
+
+
+def render(store: Store, keys: set[str] | None = None) -> Rendered:
+    """Write tables/ and plots/ for everything in the store; the returned text covers `keys` only (default: all)."""
+    results, curves = load_frames(store)
+    if results.empty:
+        raise UserError(f"results directory {store.root}: no trial in it; run a suite first")
+    reference = load_reference(REFERENCE) if REFERENCE.is_dir() else None
+    try:
+        tables = write_tables(results, store.root / "tables", reference)
+        plots = write_plots(results, curves, store.root / "plots")
+        samples = _collect_samples(store, results)
+    except OSError as error:
+        raise UserError(f"results directory {store.root}: cannot write tables and plots ({error.strerror})") from error
+    shown = results if keys is None else results[results["key"].isin(keys)]
+    text = "\n\n".join(
+        f"{title}\n\n{render_table(accuracy_table(group, reference), 'md')}" for title, group in groups(shown).items()
+    )
+    return Rendered(text, tables, plots, samples)
+
+
+def _collect_samples(store: Store, results: pd.DataFrame) -> list[Path]:
+    """The sample grid of every method's first finished seed, under a name people can find."""
+    written = []
+    done = results[results["status"] == "finished"].sort_values(["setting", "budget", "method", "seed"])
+    for _, first in done.groupby(["setting", "budget", "method"], sort=True).head(1).iterrows():
+        folders = [f for f in store.trial_folders() if f.name.endswith(f"-{first['key']}")]
+        source = folders[0] / "samples.png" if folders else None
+        if source is None or not source.exists():
+            continue
+        name = slug(f"samples_{first['setting']}_{first['budget']}_{first['method']}").lower()
+        target = store.root / "plots" / f"{name}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+        written.append(target)
+    return written
+
+
+def summary(rendered: Rendered) -> str:
+    """The tables, and where everything is."""
+    lines = [rendered.text, ""]
+    for title, paths in (("tables", rendered.tables), ("plots", rendered.plots), ("samples", rendered.samples)):
+        shown = [path for path in paths if path.suffix in (".md", ".png")]
+        lines += [f"{title}: {path}" for path in shown]
+    return "\n".join(lines)

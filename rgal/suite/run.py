@@ -1,0 +1,137 @@
+"""Runs a suite: check everything first, train the teacher, run what is missing, render what there is."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from rgal.data import Dataset
+from rgal.errors import UserError, nearest
+from rgal.suite.config import Suite
+from rgal.suite.executors import run_inline, run_jobs
+from rgal.suite.progress import Console
+from rgal.suite.store import Store, read_json
+from rgal.suite.task import tasks
+from rgal.suite.teachers import build_net, import_teacher, teacher_files
+from rgal.suite.trial import Trial, expand, resolve_trial_recipe
+from rgal.suite.work import Outcome, TeacherJob, TrialJob, WorkJob, domain_of, open_dataset
+
+BIG_IMAGE = 24 * 24  # pixels from which a convolution is worth a second thread
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A suite, checked and expanded."""
+
+    suite: Suite
+    dataset: Dataset
+    device: str
+    trials: list[Trial]
+
+
+def choose_device(text: str) -> str:
+    """auto | cpu | cuda | cuda:n -> a device that exists. UserError otherwise."""
+    if text == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    kind, _, index = text.partition(":")
+    if kind not in ("cpu", "cuda") or (index and not index.isdigit()) or (kind == "cpu" and index):
+        raise UserError(f"device '{text}': expected auto, cpu, cuda or cuda:n")
+    count = torch.cuda.device_count()
+    if kind == "cuda" and int(index or 0) >= count:
+        raise UserError(f"device '{text}': this machine has {count} CUDA devices; try --device cpu")
+    return text
+
+
+def make_plan(suite: Suite) -> Plan:
+    """Check names, data, networks and weights before anything runs."""
+    if suite.task not in tasks():
+        raise UserError(f"unknown task '{suite.task}'; {nearest(suite.task, tasks())}")
+    suite.chosen_budget()
+    device = choose_device(suite.device)
+    if suite.teacher_weights and not Path(suite.teacher_weights).is_file():
+        raise UserError(f"--teacher-weights {suite.teacher_weights}: no such file")
+    dataset = open_dataset(suite.dataset, suite.data_root, suite.image_size, suite.evaluate_on)
+    domain = domain_of(dataset)
+    for name in (suite.teacher, suite.student):
+        build_net(name, domain, torch.device("cpu"), 0)
+    return Plan(suite, dataset, device, expand(suite, dataset, device))
+
+
+def describe_plan(plan: Plan) -> str:
+    """The trials with their keys and the optimiser steps each will take."""
+    lines = [f"{len(plan.trials)} trials: {plan.trials[0].setting}, budget {plan.suite.budget}, on {plan.device}"]
+    width = max(len(trial.method) for trial in plan.trials)
+    for trial in plan.trials:
+        rounds = resolve_trial_recipe(trial).recipe.rounds
+        lines.append(
+            f"  {trial.key}  {trial.method:<{width}}  seed {trial.seed}  "
+            f"{rounds.count} rounds  {rounds.count * rounds.synthesis_steps:>7,} synthesis steps  "
+            f"{rounds.total_student_steps():>7,} student steps"
+        )
+    return "\n".join(lines)
+
+
+def ready_teacher(plan: Plan, store: Store) -> TeacherJob | None:
+    """The job that trains the teacher, or None if it is there. Given weights are checked and imported right away."""
+    suite, trial = plan.suite, plan.trials[0]
+    if suite.teacher_weights:
+        weights = Path(suite.teacher_weights)
+        import_teacher(store.root, trial.teacher, plan.dataset, domain_of(plan.dataset), trial.teacher_key, weights)
+        return None
+    stored, record, _ = teacher_files(store.root, trial.teacher, trial.dataset, trial.teacher_key)
+    if stored.exists() and read_json(record):
+        return None
+    return TeacherJob(store.root, trial, suite.chosen_budget().teacher)
+
+
+def default_slots(device: str, trials: int) -> int:
+    """Trials at a time: one a core on CPU, where several small jobs beat one with several threads; one on a GPU."""
+    return 1 if device.startswith("cuda") else max(1, min(os.cpu_count() or 1, trials))
+
+
+def run_plan(plan: Plan, store: Store, slots: int | None) -> tuple[bool, list[tuple[WorkJob, Outcome]]]:
+    """Run what is not finished. (whether it ran to the end, the outcomes of this run). slots=0: in this process."""
+    todo = [
+        t for t in plan.trials if store.status(store.trial_folder(t.name, t.key)) != "finished"
+    ]
+    teacher = ready_teacher(plan, store) if todo else None
+    jobs = [TrialJob(store.root, trial) for trial in todo]
+    chosen = default_slots(plan.device, len(jobs)) if slots is None else slots
+    console = Console(len(jobs) + (teacher is not None), max(1, chosen))
+    if done := len(plan.trials) - len(todo):
+        console.write(f"{done} of {len(plan.trials)} trials are finished already")
+    outcomes: list[tuple[WorkJob, Outcome]] = []
+
+    def on_outcome(job: WorkJob, outcome: Outcome) -> None:
+        outcomes.append((job, outcome))
+        console.outcome(job, outcome)
+
+    def run(batch: list[WorkJob], at_once: int, threads: int) -> bool:
+        if slots == 0:
+            return run_inline(batch, console.report, on_outcome)
+        return run_jobs(batch, at_once, threads, console.report, on_outcome)
+
+    cores = os.cpu_count() or 1
+    pixels = plan.dataset.spec.shape[1] * plan.dataset.spec.shape[2]
+    try:
+        if teacher is not None:
+            complete = run([teacher], 1, cores if pixels >= BIG_IMAGE else 1)
+            if not complete or outcomes[-1][1].status != "finished":
+                return complete, outcomes
+        return run(list(jobs), chosen, max(1, cores // max(1, chosen))), outcomes
+    finally:
+        console.close()
+
+
+def exit_code(complete: bool, outcomes: list[tuple[WorkJob, Outcome]]) -> int:
+    """0: all finished. 2: something the user gave is wrong. 1: a trial failed otherwise. 130: stopped."""
+    if not complete:
+        return 130
+    faults = Counter(outcome.fault for _, outcome in outcomes if outcome.status == "failed")
+    if faults["user"]:
+        return 2
+    return 1 if faults else 0

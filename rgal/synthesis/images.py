@@ -1,0 +1,304 @@
+"""What is optimised: pixels, a fresh generator and its latent code, a persistent generator, a meta-generator.
+
+A recipe names a *spec* (frozen data: `Pixels`, `FreshGenerator`, ...); `spec.build(domain, device, seed)` makes the
+stateful parameterisation that the inversion loop drives:
+
+    attach(n, rng) -> start(targets, optimiser) -> images() -> step(loss) -> images() -> ... -> finish()
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from rgal.nets.generators import Generator, LargeGenerator, reset_generator
+from rgal.precision import adam, place
+from rgal.problem import Domain
+from rgal.seeding import global_seed
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Synthesis optimiser."""
+
+    lr: float = 1e-3
+    betas: tuple[float, float] = (0.5, 0.999)
+
+
+class Parameterisation:
+    """Base of all parameterisations. Images are (N,C,H,W) in [0,1] and differentiable in `parameters()`."""
+
+    def __init__(self, domain: Domain, device: torch.device) -> None:
+        self.domain, self.device = domain, device
+        self.optimiser: torch.optim.Adam
+        self.n = 0
+        self.rng: torch.Generator
+
+    def attach(self, n: int, rng: torch.Generator) -> None:
+        """Batch size and stream of the round, at its start and when it is taken up again from a stored state."""
+        self.n, self.rng = n, rng
+
+    def start(self, targets: Tensor, optimiser: Adam) -> None:
+        """Begin a round of `self.n` images with labels `targets` (n,)."""
+        raise NotImplementedError
+
+    def images(self) -> Tensor:
+        raise NotImplementedError
+
+    def parameters(self) -> list[Tensor]:
+        return [p for group in self.optimiser.param_groups for p in group["params"]]
+
+    def step(self, loss: Tensor) -> None:
+        """One optimiser step on the loss. Only this parameterisation's tensors are touched."""
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimiser.step()
+        self.after_step()
+
+    def after_step(self) -> None:
+        """Project back to what is admissible."""
+
+    def finish(self) -> None:
+        """End the round."""
+
+    def draw(self, n: int, rng: torch.Generator) -> Tensor:
+        """n fresh images (n,C,H,W) without gradient, for students that train on the generator itself."""
+        raise TypeError(f"{type(self).__name__} keeps no generator that could draw images outside a round")
+
+    def state_dict(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        raise NotImplementedError
+
+
+class ImageSpec(Protocol):
+    """Frozen data that builds a parameterisation."""
+
+    def build(self, domain: Domain, device: torch.device, seed: int) -> Parameterisation: ...
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """The pixels themselves, in normalised space, N(0,1) at the start and clipped to valid images after each step.
+
+    Yin et al., "Dreaming to Distill" (DeepInversion), CVPR 2020, in the form of the CMI repository.
+    """
+
+    def build(self, domain: Domain, device: torch.device, seed: int) -> Parameterisation:
+        return _Pixels(domain, device)
+
+
+class _Pixels(Parameterisation):
+    def start(self, targets: Tensor, optimiser: Adam) -> None:
+        noise = torch.randn(self.n, *self.domain.shape, generator=self.rng, device=self.device)
+        self._begin(noise, optimiser)
+
+    def _begin(self, values: Tensor, optimiser: Adam) -> None:
+        self.spec = optimiser
+        self.pixels = values.requires_grad_()
+        groups = [{"params": [self.pixels], "lr": optimiser.lr}]
+        self.optimiser = adam(groups, optimiser.betas, self.device)
+
+    def images(self) -> Tensor:
+        return self.domain.denormalise(self.pixels)
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        self.pixels.copy_(self.domain.clip_normalised(self.pixels))
+
+    def state_dict(self) -> dict[str, Any]:
+        if not hasattr(self, "pixels"):
+            return {}
+        return {
+            "pixels": self.pixels.detach().clone(),
+            "optimiser": self.optimiser.state_dict(),
+            "lr": self.spec.lr,
+            "betas": self.spec.betas,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if state:
+            self._begin(state["pixels"].to(self.device).clone(), Adam(state["lr"], tuple(state["betas"])))
+            self.optimiser.load_state_dict(state["optimiser"])
+
+
+@dataclass(frozen=True)
+class FreshGenerator:
+    """A generator re-initialised in every round and its latent codes, optimised together (CMI, RGAL).
+
+    latent: code size. width: base channel count. large: `LargeGenerator`. lr_latent: own step size for the codes.
+    """
+
+    latent: int = 256
+    width: int = 64
+    large: bool = False
+    lr_latent: float | None = None
+
+    def build(self, domain: Domain, device: torch.device, seed: int) -> Parameterisation:
+        return _FreshGenerator(self, domain, device, seed)
+
+
+@dataclass(frozen=True)
+class PersistentGenerator(FreshGenerator):
+    """A generator that lives through the whole run, with one optimiser; codes are drawn anew each step, not
+    optimised (DAFL, ZSKT, DFAD, adversarial DFQ)."""
+
+    def build(self, domain: Domain, device: torch.device, seed: int) -> Parameterisation:
+        return _PersistentGenerator(self, domain, device, seed)
+
+
+@dataclass(frozen=True)
+class MetaGenerator(FreshGenerator):
+    """FastDFKD's meta-generator: each round optimises a copy of it and fresh codes, then moves it by a meta step.
+
+    Fang et al., "Up to 100x Faster Data-Free Knowledge Distillation", AAAI 2022. form "fomaml": the gradients of
+    all inner steps, summed; "reptile": the difference to the adapted copy. meta_lr: Adam step of the meta update.
+    """
+
+    meta_lr: float = 0.02
+    form: str = "fomaml"
+
+    def build(self, domain: Domain, device: torch.device, seed: int) -> Parameterisation:
+        return _MetaGenerator(self, domain, device, seed)
+
+
+def make_generator(spec: FreshGenerator, domain: Domain, device: torch.device, seed: int) -> nn.Module:
+    """The generator network of a spec, initialised from `seed`, in training mode for good."""
+    channels, height, width = domain.shape
+    if height != width:
+        raise ValueError(f"generators make square images, the domain has {height}x{width}")
+    kind = LargeGenerator if spec.large else Generator
+    with global_seed(seed, "generator"):
+        net = kind(spec.latent, channels=channels, size=height, width=spec.width)
+    return place(net, device).train()
+
+
+class _FreshGenerator(Parameterisation):
+    """Also the base of the other generator parameterisations: network, codes, optimiser and their state."""
+
+    def __init__(self, spec: FreshGenerator, domain: Domain, device: torch.device, seed: int) -> None:
+        super().__init__(domain, device)
+        self.spec = spec
+        self.net = make_generator(spec, domain, device, seed)
+        self.codes = torch.empty(0, spec.latent, device=device)
+
+    def start(self, targets: Tensor, optimiser: Adam) -> None:
+        reset_generator(self.net, self.rng)
+        self.codes = torch.randn(self.n, self.spec.latent, generator=self.rng, device=self.device)
+        self._make_optimiser(optimiser)
+
+    def _make_optimiser(self, optimiser: Adam) -> None:
+        self.codes = self.codes.detach().requires_grad_()
+        groups = [
+            {"params": list(self.net.parameters()), "lr": optimiser.lr},
+            {"params": [self.codes], "lr": self.spec.lr_latent or optimiser.lr},
+        ]
+        self.adam = optimiser
+        self.optimiser = adam(groups, optimiser.betas, self.device)
+
+    def images(self) -> Tensor:
+        return self.net(self.codes).float()
+
+    def state_dict(self) -> dict[str, Any]:
+        state: dict[str, Any] = {"net": self.net.state_dict(), "codes": self.codes.detach().clone()}
+        if hasattr(self, "optimiser"):
+            state |= {"optimiser": self.optimiser.state_dict(), "lr": self.adam.lr, "betas": self.adam.betas}
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.net.load_state_dict(state["net"])
+        self.codes = state["codes"].to(self.device).clone()
+        if "optimiser" in state:
+            self._make_optimiser(Adam(state["lr"], tuple(state["betas"])))
+            self.optimiser.load_state_dict(state["optimiser"])
+
+
+class _PersistentGenerator(_FreshGenerator):
+    def start(self, targets: Tensor, optimiser: Adam) -> None:
+        if not hasattr(self, "optimiser"):
+            self._make_optimiser(optimiser)
+
+    def _make_optimiser(self, optimiser: Adam) -> None:
+        self.adam = optimiser
+        groups = [{"params": list(self.net.parameters()), "lr": optimiser.lr}]
+        self.optimiser = adam(groups, optimiser.betas, self.device)
+
+    def images(self) -> Tensor:
+        codes = torch.randn(self.n, self.spec.latent, generator=self.rng, device=self.device)
+        return self.net(codes).float()
+
+    @torch.no_grad()
+    def draw(self, n: int, rng: torch.Generator) -> Tensor:
+        """Images from running batch norm statistics, as CMI's driver samples."""
+        self.net.eval()
+        try:
+            codes = torch.randn(n, self.spec.latent, generator=rng, device=self.device)
+            return self.net(codes).float()
+        finally:
+            self.net.train()
+
+
+class _MetaGenerator(_FreshGenerator):
+    """`net` is the meta-generator, `inner` the copy that a round adapts."""
+
+    spec: MetaGenerator
+
+    def __init__(self, spec: MetaGenerator, domain: Domain, device: torch.device, seed: int) -> None:
+        super().__init__(spec, domain, device, seed)
+        self.inner = copy.deepcopy(self.net)
+        groups = [{"params": list(self.net.parameters()), "lr": spec.meta_lr}]
+        self.meta_optimiser = adam(groups, (0.5, 0.999), device)
+
+    def start(self, targets: Tensor, optimiser: Adam) -> None:
+        self.inner.load_state_dict(self.net.state_dict())
+        self.meta_optimiser.zero_grad(set_to_none=True)
+        self.codes = torch.randn(self.n, self.spec.latent, generator=self.rng, device=self.device)
+        self._make_optimiser(optimiser)
+
+    def _make_optimiser(self, optimiser: Adam) -> None:
+        self.codes = self.codes.detach().requires_grad_()
+        self.adam = optimiser
+        groups = [
+            {"params": list(self.inner.parameters()), "lr": optimiser.lr},
+            {"params": [self.codes], "lr": self.spec.lr_latent or optimiser.lr},
+        ]
+        self.optimiser = adam(groups, optimiser.betas, self.device)
+
+    def images(self) -> Tensor:
+        return self.inner(self.codes).float()
+
+    def step(self, loss: Tensor) -> None:
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        if self.spec.form == "fomaml":
+            # First-order MAML: the meta gradient is the sum of the inner gradients, each before its update.
+            for meta, inner in zip(self.net.parameters(), self.inner.parameters(), strict=True):
+                if inner.grad is not None:
+                    meta.grad = inner.grad.clone() if meta.grad is None else meta.grad + inner.grad
+        self.optimiser.step()
+
+    @torch.no_grad()
+    def finish(self) -> None:
+        if self.spec.form == "reptile":
+            for meta, inner in zip(self.net.parameters(), self.inner.parameters(), strict=True):
+                meta.grad = meta - inner
+        self.meta_optimiser.step()
+        for meta, inner in zip(self.net.buffers(), self.inner.buffers(), strict=True):
+            meta.copy_(inner)
+
+    def state_dict(self) -> dict[str, Any]:
+        grads = [None if p.grad is None else p.grad.clone() for p in self.net.parameters()]
+        meta = {"inner": self.inner.state_dict(), "meta_optimiser": self.meta_optimiser.state_dict()}
+        return super().state_dict() | meta | {"meta_grads": grads}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.inner.load_state_dict(state["inner"])
+        self.meta_optimiser.load_state_dict(state["meta_optimiser"])
+        for parameter, grad in zip(self.net.parameters(), state["meta_grads"], strict=True):
+            parameter.grad = None if grad is None else grad.to(self.device)

@@ -1,0 +1,114 @@
+"""THE inversion loop, one step at a time, so that a run can stop and be taken up again between any two steps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rgal.meters import Meter
+from rgal.precision import Precision, autocast
+from rgal.problem import Problem
+from rgal.recipe import Recipe
+from rgal.seeding import Streams, seed_for
+from rgal.terms.objective import Objective, Progress, Setting
+
+
+class Inversion:
+    """Optimises one batch of images a round under a recipe's synthesis objective.
+
+    begin() -> step() x synthesis_steps -> finish(), which returns the kept images (N,C,H,W) in [0,1] and their
+    labels. "best" keeps the iterate with the lowest total loss, chosen on the device. A student is consulted, never
+    changed: the caller freezes it for the phase.
+    """
+
+    def __init__(
+        self, recipe: Recipe, problem: Problem, student: nn.Module, streams: Streams, precision: Precision
+    ) -> None:
+        assert recipe.images is not None
+        self.recipe, self.problem, self.streams, self.precision = recipe, problem, streams, precision
+        seed = seed_for(*streams.parts, "synthesis parameters")
+        self.images = recipe.images.build(problem.domain, problem.device, seed)
+        setting = Setting(problem.domain, {"teacher": problem.teacher, "student": student}, seed)
+        self.objective = Objective(recipe.synthesis, setting).to(problem.device)
+        if missing := self.objective.views() - set(recipe.views):
+            raise ValueError(f"the recipe has no view {sorted(missing)}; it has {sorted(recipe.views)}")
+        parameters = [
+            {"params": list(term.parameters()), "lr": term.learning_rate}
+            for term in self.objective.terms.values()
+            if list(term.parameters())
+        ]
+        self.term_optimiser = torch.optim.Adam(parameters) if parameters else None
+        self.meter = Meter()
+        self.targets = torch.empty(0, dtype=torch.int64, device=problem.device)
+        self.best = torch.empty(0, *problem.domain.shape, device=problem.device)
+        self.best_loss = torch.tensor(float("inf"), device=problem.device)
+
+    def begin(self) -> None:
+        """Draw the round's targets, sorted, and start the images."""
+        n = self.recipe.rounds.synthesis_batch
+        rng = self.streams.get("synthesis")
+        classes = self.problem.domain.classes
+        targets = torch.randint(0, classes, (n,), generator=rng, device=self.problem.device)
+        self.targets = targets.sort().values
+        self.images.attach(n, rng)
+        self.images.start(self.targets, self.recipe.optimiser)
+        self.best = torch.zeros(n, *self.problem.domain.shape, device=self.problem.device)
+        self.best_loss = torch.full((), float("inf"), device=self.problem.device)
+
+    def step(self, progress: Progress) -> None:
+        """One optimiser step on the images. No host synchronisation."""
+        with autocast(self.problem.device, self.precision):
+            images = self.images.images()
+            total, parts, ctx = self.objective(
+                images, self.targets, self._views(images), self.streams, progress
+            )
+        with torch.no_grad():
+            loss = total.detach()
+            better = loss < self.best_loss if self.recipe.keep == "best" else torch.ones_like(loss, dtype=torch.bool)
+            self.best = torch.where(better, images.detach(), self.best)
+            self.best_loss = torch.where(better, loss, self.best_loss)
+            self.objective.kept(ctx, better)
+        if self.term_optimiser is not None:
+            self.term_optimiser.zero_grad(set_to_none=True)
+        self.images.step(total)
+        if self.term_optimiser is not None:
+            self.term_optimiser.step()
+        self.meter.add(parts)
+
+    def _views(self, images: Tensor) -> dict[str, Tensor]:
+        domain = self.problem.domain
+        with torch.autocast(images.device.type, enabled=False):
+            return {
+                name: domain.normalise(view(images, domain, self.streams.get(f"view {name}"))).contiguous(
+                    memory_format=torch.channels_last
+                )
+                for name, view in self.recipe.views.items()
+            }
+
+    def finish(self) -> tuple[Tensor, Tensor]:
+        """End the round: the kept images, clamped to [0,1], and their labels."""
+        self.images.finish()
+        self.objective.end_round()
+        return self.best.clamp(0, 1), self.targets
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "images": self.images.state_dict(),
+            "terms": self.objective.state_dict(),
+            "term_optimiser": None if self.term_optimiser is None else self.term_optimiser.state_dict(),
+            "targets": self.targets,
+            "best": self.best,
+            "best_loss": self.best_loss,
+            "meter": self.meter.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.images.attach(len(state["targets"]), self.streams.get("synthesis"))
+        self.images.load_state_dict(state["images"])
+        self.objective.load_state_dict(state["terms"])
+        if self.term_optimiser is not None:
+            self.term_optimiser.load_state_dict(state["term_optimiser"])
+        self.targets, self.best, self.best_loss = state["targets"], state["best"], state["best_loss"]
+        self.meter.load_state_dict(state["meter"])

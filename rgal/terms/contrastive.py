@@ -1,0 +1,106 @@
+"""CMI's contrastive term: instances of synthesised images, told apart by two views and a memory of earlier images.
+
+Fang et al., "Contrastive Model Inversion for Data-Free Knowledge Distillation", IJCAI 2021.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rgal.errors import UserError
+from rgal.observe import batch_norms
+from rgal.seeding import global_seed
+from rgal.terms.objective import Context, Need, Setting, Term, Weighted
+
+
+def contrastive_loss(local: Tensor, anchor: Tensor, batch: int, temperature: float) -> Tensor:
+    """Cross-entropy of <local_i, sg(anchor_j)> / temperature with target j = i.
+
+    local, anchor: (N+M, D) unit vectors, the first `batch` = N rows of the current images, the rest of the memory.
+    Mean over the batch's rows plus mean over the memory's rows: the split stops the memory from diluting the
+    batch's gradient. The anchor side is constant.
+    """
+    similarity = local @ anchor.detach().T / temperature
+    target = torch.arange(len(local), device=local.device)
+    per_row = F.cross_entropy(similarity, target, reduction="none")
+    loss = per_row[:batch].mean()
+    return loss if len(local) == batch else loss + per_row[batch:].mean()
+
+
+class Contrastive(Term):
+    """Projection head, memory bank and loss. State: head parameters, bank (local | global features), fill pointer.
+
+    An instance's feature is the spatial mean of every batch norm input of the teacher, concatenated. The bank is a
+    ring of `bank` features, written with those of the kept images once a round; `sampled` of them join a step.
+    """
+
+    needs = (Need("teacher", "bn_pooled", "global"), Need("teacher", "bn_pooled", "local"))
+
+    def __init__(self, setting: Setting, temperature: float, bank: int, sampled: int, width: int) -> None:
+        super().__init__()
+        layers = batch_norms(setting.nets["teacher"])
+        if not layers:
+            raise UserError("the term 'cr' reads batch norm inputs, but the teacher has no BatchNorm2d layer")
+        dimension = sum(layer.num_features for layer in layers)
+        with global_seed(setting.seed, "contrastive head"):
+            self.head = nn.Sequential(nn.Linear(dimension, dimension), nn.ReLU(), nn.Linear(dimension, width))
+        self.temperature, self.sampled = temperature, sampled
+        self.written = 0
+        # Not buffers: a buffer would put the empty part of the bank (900 MB for WRN-40-2) into every checkpoint.
+        device = next(setting.nets["teacher"].parameters()).device
+        self.bank = torch.zeros(bank, 2 * dimension, device=device)
+        self.kept_features = self.bank[:0]
+
+    def get_extra_state(self) -> dict[str, int | Tensor]:
+        filled = self.bank[: min(self.written, len(self.bank))].clone()
+        return {"written": self.written, "bank": filled, "kept": self.kept_features.clone()}
+
+    def set_extra_state(self, state: dict[str, int | Tensor]) -> None:
+        filled, kept = state["bank"], state["kept"]
+        assert isinstance(filled, Tensor) and isinstance(kept, Tensor)
+        self.written = int(state["written"])
+        self.bank[: len(filled)] = filled.to(self.bank.device)
+        self.kept_features = kept.to(self.bank.device)
+
+    def forward(self, ctx: Context) -> Tensor:
+        local, anchor = self._features(ctx)
+        batch = len(local)
+        filled = min(self.written, len(self.bank))
+        if filled and self.sampled:
+            count = min(self.sampled, filled)
+            rng = ctx.streams.get("contrastive memory")
+            rows = torch.randint(0, filled, (count,), generator=rng, device=self.bank.device)
+            memory_local, memory_anchor = self.bank[rows].chunk(2, dim=1)
+            local, anchor = torch.cat([local, memory_local]), torch.cat([anchor, memory_anchor])
+        projected = F.normalize(self.head(torch.cat([local, anchor])).float(), dim=1)
+        return contrastive_loss(*projected.chunk(2), batch, self.temperature)
+
+    def _features(self, ctx: Context) -> tuple[Tensor, Tensor]:
+        local, anchor = ctx.of("teacher", "local").bn_pooled, ctx.of("teacher", "global").bn_pooled
+        assert local is not None and anchor is not None
+        return local, anchor
+
+    @torch.no_grad()
+    def kept(self, ctx: Context, better: Tensor) -> None:
+        current = torch.cat(self._features(ctx), dim=1)
+        if len(self.kept_features) != len(current):
+            self.kept_features = current.clone()
+        else:
+            self.kept_features = torch.where(better, current, self.kept_features)
+
+    @torch.no_grad()
+    def end_round(self) -> None:
+        features = self.kept_features[-len(self.bank) :]
+        rows = torch.arange(len(features), device=self.bank.device)
+        self.bank[(rows + self.written) % len(self.bank)] = features
+        self.written += len(features)
+        self.kept_features = self.kept_features[:0]
+
+
+def contrastive(
+    weight: float, temperature: float = 0.1, bank: int = 40_960, sampled: int = 4_096, width: int = 256
+) -> Weighted:
+    """CMI's term; the recipe must have the views "global" and "local"."""
+    return Weighted("cr", weight, lambda setting: Contrastive(setting, temperature, bank, sampled, width))

@@ -1,0 +1,132 @@
+"""Terms that pull images out of a teacher: class, batch statistics, image priors, disagreement.
+
+Notation: N images, C classes, t/s teacher/student logits, p = softmax(t), q = softmax(s).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rgal.errors import UserError
+from rgal.observe import BatchNormStatistics, batch_norms
+from rgal.terms.objective import Context, FunctionTerm, Need, Setting, Term, Weighted, stateless
+
+
+def kl_div(student: Tensor, teacher: Tensor, temperature: float = 1.0, reduction: str = "batchmean") -> Tensor:
+    """T^2 * KL(softmax(teacher/T) || softmax(student/T)) of logits (N,C).
+
+    "batchmean": summed over classes, mean over samples -> scalar. "none": one value a sample, (N,).
+    Hinton et al. 2015; the T^2 factor is always applied.
+    """
+    log_q = F.log_softmax(student / temperature, dim=1)
+    log_p = F.log_softmax(teacher / temperature, dim=1)
+    per_sample = F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(1) * temperature**2
+    return per_sample if reduction == "none" else per_sample.mean()
+
+
+def batch_norm_l2(statistics: Sequence[BatchNormStatistics]) -> Tensor:
+    """sum_l ||var_l - running_var_l||_2 + ||mean_l - running_mean_l||_2: plain norms, not squared, not divided.
+
+    DeepInversion (Yin et al. 2020, eq. 4) in the form of its own code and of CMI's; biased batch variance.
+    """
+    norms = [
+        torch.linalg.vector_norm(s.running_var - s.var) + torch.linalg.vector_norm(s.running_mean - s.mean)
+        for s in statistics
+    ]
+    return torch.stack(norms).sum()
+
+
+def total_variation_l1(images: Tensor) -> Tensor:
+    """Sum of the mean absolute differences along x, y and both diagonals of (N,C,H,W)."""
+    x = images
+    return (
+        (x[..., :, 1:] - x[..., :, :-1]).abs().mean()
+        + (x[..., 1:, :] - x[..., :-1, :]).abs().mean()
+        + (x[..., 1:, 1:] - x[..., :-1, :-1]).abs().mean()
+        + (x[..., 1:, :-1] - x[..., :-1, 1:]).abs().mean()
+    )
+
+
+def masked_disagreement(student: Tensor, teacher: Tensor) -> Tensor:
+    """-(1/N) sum_i 1[argmax s_i = argmax t_i] KL(p_i || q_i), T = 1: seek images on which the nets still agree on
+    the class but not on the probabilities. N counts masked samples too (CMI, Fast, RGAL). Gradient through both."""
+    agree = (student.argmax(1) == teacher.argmax(1)).to(student.dtype)
+    return -(agree * kl_div(student, teacher, 1.0, "none")).mean()
+
+
+def jensen_shannon(student: Tensor, teacher: Tensor, temperature: float = 3.0, clamp: bool = False) -> Tensor:
+    """Jensen-Shannon divergence of softmax(logits / T), mean over samples; in [0, ln 2].
+
+    clamp=True reproduces the public implementations: probabilities clamped to [0.01, 0.99] without
+    renormalising and the arguments of both KLs exchanged (KL(M||P) instead of KL(P||M)). With many classes that
+    form is nearly constant and can be negative.
+    """
+    q, p = (F.softmax(z / temperature, dim=1) for z in (student, teacher))
+    if clamp:
+        q, p = q.clamp(0.01, 0.99), p.clamp(0.01, 0.99)
+        m = ((p + q) / 2).clamp(0.01, 0.99)
+        return (0.5 * (m * (m / p).log() + m * (m / q).log())).sum(1).mean()
+    m = ((p + q) / 2).clamp_min(1e-12).log()
+    return 0.5 * sum(torch.xlogy(x, x).sub(x * m).sum(1).mean() for x in (p, q))  # type: ignore[return-value]
+
+
+# The terms as recipes name them -------------------------------------------------------------------------------
+
+
+def one_hot(weight: float) -> Weighted:
+    """Cross-entropy of the teacher's logits and the drawn targets."""
+    return stateless(
+        "oh", weight, lambda ctx: F.cross_entropy(ctx.of("teacher").logits, ctx.targets), Need("teacher")
+    )
+
+
+def bn_statistics(weight: float) -> Weighted:
+    """Batch norm statistics of the teacher (`batch_norm_l2`). Needs a teacher with BatchNorm2d layers."""
+
+    def build(setting: Setting) -> Term:
+        if not batch_norms(setting.nets["teacher"]):
+            raise UserError(
+                "the term 'bn' matches batch norm statistics, but the teacher has no BatchNorm2d layer; "
+                "use another teacher or set the method's parameter bn=0"
+            )
+        return FunctionTerm(lambda ctx: batch_norm_l2(ctx.of("teacher").bn), [Need("teacher", "bn")])
+
+    return Weighted("bn", weight, build)
+
+
+def adversarial(weight: float, form: str = "kl", after_warmup: bool = True) -> Weighted:
+    """Disagreement of teacher and student, maximised. "kl": `masked_disagreement`; "js": minus `jensen_shannon`
+    at T = 3; "js_clamped": the same as publicly implemented. During warm-up rounds the student is untrained and
+    its opinion is not asked."""
+    forms = {
+        "kl": masked_disagreement,
+        "js": lambda s, t: -jensen_shannon(s, t),
+        "js_clamped": lambda s, t: -jensen_shannon(s, t, clamp=True),
+    }
+    loss = forms[form]
+    return stateless(
+        "adv",
+        weight,
+        lambda ctx: loss(ctx.of("student").logits, ctx.of("teacher").logits),
+        Need("teacher"),
+        Need("student"),
+        after_warmup=after_warmup,
+    )
+
+
+def total_variation(weight: float) -> Weighted:
+    """`total_variation_l1` of the un-augmented image in normalised space."""
+    return stateless("tv", weight, lambda ctx: total_variation_l1(ctx.domain.normalise(ctx.images)))
+
+
+def image_l2(weight: float) -> Weighted:
+    """Mean over images of the l2 norm of the normalised image."""
+
+    def loss(ctx: Context) -> Tensor:
+        return torch.linalg.vector_norm(ctx.domain.normalise(ctx.images).flatten(1), dim=1).mean()
+
+    return stateless("l2", weight, loss)

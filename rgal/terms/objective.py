@@ -1,0 +1,195 @@
+"""An objective is a list of named, weighted terms. Each network is forwarded once a view, for what terms need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from rgal.observe import Observation, observe
+from rgal.problem import Domain
+from rgal.seeding import Streams
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where the run stands: round r of `rounds`, of which the first `warmup` have no student steps."""
+
+    round: int = 0
+    rounds: int = 1
+    warmup: int = 0
+
+    @property
+    def fraction(self) -> float:
+        """Share of the rounds after warm-up that is done, in [0,1)."""
+        return max(0, self.round - self.warmup) / max(1, self.rounds - self.warmup)
+
+
+@dataclass
+class Context:
+    """What a term may look at in one step.
+
+    images: (N,C,H,W) in [0,1], before any view. targets: (N,) labels. views: normalised inputs by view name.
+    seen: one Observation a (network, view). notes: scalars a term reports beside its loss (never added to it).
+    """
+
+    domain: Domain
+    images: Tensor
+    targets: Tensor
+    views: Mapping[str, Tensor]
+    seen: dict[tuple[str, str], Observation]
+    streams: Streams
+    progress: Progress = field(default_factory=Progress)
+    notes: dict[str, Tensor] = field(default_factory=dict)
+
+    def of(self, net: str, view: str = "global") -> Observation:
+        return self.seen[net, view]
+
+
+@dataclass(frozen=True)
+class Need:
+    """A read of `what` (a name in rgal.observe.WHAT) of network `net` on view `view`."""
+
+    net: str
+    what: str = "logits"
+    view: str = "global"
+
+
+class Term(nn.Module):
+    """A callable (Context) -> scalar. It declares what it reads in `needs`; state lives in buffers and parameters.
+
+    `learning_rate`: Adam step size for the term's own parameters during synthesis (CMI's head); in a student
+    objective they join the student's optimiser instead.
+    """
+
+    needs: tuple[Need, ...] = ()
+    learning_rate: float = 1e-3
+
+    def forward(self, ctx: Context) -> Tensor:
+        raise NotImplementedError
+
+    def kept(self, ctx: Context, better: Tensor) -> None:
+        """Called after each synthesis step; `better` (bool scalar) says whether its images are the kept ones so far."""
+
+    def end_round(self) -> None:
+        """Called once the round's images are in the pool."""
+
+
+class FunctionTerm(Term):
+    """A term without state: a function of the context."""
+
+    def __init__(self, function: Callable[[Context], Tensor], needs: Iterable[Need]) -> None:
+        super().__init__()
+        self.function = function
+        self.needs = tuple(needs)
+
+    def forward(self, ctx: Context) -> Tensor:
+        return self.function(ctx)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a term may size itself by: the domain, the networks by name ("teacher", "student", ...), and a seed
+    for the initialisation of its own parameters."""
+
+    domain: Domain
+    nets: Mapping[str, nn.Module]
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """A named, weighted term of a recipe. `build` makes the (possibly stateful) term for a setting.
+
+    Active from the end of warm-up when `after_warmup`, and while progress.fraction < `until`.
+    """
+
+    name: str
+    weight: float
+    build: Callable[[Setting], Term]
+    after_warmup: bool = False
+    until: float = 1.0
+
+    def active(self, progress: Progress) -> bool:
+        return progress.fraction < self.until and not (self.after_warmup and progress.round < progress.warmup)
+
+
+def stateless(
+    name: str, weight: float, function: Callable[[Context], Tensor], *needs: Need, after_warmup: bool = False
+) -> Weighted:
+    """A Weighted around a plain function of the context."""
+    return Weighted(name, weight, lambda setting: FunctionTerm(function, needs), after_warmup)
+
+
+class Objective(nn.Module):
+    """Sum of weighted terms over shared forward passes.
+
+    Terms of weight 0 are dropped: they cost nothing, draw nothing and change no number.
+    """
+
+    def __init__(self, terms: Iterable[Weighted], setting: Setting, no_grad: Iterable[str] = ()) -> None:
+        super().__init__()
+        self.weighted = tuple(w for w in terms if w.weight != 0)
+        names = [w.name for w in self.weighted]
+        if len(set(names)) != len(names):
+            raise ValueError(f"two terms share a name: {names}")
+        self.setting = setting
+        self.no_grad = frozenset(no_grad)
+        self.terms = nn.ModuleDict({w.name: w.build(setting) for w in self.weighted})
+
+    def active(self, progress: Progress) -> list[Weighted]:
+        return [w for w in self.weighted if w.active(progress)]
+
+    def views(self) -> set[str]:
+        """Every view a term reads, whether it is active or not."""
+        return {need.view for w in self.weighted for need in self._term(w).needs} | {"global"}
+
+    def _term(self, weighted: Weighted) -> Term:
+        term = self.terms[weighted.name]
+        assert isinstance(term, Term)
+        return term
+
+    def forward(
+        self,
+        images: Tensor,
+        targets: Tensor,
+        views: Mapping[str, Tensor],
+        streams: Streams,
+        progress: Progress,
+    ) -> tuple[Tensor, dict[str, Tensor], Context]:
+        """(total loss, unweighted parts and notes by name as detached tensors, the context). Nothing syncs."""
+        active = self.active(progress)
+        ctx = Context(self.setting.domain, images, targets, views, {}, streams, progress)
+        reads: dict[tuple[str, str], set[str]] = {}
+        for weighted in active:
+            for need in self._term(weighted).needs:
+                reads.setdefault((need.net, need.view), set()).add(need.what)
+        for (net, view), what in reads.items():
+            ctx.seen[net, view] = self._observe(net, views[view], what)
+        total = images.new_zeros(())
+        parts: dict[str, Tensor] = {}
+        for weighted in active:
+            value = self._term(weighted)(ctx)
+            parts[weighted.name] = value.detach()
+            total = total + weighted.weight * value
+        parts["total"] = total.detach()
+        parts.update(ctx.notes)
+        return total, parts, ctx
+
+    def _observe(self, net: str, inputs: Tensor, what: set[str]) -> Observation:
+        with torch.set_grad_enabled(net not in self.no_grad and torch.is_grad_enabled()):
+            seen = observe(self.setting.nets[net], inputs, what)
+        seen.logits = seen.logits.float()  # losses are computed in float32 whatever the nets' precision
+        if seen.feature is not None:
+            seen.feature = seen.feature.float()
+        return seen
+
+    def kept(self, ctx: Context, better: Tensor) -> None:
+        for weighted in self.active(ctx.progress):
+            self._term(weighted).kept(ctx, better)
+
+    def end_round(self) -> None:
+        for weighted in self.weighted:
+            self._term(weighted).end_round()

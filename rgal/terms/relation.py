@@ -1,0 +1,232 @@
+"""RGAL's relation term: a triplet whose roles are exchanged between synthesis and student training.
+
+Liang & Fu, "Relation-Guided Adversarial Learning for Data-Free Knowledge Transfer", IJCV 2024, arXiv 2412.11380.
+
+`gather` (student phase): same-label samples together, different-label samples apart.
+`spread` (synthesis phase): the roles exchanged: same-label apart (intra-class diversity), different-label
+together (inter-class confusion).
+
+Negatives follow distance-weighted sampling (Wu et al., "Sampling matters in deep embedding learning", ICCV 2017)
+within a band of distances; the paper's *focal weighted sampling* is the finite band 0.5 < d < 1.0.
+
+Everything is dense, N x N: static shapes, O(N^2) memory, no host synchronisation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rgal.terms.objective import Context, Need, Setting, Term, Weighted
+
+Polarity = Literal["spread", "gather"]
+Net = Literal["teacher", "student"]
+Feature = Literal["layers", "global", "logits"]
+
+
+@dataclass(frozen=True)
+class Band:
+    """Which distances a negative may have: low < d < high, after d is clamped up to `clamp`.
+
+    weighted=False draws uniformly inside the band.
+    """
+
+    low: float = 0.0
+    high: float = 2.0
+    clamp: float = 0.0
+    weighted: bool = True
+
+
+BANDS = {
+    "distance": Band(high=1.4, clamp=0.5),
+    "focal": Band(low=0.5, high=1.0),
+    "uniform": Band(high=float("inf"), weighted=False),
+}
+
+
+@dataclass(frozen=True)
+class Negatives:
+    """index (N, draws): for each anchor, drawn rows of other labels. exists (N,): the anchor has another label in
+    the batch. in_band (N,): it has one inside the band; otherwise its draws are uniform over all other labels."""
+
+    index: Tensor
+    exists: Tensor
+    in_band: Tensor
+
+
+def unit_distances(u: Tensor) -> Tensor:
+    """Euclidean distances of unit vectors (N,D) -> (N,N) in float64, with zero gradient where two rows coincide.
+
+    d^2 = 2 - 2<u_i,u_j> loses half of its digits for close pairs; float64 keeps distance and gradient right to
+    float32 precision in O(N^2) memory, where differences of all pairs would need O(N^2 D).
+    """
+    u = u.double()
+    squared = (2 - 2 * (u @ u.T)).clamp(max=4)
+    positive = squared > 1e-14
+    return torch.where(positive, squared, torch.ones_like(squared)).sqrt() * positive
+
+
+def log_inverse_density(distance: Tensor, dimension: int) -> Tensor:
+    """-log q(d) up to a constant, q(d) = d^(D-2) (1 - d^2/4)^((D-3)/2): the density of the distance of two random
+    points of the unit sphere in R^D (Wu et al. 2017). d^2 is kept off 0 and 4, where the logarithms diverge."""
+    squared = distance.square().clamp(1e-8, 4 - 1e-4)
+    return -((dimension - 2) / 2 * squared.log() + (dimension - 3) / 2 * (1 - squared / 4).log())
+
+
+@torch.no_grad()
+def sample_negatives(
+    embeddings: Tensor, labels: Tensor, band: Band, rng: torch.Generator, draws: int | None = None
+) -> Negatives:
+    """Draw `draws` negatives (default N) for each of N anchors, with replacement.
+
+    embeddings (N,D), any scale: distances are those of the normalised rows, and D enters the density. labels (N,).
+    Inadmissible columns are masked *before* the softmax over the log weights. The release normalises by the row
+    maximum over all columns first, which at D = 100 underflows every admissible weight as soon as one close
+    same-label neighbour exists. Inverse-CDF sampling instead of multinomial: no host-side validity check.
+    """
+    n, dimension = embeddings.shape
+    distance = unit_distances(F.normalize(embeddings.float(), dim=1)).clamp(min=band.clamp)
+    other = labels[:, None] != labels[None, :]
+    admissible = other & (distance > band.low) & (distance < band.high)
+    in_band = admissible.any(1)
+    allowed = torch.where(in_band[:, None], admissible, other)
+    log_weight = log_inverse_density(distance, dimension) if band.weighted else torch.zeros_like(distance)
+    log_weight = torch.where(in_band[:, None], log_weight, 0.0)  # fallback: uniform over all other labels
+    log_weight = log_weight.masked_fill(~allowed, float("-inf"))
+    exists = other.any(1)
+    weight = torch.where(exists[:, None], torch.softmax(log_weight, dim=1), 0.0)
+    cumulative = weight.cumsum(1)
+    total = cumulative[:, -1:]
+    point = torch.rand(n, draws or n, generator=rng, device=embeddings.device) * total
+    # Rounding may put a point on the total itself, past the last column of positive weight.
+    point = torch.minimum(point, torch.nextafter(total, torch.zeros_like(total)))
+    index = torch.searchsorted(cumulative, point, right=True).clamp(max=n - 1)
+    return Negatives(index, exists, in_band)
+
+
+def triplet(
+    embeddings: Sequence[Tensor], labels: Tensor, negatives: Negatives, polarity: Polarity, margin: float = 0.2
+) -> Tensor:
+    """Mean over ordered same-label pairs (a,p), a != p, of sum_l max(0, +-(||u_a-u_p|| - ||u_a-u_n||) + margin).
+
+    embeddings: one (N,D_l) a layer, normalised to unit length here. negatives.index (N,N): column p holds the
+    negative of pair (a,p). "gather": +, "spread": -. Pairs whose hinge is zero count in the mean, as in the
+    release. No pair, or no second label: a zero that is attached to the graph.
+    """
+    sign = {"gather": 1.0, "spread": -1.0}[polarity]
+    same = labels[:, None] == labels[None, :]
+    pair = same & ~torch.eye(len(labels), dtype=torch.bool, device=labels.device) & negatives.exists[:, None]
+    total = embeddings[0].new_zeros((), dtype=torch.float64)
+    for embedding in embeddings:
+        distance = unit_distances(F.normalize(embedding.float(), dim=1))
+        gap = distance - distance.gather(1, negatives.index)
+        total = total + F.relu(sign * gap + margin).masked_fill(~pair, 0.0).sum()
+    return (total / pair.sum().clamp(min=1)).float()
+
+
+def fallback_share(labels: Tensor, negatives: Negatives) -> Tensor:
+    """Share of the anchors that form a pair and have a negative, but none inside the band. 0 if there is none."""
+    counts = (labels[:, None] == labels[None, :]).sum(1)
+    anchors = negatives.exists & (counts > 1)
+    return (anchors & ~negatives.in_band).sum() / anchors.sum().clamp(min=1)
+
+
+def relation_distances(u: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """(mean same-label, mean different-label) distance of the normalised rows of u (N,D); 0 where there is none."""
+    distance = unit_distances(F.normalize(u.float(), dim=1))
+    same = labels[:, None] == labels[None, :]
+    pair = same & ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+    return (distance * pair).sum() / pair.sum().clamp(min=1), (distance * ~same).sum() / (~same).sum().clamp(min=1)
+
+
+class RelationTriplet(Term):
+    """The triplet on a network's embeddings, with negatives drawn on logits. See `relation` for the arguments."""
+
+    def __init__(
+        self,
+        name: str,
+        polarity: Polarity,
+        band: Band,
+        target: Net,
+        sample_on: Net,
+        features: tuple[Feature, ...],
+        layers: tuple[int, int],
+        margin: float,
+    ) -> None:
+        super().__init__()
+        self.name, self.polarity, self.band, self.margin = name, polarity, band, margin
+        self.target, self.sample_on, self.features, self.layers = target, sample_on, features, layers
+        reads = {"layers": "layers", "global": "feature", "logits": "logits"}
+        self.needs = (
+            Need("teacher"),
+            Need(sample_on),
+            *(Need(target, reads[feature]) for feature in features),
+        )
+
+    def embeddings(self, ctx: Context) -> list[Tensor]:
+        """The chosen embeddings of the target network: pooled layers, penultimate feature, logits."""
+        seen = ctx.of(self.target)
+        chosen: list[Tensor] = []
+        if "layers" in self.features:
+            start, end = self.layers
+            # A start beyond the last layer of a shallow net means its last layer, never an empty sum.
+            start = min(start, len(seen.layers) - 1)
+            chosen += [layer.float().mean((2, 3)) for layer in seen.layers[start:end]]
+        if "global" in self.features:
+            assert seen.feature is not None
+            chosen.append(seen.feature)
+        if "logits" in self.features:
+            chosen.append(seen.logits)
+        return chosen
+
+    def forward(self, ctx: Context) -> Tensor:
+        labels = ctx.of("teacher").logits.argmax(1)
+        rng = ctx.streams.get(f"{self.name} negatives")
+        negatives = sample_negatives(ctx.of(self.sample_on).logits.detach(), labels, self.band, rng)
+        ctx.notes[f"{self.name}_fallback"] = fallback_share(labels, negatives)
+        embeddings = self.embeddings(ctx)
+        with torch.no_grad():
+            same, different = relation_distances(embeddings[-1], labels)
+            ctx.notes[f"{self.name}_same"], ctx.notes[f"{self.name}_different"] = same, different
+        return triplet(embeddings, labels, negatives, self.polarity, self.margin)
+
+
+def relation(
+    name: Literal["spread", "gather"],
+    weight: float,
+    polarity: Polarity | None = None,
+    band: str = "focal",
+    low: float | None = None,
+    high: float | None = None,
+    target: Net = "student",
+    sample_on: Net = "teacher",
+    features: tuple[Feature, ...] = ("layers",),
+    layers: tuple[int, int] = (2, 4),
+    margin: float = 0.2,
+    until: float = 1.0,
+    after_warmup: bool = False,
+) -> Weighted:
+    """The relation term of one phase.
+
+    name: the phase's role, under which it is logged. polarity: defaults to the name; `follows="code"` passes
+    "gather" to the synthesis phase as the release does. band: a name in BANDS; low/high override its limits.
+    target: whose embeddings the margin is measured on. sample_on: whose logits the negatives are drawn by.
+    features, layers: which embeddings; layers[start:end] are pooled over H x W. Labels are the teacher's argmax.
+    """
+    limits = BANDS[band]
+    limits = Band(
+        limits.low if low is None else low,
+        limits.high if high is None else high,
+        limits.clamp if low is None else 0.0,
+        limits.weighted,
+    )
+
+    def build(setting: Setting) -> Term:
+        return RelationTriplet(name, polarity or name, limits, target, sample_on, features, layers, margin)
+
+    return Weighted(name, weight, build, after_warmup=after_warmup, until=until)

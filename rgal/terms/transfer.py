@@ -1,0 +1,111 @@
+"""Terms a student minimises: distillation of outputs, channels and channel relations."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rgal.observe import observe
+from rgal.problem import evaluating
+from rgal.seeding import global_seed
+from rgal.terms.inversion import kl_div
+from rgal.terms.objective import Context, Need, Setting, Term, Weighted, stateless
+
+
+def distillation(weight: float = 1.0, temperature: float = 20.0) -> Weighted:
+    """Hinton's KD: T^2 * KL(teacher || student), mean over samples."""
+    return stateless(
+        "kd",
+        weight,
+        lambda ctx: kl_div(ctx.of("student").logits, ctx.of("teacher").logits, temperature),
+        Need("student"),
+        Need("teacher"),
+    )
+
+
+def cross_entropy(weight: float = 1.0) -> Weighted:
+    """Cross-entropy of the student and the batch's labels (true labels where the images are real)."""
+    return stateless(
+        "ce", weight, lambda ctx: F.cross_entropy(ctx.of("student").logits, ctx.targets), Need("student")
+    )
+
+
+def channel_means(layer: Tensor) -> Tensor:
+    """Global average pooling: (N,C,H,W) -> (N,C) in float32."""
+    return layer.float().mean((2, 3))
+
+
+def gram_weights(teacher: Tensor) -> Tensor:
+    """1.001 - minmax(A), A_nc = sum_c' <T_nc, T_nc'>: how little a channel goes along with the others. (N,C).
+
+    minmax runs over the whole batch and all channels; a constant A gives 1.001 everywhere instead of 0/0.
+    """
+    flat = teacher.float().flatten(2)
+    affinity = (flat * flat.sum(1, keepdim=True)).sum(2)
+    low, high = affinity.min(), affinity.max()
+    return 1.001 - (affinity - low) / (high - low).clamp_min(1e-12)
+
+
+class _LayerMatching(Term):
+    """Student layers mapped to the teacher's widths by trainable 1x1 convolutions, which join the student's optimiser.
+
+    Layers are paired from the front; a deeper net's extra layers are left alone.
+    """
+
+    needs = (Need("student", "layers"), Need("teacher", "layers"))
+
+    def __init__(self, setting: Setting) -> None:
+        super().__init__()
+        widths = [_layer_widths(setting, name) for name in ("student", "teacher")]
+        with global_seed(setting.seed, "layer maps"):
+            self.maps = nn.ModuleList(nn.Conv2d(s, t, 1) for s, t in zip(*widths, strict=False))
+
+    def pairs(self, ctx: Context) -> list[tuple[nn.Conv2d, Tensor, Tensor]]:
+        maps = [m for m in self.maps if isinstance(m, nn.Conv2d)]
+        return list(zip(maps, ctx.of("student").layers, ctx.of("teacher").layers, strict=False))
+
+
+class ChannelDistillation(_LayerMatching):
+    """sum_l MSE(GAP(W_l s_l), GAP(t_l)): the RGAL release's `CDLoss`.
+
+    A 1x1 convolution and the spatial mean commute, so the mean is taken first: the same number for 1/HW of the work.
+    """
+
+    def forward(self, ctx: Context) -> Tensor:
+        losses = [
+            F.mse_loss(_conv1x1(m, channel_means(s)), channel_means(t)) for m, s, t in self.pairs(ctx)
+        ]
+        return torch.stack(losses).sum()
+
+
+class GramDistillation(_LayerMatching):
+    """sum_l mean(m_l * (W_l s_l - t_l)^2), m_l = `gram_weights`(t_l): the RGAL release's `GRAMLoss`. Not a distance
+    of Gram matrices, whatever its name. Spatial sizes must agree."""
+
+    def forward(self, ctx: Context) -> Tensor:
+        losses = []
+        for conv, s, t in self.pairs(ctx):
+            error = (conv(s.float()) - t.float()).square().flatten(2).mean(2)
+            losses.append((gram_weights(t) * error).mean())
+        return torch.stack(losses).sum()
+
+
+def _conv1x1(conv: nn.Conv2d, pooled: Tensor) -> Tensor:
+    return F.linear(pooled, conv.weight.flatten(1), conv.bias)
+
+
+def _layer_widths(setting: Setting, name: str) -> list[int]:
+    net = setting.nets[name]
+    parameter = next(net.parameters())
+    probe = torch.zeros(1, *setting.domain.shape, device=parameter.device)
+    with torch.no_grad(), evaluating(net):
+        return [layer.shape[1] for layer in observe(net, probe, ["layers"]).layers]
+
+
+def channel_distillation(weight: float, until: float = 1.0) -> Weighted:
+    return Weighted("cd", weight, ChannelDistillation, until=until)
+
+
+def gram_distillation(weight: float, until: float = 1.0) -> Weighted:
+    return Weighted("gram", weight, GramDistillation, until=until)

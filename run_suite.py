@@ -1,0 +1,129 @@
+#!/usr/bin/env python
+"""The command line: parse, expand trials, run, report. Knows no method and no task by name."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+# Before torch is imported: spinning OpenMP barriers make two threads three times slower than one on a busy machine.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+from rgal.errors import UserError, nearest
+
+LISTS = ("tasks", "methods", "datasets", "nets", "suites")
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(
+        prog="run_suite.py",
+        description="Run a suite of data-free knowledge transfer trials and render its tables and plots.",
+        epilog="Finished trials are kept; run the same command again to add, resume or only render.",
+        allow_abbrev=False,
+        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=28, width=100),
+    )
+    p.add_argument("--task", metavar="NAME", help="kd (default), ...: see --list tasks")
+    p.add_argument("--suite", metavar="FILE", type=Path, help="settings; default benchmarks/TASK[_DATASET].yaml")
+    p.add_argument("--methods", nargs="+", metavar="M", help="name, name[param=value], name+rgal; or all")
+    p.add_argument("--dataset", metavar="NAME", help="digits, cifar10, ..., or any name with --data-root")
+    p.add_argument("--data-root", metavar="DIR", help="folder of parquet shards or image folders")
+    p.add_argument("--teacher", metavar="NET", help="teacher network")
+    p.add_argument("--student", metavar="NET", help="student network")
+    p.add_argument("--teacher-weights", metavar="FILE", help=".safetensors or .pth; otherwise trained once")
+    p.add_argument("--seeds", nargs="+", type=int, metavar="N", help="the seeds themselves, e.g. 0 1 2")
+    p.add_argument("--budget", metavar="NAME", help="smoke, small or paper: a budget in the suite file")
+    p.add_argument("--device", metavar="DEV", help="auto (default), cpu, cuda or cuda:N")
+    p.add_argument("--precision", metavar="P", help="fp32 or bf16")
+    p.add_argument("--results", metavar="DIR", type=Path, default=Path("results"), help="default results/")
+    p.add_argument("--set", nargs="+", metavar="K=V", default=[], help="any setting, e.g. rounds=5 teacher.steps=900")
+    p.add_argument("--jobs", type=int, metavar="N", help="trials at a time (0: in this process, for debugging)")
+    p.add_argument("--dry-run", action="store_true", help="print trials, keys and steps; run nothing")
+    p.add_argument("--report-only", action="store_true", help="render what is stored; run nothing")
+    p.add_argument("--list", metavar="WHAT", help=f"what there is: {', '.join(LISTS)}")
+    return p
+
+
+def main(argv: list[str] | None = None) -> int:
+    options = parser().parse_args(argv)
+    try:
+        if options.list is not None:
+            print(listing(options.list))
+            return 0
+        return run(options)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def run(options: argparse.Namespace) -> int:
+    from rgal.suite.report import render, summary
+    from rgal.suite.run import describe_plan, exit_code, make_plan, run_plan
+    from rgal.suite.store import Store
+
+    if options.jobs is not None and options.jobs < 0:
+        raise UserError(f"--jobs {options.jobs}: expected 0 or more")
+    store = Store(options.results)
+    if options.report_only:
+        print(summary(render(store)))
+        return 0
+    plan = make_plan(load(options))
+    if options.dry_run:
+        print(describe_plan(plan))
+        return 0
+    store.prepare()
+    with store.lock():
+        complete, outcomes = run_plan(plan, store, options.jobs)
+        if complete:
+            print(summary(render(store, {trial.key for trial in plan.trials})))
+    return exit_code(complete, outcomes)
+
+
+def load(options: argparse.Namespace):  # type: ignore[no-untyped-def]
+    """The suite file the options name or imply, with the options applied."""
+    from rgal.registry import methods
+    from rgal.suite.config import load_suite
+    from rgal.suite.task import tasks
+
+    task = options.task or "kd"
+    if options.task and task not in tasks():
+        raise UserError(f"unknown task '{task}'; {nearest(task, tasks())}")
+    if options.methods == ["all"]:
+        options.methods = [name for name, method in methods().items() if task in method.tasks]
+    names = "task dataset data_root teacher student teacher_weights methods seeds budget device precision".split()
+    path = options.suite or default_suite(task, options.dataset)
+    return load_suite(path, {name: getattr(options, name) for name in names}, tuple(options.set))
+
+
+def default_suite(task: str, dataset: str | None) -> Path:
+    """benchmarks/TASK_DATASET.yaml if there is one, else benchmarks/TASK.yaml."""
+    folder = Path(__file__).parent / "benchmarks"
+    own = folder / f"{task}_{dataset}.yaml"
+    return own if dataset and own.is_file() else folder / f"{task}.yaml"
+
+
+def listing(what: str) -> str:
+    from rgal import data, nets
+    from rgal.registry import methods, parameters
+    from rgal.suite.config import read_yaml
+    from rgal.suite.task import tasks
+
+    if what not in LISTS:
+        raise UserError(f"--list {what}: {nearest(what, LISTS)}")
+    if what == "tasks":
+        return "\n".join(f"{name:<8} {task.summary}" for name, task in tasks().items())
+    if what == "methods":
+        lines = []
+        for name, method in methods().items():
+            chosen = ", ".join(f"{key}={default}" for key, (_, default) in parameters(method.recipe).items())
+            lines.append(f"{name:<14} [{', '.join(method.tasks)}] {method.reference}\n{'':<15}{chosen}")
+        return "\n".join(lines)
+    if what == "suites":
+        folder = Path(__file__).parent / "benchmarks"
+        return "\n".join(f"{p.name:<20} {read_yaml(p).get('title', '')}" for p in sorted(folder.glob("*.yaml")))
+    return "\n".join(data.names() if what == "datasets" else nets.names())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
