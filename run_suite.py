@@ -11,8 +11,26 @@ from pathlib import Path
 # Before torch is imported: spinning OpenMP barriers make two threads three times slower than one on a busy machine.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+from typing import TYPE_CHECKING
+
 from rgal.errors import UserError, nearest
 
+if TYPE_CHECKING:
+    from rgal.suite.config import Suite
+
+OVERRIDES = (
+    "task",
+    "dataset",
+    "data_root",
+    "teacher",
+    "student",
+    "teacher_weights",
+    "methods",
+    "seeds",
+    "budget",
+    "device",
+    "precision",
+)
 LISTS = ("tasks", "methods", "datasets", "nets", "suites")
 
 
@@ -25,7 +43,9 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=28, width=100),
     )
     p.add_argument("--task", metavar="NAME", help="kd (default), ...: see --list tasks")
-    p.add_argument("--suite", metavar="FILE", type=Path, help="settings; default benchmarks/TASK[_DATASET].yaml")
+    p.add_argument(
+        "--suite", metavar="FILE", type=Path, help="settings; default benchmarks/TASK[_DATASET].yaml"
+    )
     p.add_argument("--methods", nargs="+", metavar="M", help="name, name[param=value], name+rgal; or all")
     p.add_argument("--dataset", metavar="NAME", help="digits, cifar10, ..., or any name with --data-root")
     p.add_argument("--data-root", metavar="DIR", help="folder of parquet shards or image folders")
@@ -37,8 +57,12 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--device", metavar="DEV", help="auto (default), cpu, cuda or cuda:N")
     p.add_argument("--precision", metavar="P", help="fp32 or bf16")
     p.add_argument("--results", metavar="DIR", type=Path, default=Path("results"), help="default results/")
-    p.add_argument("--set", nargs="+", metavar="K=V", default=[], help="any setting, e.g. rounds=5 teacher.steps=900")
-    p.add_argument("--jobs", type=int, metavar="N", help="trials at a time (0: in this process, for debugging)")
+    p.add_argument(
+        "--set", nargs="+", metavar="K=V", default=[], help="any setting, e.g. rounds=5 teacher.steps=900"
+    )
+    p.add_argument(
+        "--jobs", type=int, metavar="N", help="trials at a time (0: in this process, for debugging)"
+    )
     p.add_argument("--dry-run", action="store_true", help="print trials, keys and steps; run nothing")
     p.add_argument("--report-only", action="store_true", help="render what is stored; run nothing")
     p.add_argument("--list", metavar="WHAT", help=f"what there is: {', '.join(LISTS)}")
@@ -80,7 +104,7 @@ def run(options: argparse.Namespace) -> int:
     return exit_code(complete, outcomes)
 
 
-def load(options: argparse.Namespace):  # type: ignore[no-untyped-def]
+def load(options: argparse.Namespace) -> Suite:
     """The suite file the options name or imply, with the options applied."""
     from rgal.registry import methods
     from rgal.suite.config import load_suite
@@ -91,9 +115,8 @@ def load(options: argparse.Namespace):  # type: ignore[no-untyped-def]
         raise UserError(f"unknown task '{task}'; {nearest(task, tasks())}")
     if options.methods == ["all"]:
         options.methods = [name for name, method in methods().items() if task in method.tasks]
-    names = "task dataset data_root teacher student teacher_weights methods seeds budget device precision".split()
     path = options.suite or default_suite(task, options.dataset)
-    return load_suite(path, {name: getattr(options, name) for name in names}, tuple(options.set))
+    return load_suite(path, {name: getattr(options, name) for name in OVERRIDES}, tuple(options.set))
 
 
 def default_suite(task: str, dataset: str | None) -> Path:
@@ -121,7 +144,9 @@ def listing(what: str) -> str:
         return "\n".join(lines)
     if what == "suites":
         folder = Path(__file__).parent / "benchmarks"
-        return "\n".join(f"{p.name:<20} {read_yaml(p).get('title', '')}" for p in sorted(folder.glob("*.yaml")))
+        return "\n".join(
+            f"{p.name:<20} {read_yaml(p).get('title', '')}" for p in sorted(folder.glob("*.yaml"))
+        )
     return "\n".join(data.names() if what == "datasets" else nets.names())
 
 

@@ -10,7 +10,9 @@ from rgal.terms.transfer import cross_entropy, distillation
 
 
 @method("real_kd", reference="KD on real data (upper reference, not data-free)")
-def real_kd(temperature: float = 20.0, ce: float = 0.1, lr: float = 0.1, weight_decay: float = 5e-4) -> Recipe:
+def real_kd(
+    temperature: float = 20.0, ce: float = 0.1, lr: float = 0.1, weight_decay: float = 5e-4
+) -> Recipe:
     return Recipe(
         images=None,
         transfer=(distillation(temperature=temperature), cross_entropy(ce)),

@@ -51,7 +51,10 @@ class _ChannelStatistics(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor) -> tuple[Tensor, Tensor]:
-        mean, var = torch.batch_norm_update_stats(x, None, None, 0.0)
+        # Beside float32 running statistics (momentum 0: scratch) the kernel returns those of a bf16 batch in float32.
+        low = x.dtype in (torch.bfloat16, torch.float16)
+        scratch = x.new_zeros(x.shape[1], dtype=torch.float32) if low else None
+        mean, var = torch.batch_norm_update_stats(x, scratch, None if scratch is None else scratch.clone(), 0.0)
         ctx.save_for_backward(x, mean)
         return mean.float(), var.float()
 

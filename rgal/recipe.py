@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, cast, get_args
 
 from rgal.synthesis.images import Adam, ImageSpec
 from rgal.synthesis.views import View, crop_flip
@@ -112,10 +112,9 @@ def plus_rgal(
     the student's extra terms are on. pairs: every student image twice, augmented independently, so that positive
     pairs exist; doubles the images a step. spread_warmup: leave the spread term out of warm-up rounds.
     """
-    features: tuple[Feature, ...] = tuple(feature.split("|"))  # type: ignore[assignment]
-    valid = {"layers", "global", "logits"}
-    if not set(features) <= valid:
-        raise ValueError(f"feature={feature!r}: expected any of {', '.join(sorted(valid))} joined by '|'")
+    features = tuple(feature.split("|"))
+    if not set(features) <= set(get_args(Feature)):
+        raise ValueError(f"feature={feature!r}: expected any of {', '.join(get_args(Feature))} joined by '|'")
     extra_synthesis = relation(
         "spread",
         spread,
@@ -134,7 +133,7 @@ def plus_rgal(
         band=student_band,
         target="student",
         sample_on="teacher" if follows == "paper" else "student",
-        features=features,
+        features=cast(tuple[Feature, ...], features),
         layers=(start_layer, end_layer),
         margin=margin,
         until=custom_steps,

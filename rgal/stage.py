@@ -66,9 +66,7 @@ class Stage:
         self.measure, self.evaluate_every, self.train_mode = measure, evaluate_every, train_mode
         self.trainable = [p for p in student.parameters() if p.requires_grad]
         self.pool = ImagePool(problem.domain.shape, problem.device, capacity) if real is None else real
-        self.inversion = (
-            Inversion(recipe, problem, student, streams, precision) if recipe.data_free else None
-        )
+        self.inversion = Inversion(recipe, problem, student, streams, precision) if recipe.data_free else None
         self.loop = StudentLoop(
             {"student": student, "teacher": problem.teacher},
             problem.domain,

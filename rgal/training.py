@@ -37,12 +37,19 @@ class StudentLoop:
         pairs: bool = False,
         mix: bool = False,
     ) -> None:
-        self.student, self.domain, self.spec, self.total_steps = nets["student"], domain, optimiser, total_steps
+        self.student, self.domain, self.spec, self.total_steps = (
+            nets["student"],
+            domain,
+            optimiser,
+            total_steps,
+        )
         self.streams, self.precision, self.view, self.pairs, self.mix = streams, precision, view, pairs, mix
         self.device = next(self.student.parameters()).device
         setting = Setting(domain, nets, seed_for(*streams.parts, "student terms"))
         self.objective = Objective(terms, setting, no_grad=set(nets) - {"student"}).to(self.device)
-        parameters = [p for p in self.student.parameters() if p.requires_grad] + list(self.objective.parameters())
+        parameters = [p for p in self.student.parameters() if p.requires_grad] + list(
+            self.objective.parameters()
+        )
         self.optimiser = torch.optim.SGD(
             parameters,
             lr=optimiser.lr,

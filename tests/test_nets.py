@@ -8,6 +8,7 @@ import os
 import pickle
 import re
 import stat
+import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -501,9 +502,10 @@ def test_foreign_safetensors_load(prefix: str, tmp_path: Path) -> None:
     assert all(torch.equal(v, net.state_dict()[k]) for k, v in source.state_dict().items())
 
 
-def test_saved_weights_come_back_bit_for_bit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_saved_weights_come_back_bit_for_bit(layout: torch.memory_format, tmp_path: Path) -> None:
     source, net = small(1), small(2)
-    source.to(memory_format=torch.channels_last)
+    source.to(memory_format=layout)
     source.block1.layer[0].conv2.weight = source.block1.layer[0].conv1.weight  # shared, as tied weights are
     path = tmp_path / "a.safetensors"
     path.write_text("older")
@@ -608,6 +610,17 @@ def test_files_of_another_kind(suffix: str, data: bytes, tmp_path: Path) -> None
     path = tmp_path / f"a{suffix}"
     path.write_bytes(data)
     assert "not a checkpoint, or a damaged one" in refused(path)
+
+
+def test_torchscript_is_refused_in_one_line_and_without_warning(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    path = tmp_path / "a.pth"
+    torch.save(small(1).state_dict(), path)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("a/constants.pkl", b"")  # how torch tells the two apart
+    assert "TorchScript" in refused(path)
+    assert not recwarn.list
 
 
 class Bomb:

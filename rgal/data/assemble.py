@@ -45,7 +45,7 @@ def _class_names(train: ImageSet, test: ImageSet, names: Sequence[str] | None, r
     # Stops at the first gap, so a column of identifiers that was taken for labels costs nothing.
     missing = next((label for label in range(classes) if label not in present), None)
     if missing is not None:
-        called = "" if names is None else f" ('{names[missing]}')"
+        called = "" if names is None else f" ({names[missing]!r})"
         raise UserError(
             f"'{root}': class {missing}{called} has no training image; expected every label "
             f"0 to {classes - 1} in the training split, found {len(present)} different ones"

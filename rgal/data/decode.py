@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from rgal.data.dataset import ImageSet
 from rgal.errors import UserError
@@ -27,13 +28,14 @@ class Example:
 
 
 def one_line(error: BaseException) -> str:
-    """A library's message on one line, without the C++ source position that torchvision puts first."""
-    return re.sub(r"^\w+, \S+:\d+, ", "", " ".join(str(error).split())) or type(error).__name__
+    """The first sentence of a library's message, without the C++ position torchvision puts first."""
+    message = re.sub(r"^\S+, \S+:\d+, ", "", " ".join(str(error).split()))
+    return message.split(". ")[0].rstrip(".") or type(error).__name__
 
 
 def decode(data: bytes) -> Tensor:
     """uint8 (1, H, W) for an image stored as grayscale, else (3, H, W); no alpha. Raises when it cannot."""
-    from torchvision.io import ImageReadMode, decode_image  # type: ignore[import-untyped,unused-ignore]
+    from torchvision.io import ImageReadMode, decode_image
 
     if data[:2] == b"BM":  # the one common format that torchvision cannot read
         return _decode_bmp(data)
@@ -64,14 +66,22 @@ def _decode_bmp(data: bytes) -> Tensor:
 
 
 def fit(images: Tensor, size: int | None) -> Tensor:
-    """uint8 (..., C, H, W) to (..., C, size, size): shorter side to `size`, then centre crop."""
+    """uint8 (..., C, H, W) to (..., C, size, size): antialiased, shorter side to `size`, then centre crop."""
     if size is None or images.shape[-2:] == (size, size):
         return images
-    from torchvision.transforms.v2 import functional  # type: ignore[import-untyped,unused-ignore]
-
-    resized = functional.resize(images, [size], antialias=True)  # bilinear is its default
-    cropped: Tensor = functional.center_crop(resized, [size, size])
-    return cropped
+    height, width = images.shape[-2:]
+    short = min(height, width)
+    new_height, new_width = size * height // short, size * width // short
+    # torchvision's resize without its shortcut for bytes, which rounds differently from one CPU to another.
+    resized = interpolate(
+        images.float().reshape(-1, *images.shape[-3:]),
+        size=(new_height, new_width),
+        mode="bilinear",
+        antialias=True,
+    )
+    top, left = (new_height - size) // 2, (new_width - size) // 2
+    square = resized[..., top : top + size, left : left + size].round().clamp(0, 255).to(torch.uint8)
+    return square.reshape(*images.shape[:-2], size, size)
 
 
 def decode_split(examples: Iterable[Example], count: int, size: int | None, where: str) -> ImageSet:

@@ -12,7 +12,7 @@ TEST_IMAGES = 500
 
 def read() -> Decoded:
     """1,297 training and 500 test images, (N, 1, 8, 8), the same stratified split always."""
-    from sklearn.datasets import load_digits  # type: ignore[import-untyped,unused-ignore]
+    from sklearn.datasets import load_digits
 
     bunch = load_digits()
     images = torch.from_numpy(bunch.images)[:, None]  # float64, 0..16
@@ -27,7 +27,7 @@ def read() -> Decoded:
 def split_indices(labels: Tensor) -> tuple[Tensor, Tensor]:
     """Indices of the training and the test scans among all `labels` (1797,)."""
     import numpy as np
-    from sklearn.model_selection import train_test_split  # type: ignore[import-untyped,unused-ignore]
+    from sklearn.model_selection import train_test_split
 
     train, test = train_test_split(
         np.arange(len(labels)), test_size=TEST_IMAGES, random_state=0, stratify=labels.numpy()

@@ -62,9 +62,7 @@ def _decode(root: Path, train: Sequence[Path], test: Sequence[Path], size: int |
 
 def _describe(columns: _Columns) -> str:
     names = columns.class_names
-    classes = (
-        "" if names is None else f" of {len(names)} classes ('{names[0]}', ...)" if names else " of no class"
-    )
+    classes = "" if names is None else f" of {len(names)} classes ({names[0]!r}, ...)"
     return f"images in '{columns.image}' and labels in '{columns.label}'{classes}"
 
 
@@ -76,8 +74,8 @@ def _read_split(files: Sequence[Path], columns: _Columns, size: int | None) -> I
 
 def _open(path: Path) -> Any:
     """The opened pyarrow.parquet.ParquetFile."""
-    import pyarrow as pa  # type: ignore[import-untyped,unused-ignore]
-    import pyarrow.parquet as pq  # type: ignore[import-untyped,unused-ignore]
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
     try:
         return pq.ParquetFile(path)
@@ -109,8 +107,8 @@ def _examples(path: Path, columns: _Columns) -> Iterator[Example]:
 
 def _batches(path: Path, columns: _Columns) -> Iterator[tuple[list[bytes | None], list[int | None]]]:
     """Image bytes and labels of one shard, BATCH rows at a time."""
-    import pyarrow as pa  # type: ignore[import-untyped,unused-ignore]
-    import pyarrow.compute as pc  # type: ignore[import-untyped,unused-ignore]
+    import pyarrow as pa
+    import pyarrow.compute as pc
 
     batches = _open(path).iter_batches(batch_size=BATCH, columns=[columns.image, columns.label])
     while True:
@@ -130,7 +128,7 @@ def _batches(path: Path, columns: _Columns) -> Iterator[tuple[list[bytes | None]
 
 def _columns(path: Path) -> _Columns:
     """Find the image and the label column of a shard by their types."""
-    import pyarrow as pa  # type: ignore[import-untyped,unused-ignore]
+    import pyarrow as pa
 
     schema = _open(path).schema_arrow
     images = [field.name for field in schema if _holds_bytes(field.type)]
@@ -144,7 +142,7 @@ def _columns(path: Path) -> _Columns:
 
 def _holds_bytes(kind: Any) -> bool:
     """Whether an Arrow type can hold encoded images: binary, or a struct with a binary field `bytes`."""
-    import pyarrow as pa  # type: ignore[import-untyped,unused-ignore]
+    import pyarrow as pa
 
     if pa.types.is_struct(kind):
         index = kind.get_field_index("bytes")

@@ -51,7 +51,7 @@ def read(name: str, root: Path | None) -> Decoded:
 
 
 def _read(name: str, where: Path, download: bool) -> Decoded:
-    from torchvision import datasets  # type: ignore[import-untyped,unused-ignore]
+    from torchvision import datasets
 
     source = getattr(datasets, SETS[name][0])
     # The bigger training split first: it is the one whose absence is noticed.

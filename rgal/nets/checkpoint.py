@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import os
 import pickletools
 import re
-import tempfile
 import warnings
 from collections import deque
 from pathlib import Path
@@ -17,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from rgal.errors import UserError
+from rgal.files import write_atomically
 
 _EXPECTED = "expected .safetensors, or a .pth/.pt with a state_dict, {'state_dict': ...} or {'model': ...}"
 
@@ -46,26 +45,12 @@ def save_weights(net: nn.Module, path: str | Path) -> None:
     if path.suffix != ".safetensors":
         raise UserError(f"{path}: weights are written as safetensors, expected a name ending in .safetensors")
     # Clones, because safetensors refuses tensors that share memory.
-    state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in net.state_dict().items()}
+    state = {k: v.cpu().clone(memory_format=torch.contiguous_format) for k, v in net.state_dict().items()}
     data = safetensors.torch.save(state)
     try:
-        _write_atomically(path, data)
+        write_atomically(path, data)
     except OSError as error:
         raise UserError(f"{path}: cannot write weights: {error.strerror or error}") from error
-
-
-def _write_atomically(path: Path, data: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".weights-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fchmod(handle, 0o644)  # mkstemp made it 0600
-            os.fsync(handle)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _read(path: Path) -> Any:

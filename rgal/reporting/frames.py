@@ -7,7 +7,7 @@ import math
 
 import pandas as pd
 
-from rgal.reporting.files import slug
+from rgal.files import slug
 
 GROUP = ("task", "setting", "budget")
 DAGGER = "†"

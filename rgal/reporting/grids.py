@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.textpath import TextPath
 from numpy.typing import NDArray
 
-from rgal.reporting.files import write_atomically
+from rgal.files import write_atomically
 from rgal.reporting.plots import DPI, figure_bytes, paper_style
 
 if TYPE_CHECKING:

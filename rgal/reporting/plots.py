@@ -1,4 +1,4 @@
-"""Accuracy against time and against images: `curve_data` prepares the numbers, the rest only draws them.
+"""Accuracy against time and against images. `curves` prepares the numbers; this module only draws them.
 
 Figures are made without pyplot, so nothing global is left behind, and saved without a date or a random id.
 """
@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import io
 import math
+import textwrap
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import matplotlib
 import pandas as pd
@@ -19,25 +20,16 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from rgal.reporting.files import write_atomically
-from rgal.reporting.frames import (
-    finished,
-    groups,
-    heading,
-    marked,
-    methods,
-    numbers,
-    require_one_group,
-    uses_real_data,
-)
+from rgal.files import write_atomically
+from rgal.reporting.curves import Quantity, curve_data, level_data, y_range
+from rgal.reporting.frames import finished, groups, heading, methods, require_one_group, uses_real_data
 
-Quantity = Literal["seconds", "images"]
+__all__ = ["accuracy_versus_images", "accuracy_versus_time", "curve_data", "line_styles", "write_plots"]
+
 X_LABELS: dict[Quantity, str] = {
     "seconds": "Synthesis and student time (s)",
     "images": "Synthesised images",
 }
-CURVE_COLUMNS = ("method", "round", "x", "top1_mean", "top1_std", "n")
-LEVEL_COLUMNS = ("label", "top1", "kind")
 
 # Okabe and Ito's colours, which stay apart for colour-blind readers; without the yellow, too pale on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -48,7 +40,7 @@ DPI = 150
 WIDTH, HEIGHT = 6.4, 4.2  # inches
 
 STYLE: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",
+    "font.family": "sans-serif",
     "font.size": 9,
     "axes.titlesize": 9,
     "axes.spines.top": False,
@@ -82,49 +74,12 @@ class LineStyle:
 
 
 def line_styles(results: pd.DataFrame) -> dict[str, LineStyle]:
-    """Method -> style, by place among the data-free methods: give all results, and it is the same everywhere."""
+    """Method -> style, by place among the data-free methods: the same everywhere if all results are given."""
     names = [name for name, trials in methods(results).items() if not uses_real_data(trials)]
     return {
         name: LineStyle(COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)], DASHES[i % len(DASHES)])
         for i, name in enumerate(names)
     }
-
-
-def curve_data(curves: pd.DataFrame, results: pd.DataFrame, x: Quantity = "seconds") -> pd.DataFrame:
-    """Accuracy of each data-free method at the rounds that all its finished trials have: mean and spread.
-
-    One row a (method, round): x (mean over trials), top1_mean, top1_std (sample; NaN for one trial), n trials.
-    A method whose x never leaves zero has no place on that axis and is left out.
-    """
-    rows: list[pd.DataFrame] = []
-    if not {"key", "round", x, "top1"} <= set(curves.columns):
-        return pd.DataFrame(columns=list(CURVE_COLUMNS))
-    points = curves.assign(x=numbers(curves, x), top1=numbers(curves, "top1")).dropna(subset=["x", "top1"])
-    # a trial that was resumed may have evaluated a round twice: the later one counts
-    points = points.sort_values(["key", "round", "x", "top1"]).drop_duplicates(["key", "round"], keep="last")
-    for name, trials in methods(results).items():
-        done = finished(trials)
-        mine = points[points["key"].isin(done["key"])] if "key" in done.columns else points.iloc[:0]
-        if uses_real_data(trials) or mine.empty or mine["x"].max() <= 0:
-            continue
-        by_round = mine.groupby("round", sort=True).agg(
-            x=("x", "mean"), top1_mean=("top1", "mean"), top1_std=("top1", "std"), n=("top1", "size")
-        )
-        common = by_round[by_round["n"] == mine["key"].nunique()].reset_index()
-        rows.append(common.assign(method=name))
-    if not rows:
-        return pd.DataFrame(columns=list(CURVE_COLUMNS))
-    return pd.concat(rows, ignore_index=True)[list(CURVE_COLUMNS)]
-
-
-def level_data(results: pd.DataFrame) -> pd.DataFrame:
-    """Horizontal lines: the teacher, and the final mean of each reference that trains on real data."""
-    teacher = numbers(finished(results), "teacher_top1").sort_values().mean()
-    rows = [] if math.isnan(teacher) else [("teacher", teacher, "teacher")]
-    for name, trials in methods(results).items():
-        if uses_real_data(trials) and len(finished(trials)):
-            rows.append((marked(name, False), numbers(finished(trials), "last").mean(), "reference"))
-    return pd.DataFrame(rows, columns=list(LEVEL_COLUMNS))
 
 
 def accuracy_versus_time(
@@ -173,20 +128,28 @@ def _figure(
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()
         axes.set_title(heading(results), loc="left")
-        axes.set_xlabel(X_LABELS[x])
+        axes.set_xlabel("\n".join([X_LABELS[x], *_left_out(data, results)]))
         axes.set_ylabel("Test top-1 (%)")
         if data.empty:
-            axes.text(
-                0.5, 0.5, "no finished trials to show", transform=axes.transAxes, ha="center", color=GREY
-            )
+            message = "no curve to show" if len(finished(results)) else "no finished trials"
+            axes.text(0.5, 0.5, message, transform=axes.transAxes, ha="center", color=GREY)
             axes.set(xticks=[], yticks=[])
             return figure
-        _draw(axes, data, levels, styles or line_styles(results))
+        _draw(figure, axes, data, levels, {**line_styles(results), **(styles or {})})
         _scale_x(axes, data)
     return figure
 
 
-def _draw(axes: Axes, data: pd.DataFrame, levels: pd.DataFrame, styles: Mapping[str, LineStyle]) -> None:
+def _left_out(data: pd.DataFrame, results: pd.DataFrame) -> list[str]:
+    """A line with the finished methods that have no curve (they keep no images, say); none, no line."""
+    names = [name for name, trials in methods(finished(results)).items() if not uses_real_data(trials)]
+    missing = [name for name in names if name not in set(data["method"])]
+    return [textwrap.fill(f"(not shown: {', '.join(missing)})", 80)] if missing else []
+
+
+def _draw(
+    figure: Figure, axes: Axes, data: pd.DataFrame, levels: pd.DataFrame, styles: Mapping[str, LineStyle]
+) -> None:
     axes.grid(axis="y", color="#E6E6E6", linewidth=0.6)
     axes.set_axisbelow(True)
     low, high = y_range(data, levels)
@@ -207,10 +170,10 @@ def _draw(axes: Axes, data: pd.DataFrame, levels: pd.DataFrame, styles: Mapping[
         handles.append((line, str(name)))
     _draw_levels(axes, levels, (low, high))
     lines, names = zip(*handles, strict=True)
-    columns = legend_columns([str(name) for name in names])
-    axes.figure.legend(
-        lines, names, loc="outside lower center", ncols=columns, frameon=False, handlelength=3.2
-    )
+    rows, columns = legend_shape([str(name) for name in names])
+    # a long legend makes the figure higher instead of taking room from the axes
+    figure.set_size_inches(WIDTH, HEIGHT + 0.18 * max(0, rows - 2))
+    figure.legend(lines, names, loc="outside lower center", ncols=columns, frameon=False, handlelength=3.2)
 
 
 def _draw_levels(axes: Axes, levels: pd.DataFrame, limits: tuple[float, float]) -> None:
@@ -233,15 +196,15 @@ def _draw_levels(axes: Axes, levels: pd.DataFrame, limits: tuple[float, float]) 
         )  # fmt: skip
 
 
-def legend_columns(names: list[str]) -> int:
-    """As many columns as fit below the axes, at most four, with rows as equal as possible."""
-    width = 0.75 + 0.075 * max(map(len, names))  # inches: the line sample, and a letter of the legend's font
-    fitting = max(1, min(4, int(WIDTH // width)))
-    return math.ceil(len(names) / math.ceil(len(names) / fitting))
+def legend_shape(names: list[str]) -> tuple[int, int]:
+    """(rows, columns): as many columns as fit below the axes, at most four; rows as equal as possible."""
+    width = 0.75 + 0.067 * max(map(len, names))  # inches: the line sample, and a letter of the legend's font
+    rows = math.ceil(len(names) / max(1, min(4, int(WIDTH // width))))
+    return rows, math.ceil(len(names) / rows)
 
 
 def marked_points(n: int, offset: int) -> list[int]:
-    """About eight of n points and always the last; `offset` shifts them to keep methods' markers apart."""
+    """About eight of n points and always the last; `offset` keeps the markers of methods apart."""
     every = math.ceil(n / 8)
     inner = range(offset % every, max(n - 1 - every // 2, 0), every)
     return [*inner, n - 1]
@@ -257,23 +220,6 @@ def spread_out(values: list[float], gap: float, limits: tuple[float, float]) -> 
         heights[index] = min(heights[index], ceiling)
         ceiling = heights[index] - gap
     return heights
-
-
-def y_range(data: pd.DataFrame, levels: pd.DataFrame) -> tuple[float, float]:
-    """The part of the axis that matters: every method's end and every level, not the climb from chance.
-
-    The lower end is the lowest end of a curve or, if that is lower, the 20th percentile of all points, so
-    that some of the climb stays; when that cuts off less than a quarter of the span, everything is shown.
-    """
-    spread = data["top1_std"].fillna(0)
-    ends = data.groupby("method")["top1_mean"].last()
-    top = max([*(data["top1_mean"] + spread), *levels["top1"]])
-    bottom = min([*(data["top1_mean"] - spread), *levels["top1"]])
-    low = min([ends.min(), data["top1_mean"].quantile(0.2), *levels["top1"]])
-    if low - bottom < 0.25 * (top - bottom):
-        low = bottom
-    margin = 0.05 * (top - low) or 1.0
-    return max(low - margin, -1.0), min(top + margin, 101.0)
 
 
 def _scale_x(axes: Axes, data: pd.DataFrame) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from rgal.reporting.files import write_atomically
+from rgal.files import write_atomically
 from rgal.reporting.frames import (
     DAGGER,
     finished,
@@ -113,8 +113,9 @@ def _notes(
     notes = [] if len(done) else [NO_FINISHED]
     if len(done):
         notes.append(
-            "Top-1: test accuracy at the last evaluation, not the best; mean ± sample standard deviation over "
-            "the n finished trials. Drop: teacher minus student. Other columns: means over the same trials."
+            "Top-1: test accuracy at the last evaluation, not the best; mean ± sample standard deviation "
+            "over the n finished trials. Drop: teacher minus student. Other columns: means over the same "
+            "trials."
         )
         notes += _teacher_note(done)
     if not table["data_free"].all():

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from rgal.suite.store import atomic_write
+from rgal.files import write_atomically
 
 INTERVAL_SECONDS = 20.0
 WRITE_SHARE = 0.02  # at most this share of the time goes into writing checkpoints
@@ -31,7 +31,7 @@ class Checkpoint:
         began = time.monotonic()
         buffer = io.BytesIO()
         torch.save(state, buffer)
-        atomic_write(self.path, buffer.getvalue())
+        write_atomically(self.path, buffer.getvalue())
         took = time.monotonic() - began
         self._next = time.monotonic() + max(INTERVAL_SECONDS, took / WRITE_SHARE)
 
@@ -41,7 +41,15 @@ class Checkpoint:
             return None
         try:
             state = torch.load(self.path, weights_only=True, map_location=device)
-        except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile):
+        except (
+            OSError,
+            EOFError,
+            RuntimeError,
+            ValueError,
+            KeyError,
+            pickle.UnpicklingError,
+            zipfile.BadZipFile,
+        ):
             return None
         return state if isinstance(state, dict) else None
 

@@ -146,7 +146,9 @@ def _assign(data: dict[str, Any], assignment: str) -> None:
     parts = key.split(".")
     if parts[0] not in Suite.model_fields:
         if parts[0] not in Budget.model_fields:
-            raise UserError(f"--set {assignment}: {_suggest(parts[0], [*Suite.model_fields, *Budget.model_fields])}")
+            raise UserError(
+                f"--set {assignment}: {_suggest(parts[0], [*Suite.model_fields, *Budget.model_fields])}"
+            )
         parts = ["budgets", data.get("budget", "small"), *parts]
     target = data
     for part in parts[:-1]:

@@ -8,11 +8,41 @@ import pandas as pd
 
 from rgal.suite.store import Metrics, Store, read_json
 
-RESULT_COLUMNS = (
-    "key task setting budget dataset teacher student method order seed status reason data_free last best "
-    "teacher_top1 images synthesis_steps student_steps synthesis_seconds student_seconds"
-).split()
-CURVE_COLUMNS = "key method setting budget seed round seconds images student_steps top1".split()
+RESULT_COLUMNS = [
+    "key",
+    "task",
+    "setting",
+    "budget",
+    "dataset",
+    "teacher",
+    "student",
+    "method",
+    "order",
+    "seed",
+    "status",
+    "reason",
+    "data_free",
+    "last",
+    "best",
+    "teacher_top1",
+    "images",
+    "synthesis_steps",
+    "student_steps",
+    "synthesis_seconds",
+    "student_seconds",
+]
+CURVE_COLUMNS = [
+    "key",
+    "method",
+    "setting",
+    "budget",
+    "seed",
+    "round",
+    "seconds",
+    "images",
+    "student_steps",
+    "top1",
+]
 
 
 def load_frames(store: Store, keys: set[str] | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -9,13 +9,14 @@ from pathlib import Path
 import pandas as pd
 
 from rgal.errors import UserError
+from rgal.files import slug
 from rgal.reporting.frames import groups
 from rgal.reporting.plots import write_plots
 from rgal.reporting.reference import load_reference
 from rgal.reporting.render import render as render_table
 from rgal.reporting.tables import accuracy_table, write_tables
 from rgal.suite.frames import load_frames
-from rgal.suite.store import Store, slug
+from rgal.suite.store import Store
 
 REFERENCE = Path(__file__).parents[2] / "benchmarks" / "reference"
 
@@ -41,10 +42,13 @@ def render(store: Store, keys: set[str] | None = None) -> Rendered:
         plots = write_plots(results, curves, store.root / "plots")
         samples = _collect_samples(store, results)
     except OSError as error:
-        raise UserError(f"results directory {store.root}: cannot write tables and plots ({error.strerror})") from error
+        raise UserError(
+            f"results directory {store.root}: cannot write tables and plots ({error.strerror})"
+        ) from error
     shown = results if keys is None else results[results["key"].isin(keys)]
     text = "\n\n".join(
-        f"{title}\n\n{render_table(accuracy_table(group, reference), 'md')}" for title, group in groups(shown).items()
+        f"{title}\n\n{render_table(accuracy_table(group, reference), 'md')}"
+        for title, group in groups(shown).items()
     )
     return Rendered(text, tables, plots, samples)
 
@@ -69,7 +73,11 @@ def _collect_samples(store: Store, results: pd.DataFrame) -> list[Path]:
 def summary(rendered: Rendered) -> str:
     """The tables, and where everything is."""
     lines = [rendered.text, ""]
-    for title, paths in (("tables", rendered.tables), ("plots", rendered.plots), ("samples", rendered.samples)):
+    for title, paths in (
+        ("tables", rendered.tables),
+        ("plots", rendered.plots),
+        ("samples", rendered.samples),
+    ):
         shown = [path for path in paths if path.suffix in (".md", ".png")]
         lines += [f"{title}: {path}" for path in shown]
     return "\n".join(lines)

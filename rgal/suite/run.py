@@ -63,7 +63,9 @@ def make_plan(suite: Suite) -> Plan:
 
 def describe_plan(plan: Plan) -> str:
     """The trials with their keys and the optimiser steps each will take."""
-    lines = [f"{len(plan.trials)} trials: {plan.trials[0].setting}, budget {plan.suite.budget}, on {plan.device}"]
+    lines = [
+        f"{len(plan.trials)} trials: {plan.trials[0].setting}, budget {plan.suite.budget}, on {plan.device}"
+    ]
     width = max(len(trial.method) for trial in plan.trials)
     for trial in plan.trials:
         rounds = resolve_trial_recipe(trial).recipe.rounds
@@ -80,7 +82,9 @@ def ready_teacher(plan: Plan, store: Store) -> TeacherJob | None:
     suite, trial = plan.suite, plan.trials[0]
     if suite.teacher_weights:
         weights = Path(suite.teacher_weights)
-        import_teacher(store.root, trial.teacher, plan.dataset, domain_of(plan.dataset), trial.teacher_key, weights)
+        import_teacher(
+            store.root, trial.teacher, plan.dataset, domain_of(plan.dataset), trial.teacher_key, weights
+        )
         return None
     stored, record, _ = teacher_files(store.root, trial.teacher, trial.dataset, trial.teacher_key)
     if stored.exists() and read_json(record):
@@ -95,9 +99,7 @@ def default_slots(device: str, trials: int) -> int:
 
 def run_plan(plan: Plan, store: Store, slots: int | None) -> tuple[bool, list[tuple[WorkJob, Outcome]]]:
     """Run what is not finished. (whether it ran to the end, the outcomes of this run). slots=0: in this process."""
-    todo = [
-        t for t in plan.trials if store.status(store.trial_folder(t.name, t.key)) != "finished"
-    ]
+    todo = [t for t in plan.trials if store.status(store.trial_folder(t.name, t.key)) != "finished"]
     teacher = ready_teacher(plan, store) if todo else None
     jobs = [TrialJob(store.root, trial) for trial in todo]
     chosen = default_slots(plan.device, len(jobs)) if slots is None else slots

@@ -18,35 +18,19 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import re
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from rgal.errors import UserError
+from rgal.files import slug, write_atomically
 
 SCHEMA = 1
 
 
-def atomic_write(path: Path, data: bytes) -> None:
-    """Write so that a reader sees the old file or the new one, never a part, whatever happens on the way."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
 def write_json(path: Path, value: Any) -> None:
-    atomic_write(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
+    write_atomically(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -56,11 +40,6 @@ def read_json(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return value if isinstance(value, dict) else None
-
-
-def slug(text: str) -> str:
-    """A name that is safe as a file name: letters, digits, '.', '_', '-', '+'."""
-    return re.sub(r"[^A-Za-z0-9._+-]+", "-", text).strip("-.") or "unnamed"
 
 
 class Metrics:
@@ -113,7 +92,9 @@ class Store:
             probe.unlink()
         except OSError as error:
             reason = error.strerror or type(error).__name__
-            raise UserError(f"results directory {self.root}: cannot be written ({reason}); choose another with --results") from error
+            raise UserError(
+                f"results directory {self.root}: cannot be written ({reason}); choose another with --results"
+            ) from error
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -141,11 +122,15 @@ class Store:
         return sorted(p for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
 
     def status(self, folder: Path) -> str:
-        """"finished", "failed", "interrupted" (can be taken up again), "broken" or "missing"."""
+        """ "finished", "failed", "interrupted" (can be taken up again), "broken" or "missing"."""
         if not folder.is_dir():
             return "missing"
         result = read_json(folder / "result.json")
-        if result is not None and result.get("schema") == SCHEMA and result.get("status") in ("finished", "failed"):
+        if (
+            result is not None
+            and result.get("schema") == SCHEMA
+            and result.get("status") in ("finished", "failed")
+        ):
             return str(result["status"])
         if (folder / "result.json").exists() or read_json(folder / "trial.json") is None:
             return "broken"

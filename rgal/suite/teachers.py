@@ -12,6 +12,7 @@ from torch import nn
 
 from rgal import nets
 from rgal.data import Dataset
+from rgal.files import slug
 from rgal.nets.checkpoint import load_weights, save_weights
 from rgal.precision import Precision, place
 from rgal.problem import Domain
@@ -20,7 +21,7 @@ from rgal.seeding import Streams, global_seed
 from rgal.stage import Position, Row
 from rgal.suite.config import TeacherRecipe
 from rgal.suite.drive import Report, drive
-from rgal.suite.store import read_json, slug, write_json
+from rgal.suite.store import read_json, write_json
 from rgal.synthesis.pool import ImagePool
 from rgal.terms.transfer import cross_entropy
 from rgal.training import StudentLoop, top1

@@ -12,10 +12,10 @@ from typing import Any
 from rgal import __version__
 from rgal.data import Dataset
 from rgal.errors import UserError, nearest
+from rgal.files import slug
 from rgal.recipe import Recipe
 from rgal.registry import Resolved, resolve
 from rgal.suite.config import Budget, Schedule, Suite
-from rgal.suite.store import slug
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,9 @@ def apply_schedule(recipe: Recipe, schedule: Schedule, where: str) -> Recipe:
     if not recipe.data_free:
         rounds = replace(rounds, synthesis_steps=0, warmup=0)
     if rounds.warmup >= rounds.count:
-        raise UserError(f"{where}: warmup={rounds.warmup} leaves no round for the student, rounds={rounds.count}")
+        raise UserError(
+            f"{where}: warmup={rounds.warmup} leaves no round for the student, rounds={rounds.count}"
+        )
     return replace(
         recipe,
         rounds=rounds,
@@ -187,4 +189,6 @@ def _check_methods(suite: Suite, budget: Budget, resolved: Sequence[Resolved]) -
         from rgal.registry import methods
 
         if name.partition("[")[0].partition("+")[0] not in methods():
-            raise UserError(f"budgets.{suite.budget}.methods: unknown method '{name}'; {nearest(name, methods())}")
+            raise UserError(
+                f"budgets.{suite.budget}.methods: unknown method '{name}'; {nearest(name, methods())}"
+            )

@@ -77,9 +77,7 @@ def domain_of(dataset: Dataset) -> Domain:
     return Domain(s.shape, s.classes, s.mean, s.std, s.flip, s.crop_padding)
 
 
-def open_dataset(
-    name: str, root: str | None, size: int | None, evaluate_on: str
-) -> Dataset:
+def open_dataset(name: str, root: str | None, size: int | None, evaluate_on: str) -> Dataset:
     """The data set with the split that is evaluated on as its `test`."""
     dataset = load(name, root, size)
     return dataset.hold_out() if evaluate_on == "validation" else dataset
@@ -134,7 +132,12 @@ def _trial(job: TrialJob, report: Callable[[Report], None], stop: Callable[[], b
     with _exclusive(folder):
         if store.status(folder) == "failed":
             (folder / "result.json").unlink()
-        about = {"schema": SCHEMA, "key": trial.key, "settings": trial.settings(), "environment": environment()}
+        about = {
+            "schema": SCHEMA,
+            "key": trial.key,
+            "settings": trial.settings(),
+            "environment": environment(),
+        }
         write_json(folder / "trial.json", about)
         device = torch.device(trial.device)
         run = tasks()[trial.task].start(prepare(job.root, trial, device))

@@ -288,8 +288,8 @@ class _MetaGenerator(_FreshGenerator):
             for meta, inner in zip(self.net.parameters(), self.inner.parameters(), strict=True):
                 meta.grad = meta - inner
         self.meta_optimiser.step()
-        for meta, inner in zip(self.net.buffers(), self.inner.buffers(), strict=True):
-            meta.copy_(inner)
+        for kept, seen in zip(self.net.buffers(), self.inner.buffers(), strict=True):
+            kept.copy_(seen)
 
     def state_dict(self) -> dict[str, Any]:
         grads = [None if p.grad is None else p.grad.clone() for p in self.net.parameters()]

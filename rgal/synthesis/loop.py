@@ -66,7 +66,11 @@ class Inversion:
             )
         with torch.no_grad():
             loss = total.detach()
-            better = loss < self.best_loss if self.recipe.keep == "best" else torch.ones_like(loss, dtype=torch.bool)
+            better = (
+                loss < self.best_loss
+                if self.recipe.keep == "best"
+                else torch.ones_like(loss, dtype=torch.bool)
+            )
             self.best = torch.where(better, images.detach(), self.best)
             self.best_loss = torch.where(better, loss, self.best_loss)
             self.objective.kept(ctx, better)

@@ -65,7 +65,9 @@ def jitter_flip(pixels: int) -> View:
     return view
 
 
-def resized_crop(scale: tuple[float, float] = (0.25, 1.0), ratio: tuple[float, float] = (3 / 4, 4 / 3)) -> View:
+def resized_crop(
+    scale: tuple[float, float] = (0.25, 1.0), ratio: tuple[float, float] = (3 / 4, 4 / 3)
+) -> View:
     """A random crop of `scale` of the area, resized back, then a flip where labels allow it (CMI's local view).
 
     The boxes are drawn here, from the given stream; kornia resamples.

@@ -75,7 +75,8 @@ class Contrastive(Term):
             memory_local, memory_anchor = self.bank[rows].chunk(2, dim=1)
             local, anchor = torch.cat([local, memory_local]), torch.cat([anchor, memory_anchor])
         projected = F.normalize(self.head(torch.cat([local, anchor])).float(), dim=1)
-        return contrastive_loss(*projected.chunk(2), batch, self.temperature)
+        local, anchor = projected.chunk(2)
+        return contrastive_loss(local, anchor, batch, self.temperature)
 
     def _features(self, ctx: Context) -> tuple[Tensor, Tensor]:
         local, anchor = ctx.of("teacher", "local").bn_pooled, ctx.of("teacher", "global").bn_pooled

@@ -16,7 +16,9 @@ from rgal.observe import BatchNormStatistics, batch_norms
 from rgal.terms.objective import Context, FunctionTerm, Need, Setting, Term, Weighted, stateless
 
 
-def kl_div(student: Tensor, teacher: Tensor, temperature: float = 1.0, reduction: str = "batchmean") -> Tensor:
+def kl_div(
+    student: Tensor, teacher: Tensor, temperature: float = 1.0, reduction: str = "batchmean"
+) -> Tensor:
     """T^2 * KL(softmax(teacher/T) || softmax(student/T)) of logits (N,C).
 
     "batchmean": summed over classes, mean over samples -> scalar. "none": one value a sample, (N,).
@@ -61,14 +63,13 @@ def masked_disagreement(student: Tensor, teacher: Tensor) -> Tensor:
 def jensen_shannon(student: Tensor, teacher: Tensor, temperature: float = 3.0, clamp: bool = False) -> Tensor:
     """Jensen-Shannon divergence of softmax(logits / T), mean over samples; in [0, ln 2].
 
-    clamp=True reproduces the public implementations: probabilities clamped to [0.01, 0.99] without
+    clamp=True reproduces the public implementations: P, Q and their mean M each clamped to [0.01, 0.99] without
     renormalising and the arguments of both KLs exchanged (KL(M||P) instead of KL(P||M)). With many classes that
     form is nearly constant and can be negative.
     """
     q, p = (F.softmax(z / temperature, dim=1) for z in (student, teacher))
     if clamp:
-        q, p = q.clamp(0.01, 0.99), p.clamp(0.01, 0.99)
-        m = ((p + q) / 2).clamp(0.01, 0.99)
+        p, q, m = (x.clamp(0.01, 0.99) for x in (p, q, (p + q) / 2))
         return (0.5 * (m * (m / p).log() + m * (m / q).log())).sum(1).mean()
     m = ((p + q) / 2).clamp_min(1e-12).log()
     return 0.5 * sum(torch.xlogy(x, x).sub(x * m).sum(1).mean() for x in (p, q))  # type: ignore[return-value]

@@ -73,9 +73,7 @@ class ChannelDistillation(_LayerMatching):
     """
 
     def forward(self, ctx: Context) -> Tensor:
-        losses = [
-            F.mse_loss(_conv1x1(m, channel_means(s)), channel_means(t)) for m, s, t in self.pairs(ctx)
-        ]
+        losses = [F.mse_loss(_conv1x1(m, channel_means(s)), channel_means(t)) for m, s, t in self.pairs(ctx)]
         return torch.stack(losses).sum()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 from pathlib import Path
 
 
@@ -16,15 +17,17 @@ def slug(text: str) -> str:
 
 
 def write_atomically(path: Path, content: bytes) -> Path:
-    """Write beside `path`, flush, rename: a reader sees the old file or the new one, never half of it."""
+    """Write beside `path`, flush to the disk, rename: a reader sees the old file or the new one, never half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
-        with temporary.open("wb") as file:
+        with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            os.fchmod(descriptor, 0o644)  # mkstemp made it 0600
+            os.fsync(descriptor)
         os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
     return path

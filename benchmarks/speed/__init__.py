@@ -1,0 +1,1 @@
+"""What the suite's loops cost on top of the networks they drive."""

@@ -1,0 +1,69 @@
+"""The numbers behind the plots: mean curves, horizontal levels and the range worth showing."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import pandas as pd
+
+from rgal.reporting.frames import finished, marked, methods, numbers, uses_real_data
+
+Quantity = Literal["seconds", "images"]
+CURVE_COLUMNS = ("method", "round", "x", "top1_mean", "top1_std", "n")
+LEVEL_COLUMNS = ("label", "top1", "kind")
+
+
+def curve_data(curves: pd.DataFrame, results: pd.DataFrame, x: Quantity = "seconds") -> pd.DataFrame:
+    """Accuracy of each data-free method at the rounds that all its finished trials have: mean and spread.
+
+    One row a (method, round): mean x, top1_mean, top1_std (sample; NaN for one trial), n (trials).
+    A method whose x never leaves zero has no place on that axis and is left out.
+    """
+    rows: list[pd.DataFrame] = []
+    if not {"key", "round", x, "top1"} <= set(curves.columns):
+        return pd.DataFrame(columns=list(CURVE_COLUMNS))
+    points = curves.assign(x=numbers(curves, x), top1=numbers(curves, "top1")).dropna(subset=["x", "top1"])
+    # a trial that was resumed may have evaluated a round twice: the later one counts
+    points = points.sort_values(["key", "round", "x", "top1"]).drop_duplicates(["key", "round"], keep="last")
+    for name, trials in methods(results).items():
+        done = finished(trials)
+        mine = points[points["key"].isin(done["key"])] if "key" in done.columns else points.iloc[:0]
+        if uses_real_data(trials) or mine.empty or mine["x"].max() <= 0:
+            continue
+        by_round = mine.groupby("round", sort=True).agg(
+            x=("x", "mean"), top1_mean=("top1", "mean"), top1_std=("top1", "std"), n=("top1", "size")
+        )
+        common = by_round[by_round["n"] == mine["key"].nunique()].reset_index()
+        if len(common):
+            rows.append(common.assign(method=name))
+    if not rows:
+        return pd.DataFrame(columns=list(CURVE_COLUMNS))
+    return pd.concat(rows, ignore_index=True)[list(CURVE_COLUMNS)]
+
+
+def level_data(results: pd.DataFrame) -> pd.DataFrame:
+    """Horizontal lines: the teacher, and the final mean of each reference that trains on real data."""
+    teacher = numbers(finished(results), "teacher_top1").sort_values().mean()
+    rows = [] if math.isnan(teacher) else [("teacher", teacher, "teacher")]
+    for name, trials in methods(results).items():
+        if uses_real_data(trials) and len(finished(trials)):
+            rows.append((marked(name, False), numbers(finished(trials), "last").mean(), "reference"))
+    return pd.DataFrame(rows, columns=list(LEVEL_COLUMNS))
+
+
+def y_range(data: pd.DataFrame, levels: pd.DataFrame) -> tuple[float, float]:
+    """The part of the axis that matters: every method's end and every level, not the climb from chance.
+
+    The lower end is the lowest end of a curve or, if that is lower, the 20th percentile of all points, so
+    that some of the climb stays; when that cuts off less than a quarter of the span, everything is shown.
+    """
+    spread = data["top1_std"].fillna(0)
+    ends = data.groupby("method")["top1_mean"].last()
+    top = max([*(data["top1_mean"] + spread), *levels["top1"]])
+    bottom = min([*(data["top1_mean"] - spread), *levels["top1"]])
+    low = min([ends.min(), data["top1_mean"].quantile(0.2), *levels["top1"]])
+    if low - bottom < 0.25 * (top - bottom):
+        low = bottom
+    margin = 0.05 * (top - low) or 1.0
+    return max(low - margin, -1.0), min(top + margin, 101.0)
