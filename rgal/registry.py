@@ -173,4 +173,6 @@ def _canonical(name: str, function: Callable[..., Recipe], values: Mapping[str, 
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, float) and value == float(f"{value:g}"):
+        return f"{value:g}"
     return str(value).lower() if isinstance(value, bool) or value is None else str(value)

@@ -14,9 +14,6 @@ from torch.nn.functional import interpolate
 from rgal.data.dataset import ImageSet
 from rgal.errors import UserError
 
-_PNG = b"\x89PNG\r\n\x1a\n"
-_PNG_GRAY = (0, 4)  # colour types of the PNG header, byte 25: gray, gray + alpha (2, 6 RGB; 3 palette)
-
 
 @dataclass(frozen=True)
 class Example:
@@ -34,34 +31,19 @@ def one_line(error: BaseException) -> str:
 
 
 def decode(data: bytes) -> Tensor:
-    """uint8 (1, H, W) for an image stored as grayscale, else (3, H, W); no alpha. Raises when it cannot."""
-    from torchvision.io import ImageReadMode, decode_image
+    """uint8 (1, H, W) for an image stored as grayscale, else (3, H, W); no alpha. Raises when it cannot.
 
-    if data[:2] == b"BM":  # the one common format that torchvision cannot read
-        return _decode_bmp(data)
-    encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
-    # Only a JPEG may be read unchanged to learn its channels: a palette PNG would give its palette indices.
-    if data[:2] == b"\xff\xd8":
-        mode = ImageReadMode.UNCHANGED
-    elif data[:8] == _PNG and len(data) > 25 and data[25] in _PNG_GRAY:
-        mode = ImageReadMode.GRAY
-    else:
-        mode = ImageReadMode.RGB
-    image: Tensor = decode_image(encoded, mode)
-    if image.shape[0] not in (1, 3):  # a CMYK JPEG
-        image = decode_image(encoded, ImageReadMode.RGB)
-    if image.dtype == torch.uint16:  # a PNG of 16 bits: 65535 -> 255, rounded
-        image = ((image.to(torch.int32) + 128) // 257).to(torch.uint8)
-    return image
-
-
-def _decode_bmp(data: bytes) -> Tensor:
-    """decode() of a BMP, by Pillow."""
+    Pillow: torchvision's decoders are faster, but deprecated, and the result is cached anyway.
+    """
     import numpy as np
     from PIL import Image
 
     with Image.open(io.BytesIO(data)) as picture:
-        pixels = np.array(picture.convert("L" if picture.mode in ("1", "L") else "RGB"))
+        if picture.mode.startswith("I;16"):  # 65535 -> 255, rounded; Pillow's own conversion would clip
+            wide = np.array(picture).astype(np.int32)
+            pixels = ((wide + 128) // 257).astype(np.uint8)
+        else:
+            pixels = np.array(picture.convert("L" if picture.mode in ("1", "L", "LA") else "RGB"))
     return torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).permute(2, 0, 1)
 
 

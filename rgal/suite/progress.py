@@ -37,11 +37,11 @@ def line(title: str, seen: Report) -> str:
 class Console:
     """Live lines on a terminal; elsewhere a line a trial every few seconds."""
 
-    def __init__(self, total: int, slots: int, stream: TextIO = sys.stderr) -> None:
-        self.total, self.done, self.stream = total, 0, stream
-        self.live = stream.isatty()
+    def __init__(self, total: int, slots: int, stream: TextIO | None = None) -> None:
+        self.total, self.done, self.stream = total, 0, stream or sys.stderr
+        self.live = self.stream.isatty()
         self._bars = [
-            tqdm(bar_format="{desc}", position=slot, leave=False, file=stream)
+            tqdm(bar_format="{desc}", position=slot, leave=False, file=self.stream)
             for slot in range(slots if self.live else 0)
         ]
         self._slot: dict[str, int] = {}
