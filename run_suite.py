@@ -58,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--precision", metavar="P", help="fp32 or bf16")
     p.add_argument("--results", metavar="DIR", type=Path, default=Path("results"), help="default results/")
     p.add_argument(
-        "--set", nargs="+", metavar="K=V", default=[], help="any setting, e.g. rounds=5 teacher.steps=900"
+        "--set", nargs="+", metavar="K=V", default=[], help="any setting, e.g. rounds=5 student_lr=0.05"
     )
     p.add_argument(
         "--jobs", type=int, metavar="N", help="trials at a time (0: in this process, for debugging)"

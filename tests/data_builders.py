@@ -18,9 +18,6 @@ from PIL import Image
 from rgal.data import ImageSet, load
 from rgal.errors import UserError
 
-# torchvision 0.29 announces that its decoders will move to TorchCodec; until then every call warns.
-QUIET_DECODERS = pytest.mark.filterwarnings("ignore:The image decoding and encoding:DeprecationWarning")
-
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
 

@@ -35,7 +35,7 @@ budgets:
     student_steps: 1
     synthesis_batch: 8
     batch: 8
-    teacher: {steps: 2, batch: 8}
+    teacher_training: {steps: 2, batch: 8}
 """
 
 
@@ -58,13 +58,17 @@ def snapshot(folder: Path) -> dict[str, str]:
     return {str(p): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
-def fails(folder: Path, capsys: pytest.CaptureFixture[str], *arguments: str, suite: str = "suite.yaml") -> str:
+def fails(
+    folder: Path, capsys: pytest.CaptureFixture[str], *arguments: str, suite: str = "suite.yaml"
+) -> str:
     """Run, expect exit code 2, one line, and every finished file as it was. The line."""
     before = snapshot(folder)
     capsys.readouterr()
     assert call(folder, *arguments, suite=suite) == 2
     error = capsys.readouterr().err.strip()
-    lines = [line for line in error.splitlines() if not line.startswith("[") and "finished already" not in line]
+    lines = [
+        line for line in error.splitlines() if not line.startswith("[") and "finished already" not in line
+    ]
     assert len(lines) == 1 and lines[0].startswith("error: "), error
     assert "Traceback" not in error
     assert before.items() <= snapshot(folder).items()
@@ -256,7 +260,9 @@ def test_parquet_without_labels(workplace: Path, capsys: pytest.CaptureFixture[s
 def test_fewer_samples_than_classes(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """cifar10 is known to have ten classes; five images cannot cover them."""
     root = parquet(workplace / "few", rows=5)
-    assert "found 5 classes, expected 10" in fails(workplace, capsys, "--dataset", "cifar10", "--data-root", str(root))
+    assert "found 5 classes, expected 10" in fails(
+        workplace, capsys, "--dataset", "cifar10", "--data-root", str(root)
+    )
 
 
 def test_colour_teacher_for_grey_images(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -288,7 +294,9 @@ def test_two_runners(workplace: Path, capsys: pytest.CaptureFixture[str]) -> Non
         assert "another run is using it" in fails(workplace, capsys)
 
 
-def test_full_disk(workplace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk(
+    workplace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """No space left: one line, exit code 2, finished trials intact; with space again the same command finishes."""
     before = snapshot(workplace)
 

@@ -11,9 +11,8 @@ import torch
 
 import rgal.data.decode as decode_module
 from rgal.data import load
-from tests.data_builders import QUIET_DECODERS, encoded, image_folder, no_shared_cache, pixels, shard, tiny
+from tests.data_builders import encoded, image_folder, no_shared_cache, pixels, shard, tiny
 
-pytestmark = QUIET_DECODERS
 _no_shared_cache = pytest.fixture(autouse=True)(no_shared_cache)
 
 

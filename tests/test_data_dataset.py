@@ -12,9 +12,8 @@ import torch
 from rgal.data import DataFirewallError, Dataset, ImageSet, evaluate_batches, load, names, to_float
 from rgal.data.dataset import stratified_split
 from rgal.errors import UserError
-from tests.data_builders import QUIET_DECODERS, encoded, fails, no_shared_cache, pixels, rows, shard, tiny
+from tests.data_builders import encoded, fails, no_shared_cache, pixels, rows, shard, tiny
 
-pytestmark = QUIET_DECODERS
 _no_shared_cache = pytest.fixture(autouse=True)(no_shared_cache)
 
 

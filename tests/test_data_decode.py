@@ -12,9 +12,8 @@ from PIL import Image
 
 from rgal.data import load
 from rgal.data.decode import decode, fit
-from tests.data_builders import QUIET_DECODERS, encoded, fails, no_shared_cache, pixels, shard, tiny
+from tests.data_builders import encoded, fails, no_shared_cache, pixels, shard, tiny
 
-pytestmark = QUIET_DECODERS
 _no_shared_cache = pytest.fixture(autouse=True)(no_shared_cache)
 
 

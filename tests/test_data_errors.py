@@ -10,7 +10,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.data_builders import (
-    QUIET_DECODERS,
     encoded,
     fails,
     image_folder,
@@ -20,7 +19,6 @@ from tests.data_builders import (
     tiny,
 )
 
-pytestmark = QUIET_DECODERS
 _no_shared_cache = pytest.fixture(autouse=True)(no_shared_cache)
 
 

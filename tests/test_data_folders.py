@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 
 from rgal.data import load
-from tests.data_builders import QUIET_DECODERS, encoded, fails, image_folder, no_shared_cache, pixels, shard
+from tests.data_builders import encoded, fails, image_folder, no_shared_cache, pixels, shard
 
-pytestmark = QUIET_DECODERS
 _no_shared_cache = pytest.fixture(autouse=True)(no_shared_cache)
 
 

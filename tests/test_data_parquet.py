@@ -12,9 +12,8 @@ import torch
 
 from rgal.data import load
 from rgal.data.layout import split_of
-from tests.data_builders import QUIET_DECODERS, encoded, no_shared_cache, pixels, shard, tiny
+from tests.data_builders import encoded, no_shared_cache, pixels, shard, tiny
 
-pytestmark = QUIET_DECODERS
 _no_shared_cache = pytest.fixture(autouse=True)(no_shared_cache)
 
 

@@ -54,11 +54,6 @@ def build(name: str, classes: int, channels: int = 3, size: int = 32) -> nn.Modu
     raise UserError(f"unknown net '{name}'; {nearest(name, names())}")
 
 
-def has_batch_norm(net: nn.Module) -> bool:
-    """Whether the net carries running statistics that a batch norm loss can match."""
-    return any(isinstance(m, nn.BatchNorm2d) and m.running_mean is not None for m in net.modules())
-
-
 def count_parameters(net: nn.Module) -> int:
     """Numbers in all parameters, buffers such as running statistics left out."""
     return sum(parameter.numel() for parameter in net.parameters())

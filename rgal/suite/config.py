@@ -49,7 +49,7 @@ class Budget(Schedule):
 
     evaluate_every: Count = Field(1, ge=1)
     precision: Literal["fp32", "bf16"] = "fp32"
-    teacher: TeacherRecipe = TeacherRecipe()
+    teacher_training: TeacherRecipe = TeacherRecipe()
     methods: dict[str, Schedule] = {}
 
 
@@ -198,5 +198,5 @@ def _fields_at(location: tuple[int | str, ...]) -> list[str]:
     if location[:1] == ("budgets",):
         if "methods" in location:
             return list(Schedule.model_fields)
-        return list(TeacherRecipe.model_fields if "teacher" in location else Budget.model_fields)
+        return list(TeacherRecipe.model_fields if "teacher_training" in location else Budget.model_fields)
     return list(Suite.model_fields)

@@ -89,7 +89,7 @@ def ready_teacher(plan: Plan, store: Store) -> TeacherJob | None:
     stored, record, _ = teacher_files(store.root, trial.teacher, trial.dataset, trial.teacher_key)
     if stored.exists() and read_json(record):
         return None
-    return TeacherJob(store.root, trial, suite.chosen_budget().teacher)
+    return TeacherJob(store.root, trial, suite.chosen_budget().teacher_training)
 
 
 def default_slots(device: str, trials: int) -> int:

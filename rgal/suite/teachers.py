@@ -51,7 +51,8 @@ class TeacherRun:
         self.dataset, self.domain, self.recipe, self.precision = dataset, domain, recipe, precision
         self.streams = Streams(device, *parts)
         self.pool = ImagePool(domain.shape, device)
-        self.pool.add(dataset.train.images, dataset.train.labels)
+        train = dataset.train
+        self.pool.add(train.images, train.labels)
         spec = SGD(recipe.lr, weight_decay=recipe.weight_decay, nesterov=True, rise=recipe.rise)
         self.loop = StudentLoop(
             {"student": self.net}, domain, (cross_entropy(),), spec, recipe.steps, self.streams, precision

@@ -134,7 +134,7 @@ def teacher_key(suite: Suite, dataset: Dataset, precision: str) -> str:
             "data": dataset.spec.fingerprint,
             "evaluate_on": suite.evaluate_on,
             "precision": precision,
-            **suite.chosen_budget().teacher.model_dump(),
+            **suite.chosen_budget().teacher_training.model_dump(),
         }
     )
 

@@ -158,8 +158,9 @@ def prepare(root: Path, trial: Trial, device: torch.device) -> Job:
     recipe = resolve_trial_recipe(trial).recipe
     real = None
     if not recipe.data_free:
+        train = dataset.train
         real = ImagePool(domain.shape, device)
-        real.add(dataset.train.images, dataset.train.labels)
+        real.add(train.images, train.labels)
     dataset.close_training_data()
     return Job(
         trial=trial,

@@ -5,6 +5,7 @@ Notation: N images, C classes, t/s teacher/student logits, p = softmax(t), q = s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -67,12 +68,14 @@ def jensen_shannon(student: Tensor, teacher: Tensor, temperature: float = 3.0, c
     renormalising and the arguments of both KLs exchanged (KL(M||P) instead of KL(P||M)). With many classes that
     form is nearly constant and can be negative.
     """
-    q, p = (F.softmax(z / temperature, dim=1) for z in (student, teacher))
+    log_q, log_p = (F.log_softmax(z / temperature, dim=1) for z in (student, teacher))
     if clamp:
+        p, q = log_p.exp(), log_q.exp()
         p, q, m = (x.clamp(0.01, 0.99) for x in (p, q, (p + q) / 2))
         return (0.5 * (m * (m / p).log() + m * (m / q).log())).sum(1).mean()
-    m = ((p + q) / 2).clamp_min(1e-12).log()
-    return 0.5 * sum(torch.xlogy(x, x).sub(x * m).sum(1).mean() for x in (p, q))  # type: ignore[return-value]
+    # In logarithms throughout: x ln x has no finite gradient at a probability that underflowed to 0.
+    log_m = torch.logaddexp(log_p, log_q) - math.log(2)
+    return 0.5 * sum((x.exp() * (x - log_m)).sum(1).mean() for x in (log_p, log_q))  # type: ignore[return-value]
 
 
 # The terms as recipes name them -------------------------------------------------------------------------------

@@ -1,0 +1,54 @@
+"""What the documentation shows is run."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+import baselines
+import run_suite
+from rgal import registry
+from tests.test_bad_inputs import SUITE
+
+ROOT = Path(run_suite.__file__).parent
+
+
+def code_blocks(document: str) -> list[str]:
+    text = (ROOT / "docs" / document).read_text(encoding="utf-8")
+    return re.findall(r"```python\n(.*?)```", text, flags=re.S)
+
+
+def test_the_documented_baseline_is_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file from docs/adding_a_baseline.md, dropped into the package, runs, with RGAL too."""
+    (source,) = code_blocks("adding_a_baseline.md")
+    assert len(source.splitlines()) <= 30
+    (tmp_path / "entropy.py").write_text(source)
+    monkeypatch.setattr(baselines, "__path__", [*baselines.__path__, str(tmp_path)])
+    monkeypatch.setattr(registry, "_METHODS", dict(registry._METHODS))
+    (tmp_path / "suite.yaml").write_text(SUITE)
+    arguments = ["--suite", str(tmp_path / "suite.yaml"), "--results", str(tmp_path / "r"), "--jobs", "0"]
+    try:
+        assert run_suite.main([*arguments, "--methods", "entropy", "entropy[ent=0.5]", "entropy+rgal"]) == 0
+    finally:
+        sys.modules.pop("baselines.entropy", None)
+    assert len(list((tmp_path / "r" / "trials").glob("*/result.json"))) == 3
+
+
+def test_fidelity_names_every_parameter_of_rgal() -> None:
+    text = (ROOT / "docs" / "fidelity.md").read_text(encoding="utf-8")
+    missing = [name for name in registry.parameters(registry.methods()["rgal"].recipe) if name not in text]
+    assert not missing, f"docs/fidelity.md says nothing about {missing}"
+
+
+def test_readme_commands_parse() -> None:
+    """Every run_suite.py command in the README is understood by the parser."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    commands = re.findall(r"python run_suite\.py (.*)", text)
+    assert commands
+    import shlex
+
+    for command in commands:
+        run_suite.parser().parse_args(shlex.split(command.split("#")[0].rstrip("`|").strip()))
