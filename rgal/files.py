@@ -17,8 +17,10 @@ def slug(text: str) -> str:
 
 
 def write_atomically(path: Path, content: bytes) -> Path:
-    """Write beside `path`, flush to the disk, rename: a reader sees the old file or the new one, never half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write beside `path`, flush to the disk, rename: a reader sees the old file or the new one, never half of it.
+
+    The folder must exist: a mistyped one is an OSError, not a new folder.
+    """
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
         with os.fdopen(descriptor, "wb") as file:

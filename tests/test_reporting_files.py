@@ -93,7 +93,9 @@ def test_equal_slugs_do_not_overwrite_each_other() -> None:
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write_atomically(tmp_path / "new" / "table.md", b"old")
+    folder = tmp_path / "new"
+    folder.mkdir()
+    path = write_atomically(folder / "table.md", b"old")
 
     def refuse(*_: object) -> None:
         raise OSError("disk full")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -50,18 +51,11 @@ def class_grid(
     return _figure(_canvas(rows, per_class, pixels.shape[1:]), names, title)
 
 
-def write_grid(
-    path: str | Path,
-    images: Tensor,
-    labels: Tensor,
-    per_class: int = 8,
-    classes: Sequence[int] | None = None,
-    class_names: Sequence[str] = (),
-    title: str = "",
-) -> Path:
-    """`class_grid` as a PNG, written atomically; the same images give the same bytes."""
-    figure = class_grid(images, labels, per_class, classes, class_names, title)
-    return write_atomically(Path(path), figure_bytes(figure, "png"))
+def write_grid(path: str | Path, images: Tensor, labels: Tensor, *args: Any, **kwargs: Any) -> Path:
+    """`class_grid(images, labels, ...)` as a PNG, written atomically; the same images give the same bytes."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return write_atomically(path, figure_bytes(class_grid(images, labels, *args, **kwargs), "png"))
 
 
 def _checked(images: Tensor, labels: Tensor, per_class: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

@@ -101,6 +101,7 @@ def write_plots(results: pd.DataFrame, curves: pd.DataFrame, folder: str | Path)
     styles = line_styles(results)  # of all results: a method looks the same in every figure
     paths = []
     for stem, group in groups(results).items():
+        Path(folder).mkdir(parents=True, exist_ok=True)
         for name, draw in (("time", accuracy_versus_time), ("images", accuracy_versus_images)):
             figure = draw(curves, group, styles)
             for fmt in ("png", "svg"):

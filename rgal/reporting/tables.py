@@ -69,6 +69,7 @@ def write_tables(results: pd.DataFrame, folder: str | Path, reference: Reference
     """Write <task>_<setting>_<budget>.{md,csv,tex} for every such group; nothing without any trials."""
     paths = []
     for stem, group in groups(results).items():
+        Path(folder).mkdir(parents=True, exist_ok=True)
         table = accuracy_table(group, reference)
         for fmt in FORMATS:
             path = Path(folder) / f"{stem}.{fmt}"
