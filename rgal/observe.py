@@ -54,7 +54,9 @@ class _ChannelStatistics(torch.autograd.Function):
         # Beside float32 running statistics (momentum 0: scratch) the kernel returns those of a bf16 batch in float32.
         low = x.dtype in (torch.bfloat16, torch.float16)
         scratch = x.new_zeros(x.shape[1], dtype=torch.float32) if low else None
-        mean, var = torch.batch_norm_update_stats(x, scratch, None if scratch is None else scratch.clone(), 0.0)
+        mean, var = torch.batch_norm_update_stats(
+            x, scratch, None if scratch is None else scratch.clone(), 0.0
+        )
         ctx.save_for_backward(x, mean)
         return mean.float(), var.float()
 

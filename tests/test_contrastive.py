@@ -97,12 +97,16 @@ def test_the_term_with_an_empty_bank_is_the_loss_of_the_projections(problem: Pro
     assert term(views(local, anchor)).item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_the_term_with_a_bank_adds_sampled_memories(problem: Problem) -> None:
+@pytest.mark.parametrize("rounds", [1, 3, 4, 6, 8])
+def test_the_term_with_a_bank_adds_sampled_memories(problem: Problem, rounds: int) -> None:
+    """Four rounds end on the boundary of the ring, eight on the next: all of it takes part."""
     term = make_term(problem, bank=16, sampled=8)
-    stored = torch.cat([play_round(term, 5, 1), play_round(term, 5, 2)])
-    local, anchor = some_views(term, 4, 3)
-    rows = torch.randint(0, 10, (8,), generator=Streams("cpu", 1).get("contrastive memory"))
-    memory_local, memory_anchor = stored[rows].split(width(term), dim=1)
+    for number in range(rounds):
+        play_round(term, 4, number)
+    filled, generator = min(16, 4 * rounds), Streams("cpu", 1).get("contrastive memory")
+    rows = torch.randint(0, filled, (min(8, filled),), generator=generator)
+    memory_local, memory_anchor = term.bank[rows].split(width(term), dim=1)
+    local, anchor = some_views(term, 4, 99)
     sides = [torch.cat(pair) for pair in ((local, memory_local), (anchor, memory_anchor))]
     heads = [F.normalize(term.head(x), dim=1).double() for x in sides]
     expected = naive.contrastive(*heads, 4, 0.1).item()

@@ -215,6 +215,15 @@ def test_antipodal_embeddings_are_drawn_without_nan() -> None:
         assert (labels[negatives.index] != labels[:, None]).all()
 
 
+@pytest.mark.parametrize("extreme", [0.0, 1 - 2**-24, 1.0])
+def test_extreme_random_numbers_stay_on_negatives(extreme: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "rand", lambda *shape, **_: torch.full(shape, extreme))
+    rows, labels = close_rows(24, 10), labels_of(24, 3)
+    for band in BANDS.values():
+        negatives = sample_negatives(rows, labels, band, small.rng())
+        assert (labels[negatives.index] != labels[:, None]).all()
+
+
 @pytest.mark.parametrize(
     ("labels", "exist"),
     [

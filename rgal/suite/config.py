@@ -31,6 +31,7 @@ class Schedule(Strict):
     batch: Count | None = Field(None, ge=2)
     student_lr: float | None = Field(None, gt=0)
     synthesis_lr: float | None = Field(None, gt=0)
+    generator_width: Count | None = Field(None, ge=1)
 
 
 class TeacherRecipe(Strict):

@@ -16,6 +16,7 @@ from rgal.files import slug
 from rgal.recipe import Recipe
 from rgal.registry import Resolved, resolve
 from rgal.suite.config import Budget, Schedule, Suite
+from rgal.synthesis.images import FreshGenerator
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,11 @@ def schedule_for(budget: Budget, name: str, host: str) -> Schedule:
 
 
 def apply_schedule(recipe: Recipe, schedule: Schedule, where: str) -> Recipe:
-    """The recipe with a budget's numbers in place of its published ones."""
+    """The recipe with a budget's numbers in place of its published ones.
+
+    A budget's `batch` counts the images a student step sees, so that methods compare at equal cost: a recipe with
+    paired views takes half as many images from the pool, twice.
+    """
 
     def given(**fields: Any) -> dict[str, Any]:
         return {key: value for key, value in fields.items() if value is not None}
@@ -100,7 +105,7 @@ def apply_schedule(recipe: Recipe, schedule: Schedule, where: str) -> Recipe:
             synthesis_steps=schedule.synthesis_steps,
             student_steps=schedule.student_steps,
             synthesis_batch=schedule.synthesis_batch,
-            batch=schedule.batch,
+            batch=schedule.batch if schedule.batch is None or not recipe.pairs else schedule.batch // 2,
         ),
     )
     if not recipe.data_free:
@@ -109,8 +114,12 @@ def apply_schedule(recipe: Recipe, schedule: Schedule, where: str) -> Recipe:
         raise UserError(
             f"{where}: warmup={rounds.warmup} leaves no round for the student, rounds={rounds.count}"
         )
+    images = recipe.images
+    if schedule.generator_width is not None and isinstance(images, FreshGenerator):
+        images = replace(images, width=schedule.generator_width)
     return replace(
         recipe,
+        images=images,
         rounds=rounds,
         student=replace(recipe.student, **given(lr=schedule.student_lr)),
         optimiser=replace(recipe.optimiser, **given(lr=schedule.synthesis_lr)),

@@ -170,10 +170,12 @@ class Objective(nn.Module):
             ctx.seen[net, view] = self._observe(net, views[view], what)
         total = images.new_zeros(())
         parts: dict[str, Tensor] = {}
-        for weighted in active:
-            value = self._term(weighted)(ctx)
-            parts[weighted.name] = value.detach()
-            total = total + weighted.weight * value
+        # Networks may run in bf16; what is computed from them never does.
+        with torch.autocast(images.device.type, enabled=False):
+            for weighted in active:
+                value = self._term(weighted)(ctx)
+                parts[weighted.name] = value.detach()
+                total = total + weighted.weight * value
         parts["total"] = total.detach()
         parts.update(ctx.notes)
         return total, parts, ctx

@@ -45,7 +45,7 @@ class Band:
 BANDS = {
     "distance": Band(high=1.4, clamp=0.5),
     "focal": Band(low=0.5, high=1.0),
-    "uniform": Band(high=float("inf"), weighted=False),
+    "uniform": Band(low=-1.0, high=float("inf"), weighted=False),
 }
 
 
@@ -227,6 +227,8 @@ def relation(
     features, layers: which embeddings; layers[start:end] are pooled over H x W. Labels are the teacher's argmax.
     """
     limits = BANDS[band]
+    if not (limits.low if low is None else low) < (limits.high if high is None else high):
+        raise ValueError(f"the band of distances is empty: low={low}, high={high}")
     limits = Band(
         limits.low if low is None else low,
         limits.high if high is None else high,
