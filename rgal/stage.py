@@ -33,13 +33,15 @@ class Diverged(RuntimeError):
 
 @dataclass(frozen=True)
 class Position:
-    """Where a stage stands, for a progress line. remaining_seconds is None until both phases have been timed."""
+    """Where a stage stands, for a progress line. While a phase has not been timed yet, remaining_seconds leaves it
+    out and `at_least` says so."""
 
     phase: str
     round: int
     rounds: int
     done: float
-    remaining_seconds: float | None
+    remaining_seconds: float
+    at_least: bool = False
 
 
 class Stage:
@@ -212,13 +214,11 @@ class Stage:
         }
         running = 0.0 if self._mark is None else time.perf_counter() - self._mark
         spent = {k: v + (running if k == self.phase else 0.0) for k, v in self.seconds.items()}
-        remaining: float | None = 0.0
-        for kind, steps in total.items():
-            if steps > self.steps[kind] and remaining is not None:
-                timed = self.steps[kind]
-                remaining = remaining + (steps - timed) * spent[kind] / timed if timed else None
+        left = {kind: steps - self.steps[kind] for kind, steps in total.items()}
+        remaining = sum(n * spent[kind] / self.steps[kind] for kind, n in left.items() if self.steps[kind])
+        untimed = any(n and not self.steps[kind] for kind, n in left.items())
         done = sum(self.steps.values()) / max(1, sum(total.values()))
-        return Position(self.phase, min(self.round + 1, rounds.count), rounds.count, done, remaining)
+        return Position(self.phase, min(self.round + 1, rounds.count), rounds.count, done, remaining, untimed)
 
     def loss(self) -> float | None:
         """Mean total loss of the current phase so far (synchronises)."""

@@ -38,11 +38,7 @@ class Run(Protocol):
 class Report:
     """One look at a run, for its progress line."""
 
-    phase: str
-    round: int
-    rounds: int
-    done: float
-    remaining_seconds: float | None
+    position: Position
     loss: float | None
     top1: float | None
 
@@ -71,7 +67,6 @@ def drive(
         if stopping and not run.finished:
             return False
         if time.monotonic() >= next_report:
-            p = run.position()
-            report(Report(p.phase, p.round, p.rounds, p.done, p.remaining_seconds, run.loss(), accuracy))
+            report(Report(run.position(), run.loss(), accuracy))
             next_report = time.monotonic() + REPORT_SECONDS
     return True

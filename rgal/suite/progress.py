@@ -14,9 +14,7 @@ from rgal.suite.work import Outcome, TeacherJob, WorkJob
 QUIET_SECONDS = 15.0
 
 
-def clock(seconds: float | None) -> str:
-    if seconds is None:
-        return "--:--"
+def clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
@@ -24,13 +22,14 @@ def clock(seconds: float | None) -> str:
 
 def line(title: str, seen: Report) -> str:
     """`cmi seed 0 | round 3/20 student | 41 % | loss 1.23 | top-1 88.20 % | 0:35 left`"""
-    unit = "step" if seen.phase == "training" else "round"
-    parts = [title, f"{unit} {seen.round}/{seen.rounds} {seen.phase}", f"{100 * seen.done:.0f} %"]
+    at = seen.position
+    unit = "step" if at.phase == "training" else "round"
+    parts = [title, f"{unit} {at.round}/{at.rounds} {at.phase}", f"{100 * at.done:.0f} %"]
     if seen.loss is not None:
         parts.append(f"loss {seen.loss:.3g}")
     if seen.top1 is not None:
         parts.append(f"top-1 {seen.top1:.2f} %")
-    parts.append(f"{clock(seen.remaining_seconds)} left")
+    parts.append(f"{'at least ' if at.at_least else ''}{clock(at.remaining_seconds)} left")
     return " | ".join(parts)
 
 

@@ -47,8 +47,7 @@ def render(store: Store, keys: set[str] | None = None) -> Rendered:
         ) from error
     shown = results if keys is None else results[results["key"].isin(keys)]
     text = "\n\n".join(
-        f"{title}\n\n{render_table(accuracy_table(group, reference), 'md')}"
-        for title, group in groups(shown).items()
+        render_table(accuracy_table(group, reference), "md") for group in groups(shown).values()
     )
     return Rendered(text, tables, plots, samples)
 
