@@ -124,7 +124,8 @@ def test_jitter_flip_is_one_roll_and_one_flip(seed: int, domain: Domain) -> None
     expected = torch.roll(x, (down, right), (2, 3))
     if domain.flip and torch.rand((), generator=rng) < 0.5:
         expected = expected.flip(3)
-    assert torch.equal(jitter_flip(3)(x, domain, small.rng(seed)), expected)
+    pixels = 3 * 32 // x.shape[2]  # given for 32-pixel images
+    assert torch.equal(jitter_flip(pixels)(x, domain, small.rng(seed)), expected)
 
 
 def test_jitter_of_zero_pixels_is_the_image() -> None:

@@ -20,6 +20,8 @@ from rgal.suite.drive import Report
 from rgal.suite.work import Outcome, WorkJob, perform
 
 ATTEMPTS = 3
+# Loaded once by the server and shared by all workers: what trials import, and is slow to import.
+PRELOAD = ("torch", "rgal.suite.work", "rgal.reporting.grids", "kornia.geometry.transform", "sklearn.datasets")
 
 
 @dataclass
@@ -64,7 +66,7 @@ def run_jobs(
 ) -> bool:
     """Run the jobs, at most `slots` at a time. True if all were run, False if Ctrl-C or SIGTERM stopped them."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "rgal.suite.work"])
+    context.set_forkserver_preload(list(PRELOAD))
     waiting: list[tuple[WorkJob, int]] = [(job, 1) for job in jobs]
     running: list[_Worker] = []
     stopping = False

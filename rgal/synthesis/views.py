@@ -48,13 +48,17 @@ def crop_flip(images: Tensor, domain: Domain, rng: torch.Generator) -> Tensor:
 
 
 def jitter_flip(pixels: int) -> View:
-    """One roll of up to `pixels` in both directions and one flip for the whole batch (DeepInversion)."""
+    """One roll of up to `pixels` in both directions and one flip for the whole batch (DeepInversion).
+
+    pixels are those of a 32-pixel image; at other sizes the roll scales with the image, and is at least one pixel.
+    """
 
     def view(images: Tensor, domain: Domain, rng: torch.Generator) -> Tensor:
         n, channels, height, width = images.shape
         device = images.device
+        reach = max(1, round(pixels * height / 32)) if pixels else 0
         # Gather with device-side offsets instead of torch.roll, which needs its shifts on the host.
-        shift = torch.randint(-pixels, pixels + 1, (2,), generator=rng, device=device)
+        shift = torch.randint(-reach, reach + 1, (2,), generator=rng, device=device)
         rows = (torch.arange(height, device=device) - shift[0]) % height
         columns = (torch.arange(width, device=device) - shift[1]) % width
         if domain.flip:
