@@ -25,7 +25,9 @@ SECONDS = ("synthesis_seconds", "student_seconds")
 def suite_file(folder: Path, rounds: int, steps: int) -> Path:
     text = SUITE.replace("rounds: 1", f"rounds: {rounds}").replace("steps: 1", f"steps: {steps}")
     path = folder / "suite.yaml"
-    path.write_text(text.replace("teacher_training: {steps: 2, batch: 8}", "teacher_training: {steps: 30, batch: 32}"))
+    path.write_text(
+        text.replace("teacher_training: {steps: 2, batch: 8}", "teacher_training: {steps: 30, batch: 32}")
+    )
     return path
 
 

@@ -149,9 +149,14 @@ def test_failed_trials_are_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_assignments_reach_suite_and_budget(tmp_path: Path) -> None:
     path = tmp_path / "suite.yaml"
     path.write_text(SUITE)
-    suite = load_suite(path, {"seeds": [3]}, ("rounds=7", "teacher_training.lr=1e-2", "evaluate_on=validation"))
+    suite = load_suite(
+        path, {"seeds": [3]}, ("rounds=7", "teacher_training.lr=1e-2", "evaluate_on=validation")
+    )
     assert suite.chosen_budget().rounds == 7
-    assert suite.chosen_budget().teacher_training.lr == 0.01 and suite.chosen_budget().teacher_training.steps == 2
+    assert (
+        suite.chosen_budget().teacher_training.lr == 0.01
+        and suite.chosen_budget().teacher_training.steps == 2
+    )
     assert suite.evaluate_on == "validation" and suite.seeds == (3,)
     suite = load_suite(path, {}, ("budgets.smoke.methods.cmi.rounds=9",))
     assert suite.chosen_budget().methods["cmi"].rounds == 9

@@ -21,7 +21,13 @@ from rgal.suite.work import Outcome, WorkJob, perform
 
 ATTEMPTS = 3
 # Loaded once by the server and shared by all workers: what trials import, and is slow to import.
-PRELOAD = ("torch", "rgal.suite.work", "rgal.reporting.grids", "kornia.geometry.transform", "sklearn.datasets")
+PRELOAD = (
+    "torch",
+    "rgal.suite.work",
+    "rgal.reporting.grids",
+    "kornia.geometry.transform",
+    "sklearn.datasets",
+)
 
 
 @dataclass
