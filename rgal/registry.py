@@ -78,8 +78,12 @@ def methods() -> Mapping[str, Method]:
     return dict(sorted(_METHODS.items()))
 
 
-def resolve(text: str) -> Resolved:
-    """`cmi[adv=1.0]+rgal[follows=code]` -> Resolved. UserError: unknown name or parameter, bad value."""
+def resolve(text: str, tuned: Mapping[str, Any] | None = None) -> Resolved:
+    """`cmi[adv=1.0]+rgal[follows=code]` -> Resolved. UserError: unknown name or parameter, bad value.
+
+    tuned: parameters of the host that a suite sets for its data set; what the text gives goes before them. They are
+    settings of the suite, not part of the name.
+    """
     host, *plugins = text.strip().split("+")
     known = methods()
     name, given = _split(host, text)
@@ -87,7 +91,8 @@ def resolve(text: str) -> Resolved:
         raise UserError(f"unknown method '{name}'; {nearest(name, known)}")
     chosen = known[name]
     values = _values(chosen.recipe, name, given)
-    recipe = _call(chosen.recipe, name, values)
+    suite = _values(chosen.recipe, name, {key: _text(value) for key, value in (tuned or {}).items()})
+    recipe = _call(chosen.recipe, name, {**suite, **values})
     canonical = _canonical(name, chosen.recipe, values)
     for position, plugin in enumerate(plugins):
         plugin_name, plugin_given = _split(plugin, text)

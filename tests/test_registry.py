@@ -52,3 +52,13 @@ def test_unreadable_names(name: str) -> None:
     with pytest.raises(UserError) as caught:
         resolve(name)
     assert "\n" not in str(caught.value)
+
+
+def test_a_suite_may_tune_a_host() -> None:
+    """Suite parameters apply below what the name says, leave the name alone, and are checked like any other."""
+    tuned = resolve("rgal[bn=3]", {"oh": 5.0, "bn": 2.0, "pairs": False})
+    assert {w.name: w.weight for w in tuned.recipe.synthesis}["oh"] == 5
+    assert {w.name: w.weight for w in tuned.recipe.synthesis}["bn"] == 3
+    assert not tuned.recipe.pairs and tuned.name == "rgal[bn=3]"
+    with pytest.raises(UserError, match="no parameter 'ohh'; did you mean 'oh'"):
+        resolve("rgal", {"ohh": 5.0})

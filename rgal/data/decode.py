@@ -25,8 +25,8 @@ class Example:
 
 
 def one_line(error: BaseException) -> str:
-    """The first sentence of a library's message, without the C++ position torchvision puts first."""
-    message = re.sub(r"^\S+, \S+:\d+, ", "", " ".join(str(error).split()))
+    """The first sentence of a library's message, without the address of the object Pillow read from."""
+    message = re.sub(r" <_io\.\w+ object at 0x\w+>", "", " ".join(str(error).split()))
     return message.split(". ")[0].rstrip(".") or type(error).__name__
 
 

@@ -21,7 +21,7 @@ Count = StrictInt
 
 
 class Schedule(Strict):
-    """How long a method runs. What is left out stays as the method published it."""
+    """How long a method runs, and its parameters where a data set wants others. What is left out stays as published."""
 
     rounds: Count | None = Field(None, ge=1)
     warmup: Count | None = Field(None, ge=0)
@@ -32,6 +32,7 @@ class Schedule(Strict):
     student_lr: float | None = Field(None, gt=0)
     synthesis_lr: float | None = Field(None, gt=0)
     generator_width: Count | None = Field(None, ge=1)
+    parameters: dict[str, StrictBool | float | str] | None = None
 
 
 class TeacherRecipe(Strict):

@@ -128,8 +128,9 @@ def apply_schedule(recipe: Recipe, schedule: Schedule, where: str) -> Recipe:
 
 def resolve_trial_recipe(trial: Trial) -> Resolved:
     """The method's recipe under the trial's schedule."""
-    resolved = resolve(trial.method)
-    return replace(resolved, recipe=apply_schedule(resolved.recipe, Schedule(**trial.schedule), trial.method))
+    schedule = Schedule(**trial.schedule)
+    resolved = resolve(trial.method, schedule.parameters)
+    return replace(resolved, recipe=apply_schedule(resolved.recipe, schedule, trial.method))
 
 
 def teacher_key(suite: Suite, dataset: Dataset, precision: str) -> str:
@@ -158,7 +159,7 @@ def expand(suite: Suite, dataset: Dataset, device: str) -> list[Trial]:
     trials = []
     for order, method in enumerate(resolved):
         schedule = schedule_for(budget, method.name, method.method.name)
-        apply_schedule(method.recipe, schedule, method.name)
+        apply_schedule(resolve(method.name, schedule.parameters).recipe, schedule, method.name)
         for seed in suite.seeds:
             trials.append(
                 Trial(
