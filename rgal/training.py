@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rgal.data.batches import evaluate_batches
+from rgal.data.dataset import ImageSet
 from rgal.meters import Meter
 from rgal.precision import Precision, autocast
 from rgal.problem import Domain, evaluating
@@ -119,8 +121,7 @@ def top1(
     device = next(net.parameters()).device
     correct = torch.zeros((), dtype=torch.int64, device=device)
     with evaluating(net), autocast(device, precision):
-        for start in range(0, len(images), batch):
-            inputs = domain.normalise(images[start : start + batch].to(device).float() / 255)
-            logits = net(inputs.contiguous(memory_format=torch.channels_last))
-            correct += (logits.argmax(1) == labels[start : start + batch].to(device)).sum()
+        for pixels, targets in evaluate_batches(ImageSet(images, labels), batch, device):
+            logits = net(domain.normalise(pixels).contiguous(memory_format=torch.channels_last))
+            correct += (logits.argmax(1) == targets).sum()
     return 100.0 * int(correct) / len(images)

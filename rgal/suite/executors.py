@@ -10,7 +10,8 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from types import FrameType
@@ -68,39 +69,46 @@ def run_jobs(
     threads: int,
     on_report: Callable[[WorkJob, Report], None],
     on_outcome: Callable[[WorkJob, Outcome], None],
-    on_tick: Callable[[], None] = lambda: None,
 ) -> bool:
     """Run the jobs, at most `slots` at a time. True if all were run, False if Ctrl-C or SIGTERM stopped them."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(PRELOAD))
     waiting: list[tuple[WorkJob, int]] = [(job, 1) for job in jobs]
     running: list[_Worker] = []
-    stopping = False
+    told = False
+    with _stop_signals() as stopping:
+        try:
+            while running or (waiting and not stopping()):
+                while waiting and len(running) < slots and not stopping():
+                    job, attempt = waiting.pop(0)
+                    running.append(_start(context, job, threads, attempt))
+                if stopping() and not told:
+                    told = True
+                    for worker in running:
+                        worker.process.terminate()
+                for worker in _serve(running, on_report, on_outcome, waiting, stopping()):
+                    running.remove(worker)
+        finally:
+            for worker in running:
+                worker.process.terminate()
+        return not stopping()
+
+
+@contextmanager
+def _stop_signals() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C and SIGTERM only set what the yielded function tells; the former handlers are put back afterwards."""
+    seen = False
 
     def on_signal(number: int, frame: FrameType | None) -> None:
-        nonlocal stopping
-        stopping = True
+        nonlocal seen
+        seen = True
 
     previous = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-    told = False
     try:
-        while running or (waiting and not stopping):
-            while waiting and len(running) < slots and not stopping:
-                job, attempt = waiting.pop(0)
-                running.append(_start(context, job, threads, attempt))
-            if stopping and not told:
-                told = True
-                for worker in running:
-                    worker.process.terminate()
-            for worker in _serve(running, on_report, on_outcome, waiting, stopping):
-                running.remove(worker)
-            on_tick()
+        yield lambda: seen
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-        for worker in running:
-            worker.process.terminate()
-    return not stopping
 
 
 def _start(context: Any, job: WorkJob, threads: int, attempt: int) -> _Worker:
@@ -165,20 +173,10 @@ def run_inline(
     on_outcome: Callable[[WorkJob, Outcome], None],
 ) -> bool:
     """The same in this process, one after the other: for debuggers and tests. Ctrl-C stops cleanly here too."""
-    stopping = False
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        nonlocal stopping
-        stopping = True
-
-    previous = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with _stop_signals() as stopping:
         for job in jobs:
-            outcome = perform(job, lambda seen, job=job: on_report(job, seen), lambda: stopping)  # type: ignore[misc]
+            outcome = perform(job, lambda seen, job=job: on_report(job, seen), stopping)  # type: ignore[misc]
             on_outcome(job, outcome)
-            if stopping:
+            if stopping():
                 return False
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
     return True
