@@ -31,6 +31,7 @@ OVERRIDES = (
     "device",
     "precision",
 )
+OPTIONS = ("bits",)  # options of tasks that have a flag of their own; any other goes through --set
 LISTS = ("tasks", "methods", "datasets", "nets", "suites")
 
 
@@ -56,6 +57,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--budget", metavar="NAME", help="smoke, small or paper: a budget in the suite file")
     p.add_argument("--device", metavar="DEV", help="auto (default), cpu, cuda or cuda:N")
     p.add_argument("--precision", metavar="P", help="fp32 or bf16")
+    p.add_argument("--bits", nargs="+", metavar="wKaK", help="dfq: bit widths, e.g. w8a8 w4a4 w3a3")
+    p.add_argument("--export", metavar="FORMAT", help="dfq: export and measure the students; onnx")
+    p.add_argument("--export-only", metavar="TRIAL", help="export one finished trial: its key or folder")
     p.add_argument("--results", metavar="DIR", type=Path, default=Path("results"), help="default results/")
     p.add_argument(
         "--set", nargs="+", metavar="K=V", default=[], help="any setting, e.g. rounds=5 student_lr=0.05"
@@ -82,6 +86,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run(options: argparse.Namespace) -> int:
+    from rgal.suite.exports import check_export, export_trials, find_trial
     from rgal.suite.report import render, summary
     from rgal.suite.run import describe_plan, exit_code, make_plan, run_plan
     from rgal.suite.store import Store
@@ -92,7 +97,14 @@ def run(options: argparse.Namespace) -> int:
     if options.report_only:
         print(summary(render(store)))
         return 0
+    if options.export_only:
+        with store.lock():
+            print(export_trials(store, [find_trial(store, options.export_only)], options.export or "onnx"))
+            render(store)
+        return 0
     plan = make_plan(load(options))
+    if options.export:
+        check_export(plan.suite.task, options.export)
     if options.dry_run:
         print(describe_plan(plan))
         return 0
@@ -100,6 +112,9 @@ def run(options: argparse.Namespace) -> int:
     with store.lock():
         complete, outcomes = run_plan(plan, store, options.jobs)
         if complete:
+            if options.export:
+                folders = [store.trial_folder(trial.name, trial.key) for trial in plan.trials]
+                print(export_trials(store, folders, options.export), file=sys.stderr)
             print(summary(render(store, {trial.key for trial in plan.trials})))
     return exit_code(complete, outcomes)
 
@@ -116,7 +131,9 @@ def load(options: argparse.Namespace) -> Suite:
     if options.methods == ["all"]:
         options.methods = [name for name, method in methods().items() if task in method.tasks]
     path = options.suite or default_suite(task, options.dataset)
-    return load_suite(path, {name: getattr(options, name) for name in OVERRIDES}, tuple(options.set))
+    overrides = {name: getattr(options, name) for name in OVERRIDES}
+    own = {name: getattr(options, name) for name in OPTIONS}
+    return load_suite(path, overrides, tuple(options.set), own)
 
 
 def default_suite(task: str, dataset: str | None) -> Path:

@@ -14,12 +14,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-WHAT = frozenset({"logits", "feature", "layers", "bn", "bn_pooled"})
+WHAT = frozenset({"logits", "feature", "layers", "bn", "bn_pooled", "bn_images"})
 
 
 @dataclass
 class BatchNormStatistics:
-    """Batch statistics of one BatchNorm2d's *input* beside its running statistics, each (C,)."""
+    """Batch statistics of one BatchNorm2d's *input* beside its running statistics, each (C,).
+
+    As `bn_images`, mean and unbiased var are those of single images, (N,C).
+    """
 
     mean: Tensor
     var: Tensor
@@ -33,6 +36,7 @@ class Observation:
 
     logits (N, classes). feature (N, D). layers: list of (N, C_l, H_l, W_l). bn: one entry a BatchNorm2d.
     bn_pooled (N, sum of C_l): the spatial mean of every BatchNorm2d input, concatenated (CMI's instance feature).
+    bn_images: like bn, a row of statistics an image.
     """
 
     logits: Tensor
@@ -40,6 +44,7 @@ class Observation:
     layers: list[Tensor] = field(default_factory=list)
     bn: list[BatchNormStatistics] = field(default_factory=list)
     bn_pooled: Tensor | None = None
+    bn_images: list[BatchNormStatistics] = field(default_factory=list)
 
 
 class _ChannelStatistics(torch.autograd.Function):
@@ -77,6 +82,14 @@ def channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     return mean, var
 
 
+def image_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and unbiased variance (0 for 1x1 maps) of every image's channels, (N,C,H,W), in float32: two (N,C)."""
+    values = x.float().flatten(2)
+    mean = values.mean(2)
+    deviation = (values - mean[..., None]).square().sum(2)
+    return mean, deviation / max(1, values.shape[2] - 1)
+
+
 def batch_norms(net: nn.Module) -> list[nn.BatchNorm2d]:
     """The batch norm layers whose running statistics a teacher carries, in definition order."""
     return [m for m in net.modules() if isinstance(m, nn.BatchNorm2d) and m.running_mean is not None]
@@ -100,9 +113,9 @@ def observe(net: nn.Module, images: Tensor, what: Iterable[str] = ("logits",)) -
         if "feature" in wanted:
             head = net.get_submodule(net.head_name)  # type: ignore[arg-type]
             handles.append(head.register_forward_pre_hook(_keep_feature(seen)))
-        if wanted & {"bn", "bn_pooled"}:
+        if wanted & {"bn", "bn_pooled", "bn_images"}:
             for layer in batch_norms(net):
-                hook = _keep_statistics(seen, pooled, "bn" in wanted, "bn_pooled" in wanted)
+                hook = _keep_statistics(seen, pooled, wanted)
                 handles.append(layer.register_forward_pre_hook(hook))
         seen.logits = net(images)
     finally:
@@ -127,14 +140,16 @@ def _keep_feature(seen: Observation):  # type: ignore[no-untyped-def]
     return hook
 
 
-def _keep_statistics(seen: Observation, pooled: list[Tensor], statistics: bool, pool: bool):  # type: ignore[no-untyped-def]
+def _keep_statistics(seen: Observation, pooled: list[Tensor], wanted: frozenset[str]):  # type: ignore[no-untyped-def]
     def hook(module: nn.BatchNorm2d, inputs: tuple[Tensor, ...]) -> None:
         x = inputs[0]
-        if statistics:
-            mean, var = channel_statistics(x)
-            assert module.running_mean is not None and module.running_var is not None
-            seen.bn.append(BatchNormStatistics(mean, var, module.running_mean, module.running_var))
-        if pool:
+        assert module.running_mean is not None and module.running_var is not None
+        running = module.running_mean, module.running_var
+        if "bn" in wanted:
+            seen.bn.append(BatchNormStatistics(*channel_statistics(x), *running))
+        if "bn_images" in wanted:
+            seen.bn_images.append(BatchNormStatistics(*image_statistics(x), *running))
+        if "bn_pooled" in wanted:
             pooled.append(x.mean((2, 3)).float())
 
     return hook

@@ -19,8 +19,11 @@ class Rounds:
     """How synthesis and student steps alternate. Budgets are steps.
 
     count rounds of (synthesis_steps, then student_steps); the first `warmup` rounds only synthesise. One-shot
-    methods are warmup = count - 1; interleaved ones have synthesis_steps = 1.
-    synthesis_batch: images a round. batch: pool images a student step.
+    methods are warmup = count - 1.
+    interleaved: the two kinds of step alternate inside a round, as evenly as their numbers allow, and every synthesis
+    step makes a batch of its own (DAFL, ZSKT, GDFQ); a round is then what their authors call an epoch.
+    synthesis_batch: images a round, or a synthesis step of an interleaved one. batch: pool images a student step.
+    student_steps = 0: the student is not trained (calibration only).
     """
 
     count: int = 200
@@ -29,6 +32,7 @@ class Rounds:
     synthesis_batch: int = 256
     batch: int = 128
     warmup: int = 0
+    interleaved: bool = False
 
     def total_student_steps(self) -> int:
         return (self.count - self.warmup) * self.student_steps
@@ -36,14 +40,15 @@ class Rounds:
 
 @dataclass(frozen=True)
 class SGD:
-    """The student's optimiser. Learning rate: linear rise over `rise` of the steps, then cosine to zero (or
-    constant). Stepped every step, where the public implementations step once an epoch of 400."""
+    """The student's optimiser. Learning rate: linear rise over `rise` of the steps, then cosine to zero, a tenth
+    after each quarter of the steps, or constant. Stepped every step, where the public implementations step once an
+    epoch of 400."""
 
     lr: float = 0.1
     momentum: float = 0.9
     weight_decay: float = 1e-4
     nesterov: bool = False
-    schedule: Literal["cosine", "constant"] = "cosine"
+    schedule: Literal["cosine", "quarters", "constant"] = "cosine"
     rise: float = 0.0
 
 
@@ -57,8 +62,11 @@ class Recipe:
     images: what is optimised; None means the pool holds real images and the row is not data-free.
     views: what the networks see in synthesis, by name; terms read "global" unless they say otherwise.
     synthesis, transfer: weighted terms of the two phases. keep: which iterate of a round enters the pool.
-    source: students train on the pool, or on fresh draws of a persistent generator.
+    source: students train on the pool, on fresh draws of a persistent generator, or on the batch that was synthesised
+    last, as it is.
     student_view: augmentation of student batches. pairs: every image twice per batch, augmented independently.
+    per_class: if not 0, batches of synthesis and of the student hold that many images of each of their classes, so
+    that same-label pairs exist whatever the number of classes.
     fmix: mix student batches by FMix; the teacher labels the mixture.
     """
 
@@ -70,9 +78,10 @@ class Recipe:
     student: SGD = SGD()
     rounds: Rounds = Rounds()
     keep: Literal["best", "last"] = "best"
-    source: Literal["pool", "generator"] = "pool"
+    source: Literal["pool", "generator", "batch"] = "pool"
     student_view: View = crop_flip
     pairs: bool = False
+    per_class: int = 0
     fmix: bool = False
 
     @property
@@ -98,6 +107,7 @@ def plus_rgal(
     feature: str = "global",
     custom_steps: float = 1.0,
     pairs: bool = True,
+    per_class: int = 0,
     fmix: bool = False,
     spread_warmup: bool = False,
 ) -> Recipe:
@@ -110,7 +120,8 @@ def plus_rgal(
     target, start_layer, end_layer: whose pooled layers the synthesis triplet is measured on. feature: the
     student's embeddings, any of layers, global, logits joined by "|". custom_steps: share of the rounds in which
     the student's extra terms are on. pairs: every student image twice, augmented independently, so that positive
-    pairs exist; doubles the images a step. spread_warmup: leave the spread term out of warm-up rounds.
+    pairs exist; doubles the images a step. per_class: batches of that many images a class (0: as the host draws
+    them). spread_warmup: leave the spread term out of warm-up rounds.
     """
     features = tuple(feature.split("|"))
     if not set(features) <= set(get_args(Feature)):
@@ -148,5 +159,6 @@ def plus_rgal(
             extra_transfer,
         ),
         pairs=pairs,
+        per_class=per_class or recipe.per_class,
         fmix=fmix,
     )

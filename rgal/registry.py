@@ -78,10 +78,13 @@ def methods() -> Mapping[str, Method]:
     return dict(sorted(_METHODS.items()))
 
 
-def resolve(text: str, tuned: Mapping[str, Any] | None = None) -> Resolved:
+def resolve(
+    text: str, tuned: Mapping[str, Any] | None = None, defaults: Mapping[str, Any] | None = None
+) -> Resolved:
     """`cmi[adv=1.0]+rgal[follows=code]` -> Resolved. UserError: unknown name or parameter, bad value.
 
-    tuned: parameters of the host that a suite sets for its data set; what the text gives goes before them. They are
+    tuned: parameters of the host that a suite sets for its data set; what the text gives goes before them. defaults:
+    what parameters of host and plug-in are on a task, where that differs from their functions' defaults. Both are
     settings of the suite, not part of the name.
     """
     host, *plugins = text.strip().split("+")
@@ -92,8 +95,9 @@ def resolve(text: str, tuned: Mapping[str, Any] | None = None) -> Resolved:
     chosen = known[name]
     values = _values(chosen.recipe, name, given)
     suite = _values(chosen.recipe, name, {key: _text(value) for key, value in (tuned or {}).items()})
+    suite = _known(chosen.recipe, defaults) | suite
     recipe = _call(chosen.recipe, name, {**suite, **values})
-    canonical = _canonical(name, chosen.recipe, values)
+    canonical = _canonical(name, chosen.recipe, values, suite)
     for position, plugin in enumerate(plugins):
         plugin_name, plugin_given = _split(plugin, text)
         if plugin_name != "rgal":
@@ -101,9 +105,14 @@ def resolve(text: str, tuned: Mapping[str, Any] | None = None) -> Resolved:
         if position or any(w.name in ("spread", "gather") for w in (*recipe.synthesis, *recipe.transfer)):
             raise UserError(f"'{text}' would add RGAL to a method that already has it; write '{name}'")
         values = _values(plus_rgal, "+rgal", plugin_given)
-        recipe = _call(plus_rgal, "+rgal", values, recipe)
-        canonical += "+" + _canonical("rgal", plus_rgal, values)
+        task = _known(plus_rgal, defaults)
+        recipe = _call(plus_rgal, "+rgal", {**task, **values}, recipe)
+        canonical += "+" + _canonical("rgal", plus_rgal, values, task)
     return Resolved(canonical, recipe, chosen)
+
+
+def _known(function: Callable[..., Recipe], defaults: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {key: value for key, value in (defaults or {}).items() if key in parameters(function)}
 
 
 def parameters(function: Callable[..., Recipe]) -> dict[str, tuple[type | Any, Any]]:
@@ -166,11 +175,14 @@ def _call(function: Callable[..., Recipe], name: str, values: dict[str, Any], *a
         raise UserError(f"method '{name}': {error}") from error
 
 
-def _canonical(name: str, function: Callable[..., Recipe], values: Mapping[str, Any]) -> str:
+def _canonical(
+    name: str, function: Callable[..., Recipe], values: Mapping[str, Any], suite: Mapping[str, Any]
+) -> str:
+    """The name with what differs from what a bare name would mean in this suite."""
     changed = {
         key: values[key]
         for key, (_, default) in parameters(function).items()
-        if key in values and values[key] != default
+        if key in values and values[key] != suite.get(key, default)
     }
     if not changed:
         return name

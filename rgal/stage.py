@@ -25,6 +25,7 @@ from rgal.terms.objective import Progress
 from rgal.training import StudentLoop
 
 Row = dict[str, Any]
+SHOWN = 2_000  # images kept of a method that does not go back to them
 
 
 class Diverged(RuntimeError):
@@ -47,7 +48,8 @@ class Position:
 class Stage:
     """See the module. `real` is a pool of real images for reference rows; data-free recipes synthesise into a pool
     of their own. `measure(student)` gives the evaluation row's numbers. `train_mode` readies the student for
-    training steps (default: `.train()`)."""
+    training steps (default: `.train()`). `on_images(images, targets)` is told of every synthesised batch, (N,C,H,W) in
+    [0,1], before the student trains on it."""
 
     def __init__(
         self,
@@ -61,12 +63,16 @@ class Stage:
         real: ImagePool | None = None,
         capacity: int | None = None,
         train_mode: Callable[[nn.Module], Any] = nn.Module.train,
+        on_images: Callable[[torch.Tensor, torch.Tensor], None] | None = None,
     ) -> None:
         if recipe.data_free == (real is not None):
             raise ValueError("real images are for recipes without image synthesis, and only for them")
         self.recipe, self.problem, self.student, self.streams = recipe, problem, student, streams
         self.measure, self.evaluate_every, self.train_mode = measure, evaluate_every, train_mode
+        self.on_images = on_images
         self.trainable = [p for p in student.parameters() if p.requires_grad]
+        if recipe.source == "batch" and capacity is None:
+            capacity = SHOWN
         self.pool = ImagePool(problem.domain.shape, problem.device, capacity) if real is None else real
         self.inversion = Inversion(recipe, problem, student, streams, precision) if recipe.data_free else None
         self.loop = StudentLoop(
@@ -81,12 +87,14 @@ class Stage:
             recipe.pairs,
             recipe.fmix,
         )
-        self.round, self.phase, self.step = 0, "synthesis", 0
+        self.batch: tuple[torch.Tensor, torch.Tensor] | None = None  # for students that train on the last one
+        self.round, self.phase = 0, "synthesis"
+        self.done = {"synthesis": 0, "student": 0}  # steps of the current round
         self.steps = {"synthesis": 0, "student": 0}
         self.seconds = {"synthesis": 0.0, "student": 0.0}
         self.images = 0
         self._mark: float | None = None
-        self._enter("synthesis")
+        self._set_mode()
 
     # The machine ------------------------------------------------------------------------------------------------
 
@@ -95,72 +103,115 @@ class Stage:
         return self.round >= self.recipe.rounds.count
 
     def advance(self) -> list[Row]:
-        """One optimiser step, or the end of a phase with its metric rows."""
+        """One optimiser step, the change from one phase to the other, or the end of a round; with its metric rows."""
         if self._mark is None:
             self._mark = time.perf_counter()
-        if self.step < self._phase_steps(self.phase):
-            self._optimise()
-            return []
-        return self._close_phase()
+        due = self._due()
+        if due is None:
+            return self._leave(self.phase) + self._close_round()
+        if due != self.phase:
+            return self._enter(due)
+        if due == "synthesis":
+            self._synthesise()
+        else:
+            self.loop.step(*self._student_batch(), self.progress)
+        self.done[due] += 1
+        self.steps[due] += 1
+        return []
 
-    def _phase_steps(self, phase: str) -> int:
+    def quota(self) -> dict[str, int]:
+        """Optimiser steps of the current round."""
         rounds = self.recipe.rounds
-        if phase == "synthesis":
-            return rounds.synthesis_steps if self.inversion is not None else 0
-        return rounds.student_steps if self.round >= rounds.warmup else 0
+        return {
+            "synthesis": rounds.synthesis_steps if self.inversion is not None else 0,
+            "student": rounds.student_steps if self.round >= rounds.warmup else 0,
+        }
+
+    def _due(self) -> str | None:
+        """The phase that the next step belongs to; None at the end of the round."""
+        quota, done = self.quota(), self.done
+        behind = done["student"] * quota["synthesis"] < done["synthesis"] * quota["student"]
+        if self.recipe.rounds.interleaved and behind:
+            return "student"
+        return next((phase for phase in ("synthesis", "student") if done[phase] < quota[phase]), None)
 
     @property
     def progress(self) -> Progress:
         return Progress(self.round, self.recipe.rounds.count, self.recipe.rounds.warmup)
 
-    def _optimise(self) -> None:
-        if self.phase == "synthesis":
-            assert self.inversion is not None
-            if self.step == 0:
-                self.inversion.begin()
-            self.inversion.step(self.progress)
-        else:
-            self.loop.step(*self._student_batch(), self.progress)
-        self.step += 1
-        self.steps[self.phase] += 1
+    def _synthesise(self) -> None:
+        assert self.inversion is not None
+        alone = self.recipe.rounds.interleaved
+        if alone or self.done["synthesis"] == 0:
+            self.inversion.begin()
+        self.inversion.step(self.progress)
+        if alone:
+            self._take_images()
 
     def _student_batch(self) -> tuple[torch.Tensor, torch.Tensor]:
         rng, batch = self.streams.get("student batches"), self.recipe.rounds.batch
         if self.recipe.source == "pool":
-            return self.pool.sample(batch, rng)
+            return self.pool.sample(batch, rng, self.recipe.per_class)
+        if self.recipe.source == "batch":
+            assert self.batch is not None
+            return self.batch
         assert self.inversion is not None
         images = self.inversion.images.draw(batch, rng)
         return images, images.new_zeros(batch, dtype=torch.int64)
 
-    def _close_phase(self) -> list[Row]:
-        rows: list[Row] = []
-        if self._phase_steps(self.phase):
-            if self.phase == "synthesis":
-                self._keep_images()
-            self._lap()
-            meter = self.loop.meter if self.phase == "student" else self.inversion.meter  # type: ignore[union-attr]
-            rows.append(self._row(self.phase, self._finite(meter.take())))
-        if self.phase == "synthesis":
-            self._enter("student")
-            return rows
-        self.round += 1
-        due = self.finished or self.round % self.evaluate_every == 0
-        if due and self.steps["student"]:
-            rows.append(self._row("evaluation", self.measure(self.student)))
-        self._mark = None
-        self._enter("synthesis")
+    def _leave(self, phase: str) -> list[Row]:
+        """End a phase. Interleaved ones are summed up at the end of the round."""
+        interleaved = self.recipe.rounds.interleaved
+        if phase == "synthesis":
+            if self.inversion is None:
+                return []
+            if not interleaved:
+                if not self.quota()["synthesis"]:
+                    self.inversion.begin()
+                self._take_images()
+        self._lap()
+        return [] if interleaved else self._phase_row(phase)
+
+    def _enter(self, phase: str) -> list[Row]:
+        rows = self._leave(self.phase)
+        self.phase = phase
+        self._set_mode()
         return rows
 
-    def _keep_images(self) -> None:
+    def _take_images(self) -> None:
+        """The images that are done, to where the student finds them."""
         assert self.inversion is not None
         images, targets = self.inversion.finish()
-        if self.recipe.source == "pool":
+        if self.on_images is not None:
+            self.on_images(images, targets)
+        if self.recipe.source == "generator":
+            return
+        if self.recipe.source == "batch":
+            self.batch = images, targets
+        # Of a student that sees every batch once, the pool keeps the last of each round, to look at.
+        if self.recipe.source == "pool" or self.done["synthesis"] + 1 >= self.quota()["synthesis"]:
             self.pool.add(images, targets)
-            self.images += len(images)
+        self.images += len(images)
 
-    def _enter(self, phase: str) -> None:
-        self.phase, self.step = phase, 0
+    def _phase_row(self, phase: str) -> list[Row]:
+        if not self.quota()[phase]:
+            return []
+        meter = self.loop.meter if phase == "student" or self.inversion is None else self.inversion.meter
+        return [self._row(phase, self._finite(phase, meter.take()))]
+
+    def _close_round(self) -> list[Row]:
+        rows: list[Row] = []
+        if self.recipe.rounds.interleaved:
+            rows += self._phase_row("synthesis") + self._phase_row("student")
+        self.round += 1
+        due = self.finished or self.round % self.evaluate_every == 0
+        if due and (self.finished or self.steps["student"]):
+            rows.append(self._row("evaluation", self.measure(self.student)))
+        self._mark = None
+        self.done = {"synthesis": 0, "student": 0}
+        self.phase = "synthesis"
         self._set_mode()
+        return rows
 
     def _set_mode(self) -> None:
         """Frozen while images are synthesised, training otherwise."""
@@ -187,11 +238,11 @@ class Stage:
             **values,
         }
 
-    def _finite(self, values: dict[str, float]) -> dict[str, float]:
+    def _finite(self, phase: str, values: dict[str, float]) -> dict[str, float]:
         for name, value in values.items():
             if not math.isfinite(value):
                 raise Diverged(
-                    f"the {self.phase} loss part '{name}' became {value} in round {self.round + 1}; "
+                    f"the {phase} loss part '{name}' became {value} in round {self.round + 1}; "
                     "lower the learning rate or use fp32"
                 )
         return values
@@ -231,7 +282,9 @@ class Stage:
     def state_dict(self) -> dict[str, Any]:
         self._lap()
         state = {
-            "cursor": (self.round, self.phase, self.step),
+            "cursor": (self.round, self.phase),
+            "done": dict(self.done),
+            "batch": self.batch,
             "steps": dict(self.steps),
             "seconds": dict(self.seconds),
             "images": self.images,
@@ -252,6 +305,7 @@ class Stage:
         self.pool.load_state_dict(state["pool"])
         self.steps, self.seconds = dict(state["steps"]), dict(state["seconds"])
         self.images = int(state["images"])
-        self.round, self.phase, self.step = state["cursor"]
+        self.round, self.phase = state["cursor"]
+        self.done, self.batch = dict(state["done"]), state["batch"]
         self._set_mode()
         self._mark = None

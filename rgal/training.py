@@ -71,6 +71,8 @@ class StudentLoop:
         if self.spec.schedule == "constant":
             return self.spec.lr
         done = (step - rise) / max(1.0, self.total_steps - rise)
+        if self.spec.schedule == "quarters":
+            return self.spec.lr * 0.1 ** int(4 * done)
         return self.spec.lr * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
     def step(self, images: Tensor, targets: Tensor, progress: Progress = Progress()) -> None:  # noqa: B008

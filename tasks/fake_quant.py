@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from rgal.errors import UserError
 
+Placement = Literal["paper", "deploy"]
 Gradient = Literal["identity", "clipped"]
 WeightRange = Literal["minmax", "mse", "learned"]
 ActivationRange = Literal["ema", "minmax", "percentile", "mse", "learned"]
@@ -54,10 +55,10 @@ class Scheme:
 
     gradient: of rounding with respect to x: "identity" (the literature of this field) or "clipped" (0 outside the
     range). weight_range, activation_range: how ranges are found; "learned" makes the step a parameter (LSQ, Esser et
-    al. 2020). momentum: of the moving averages. percentile: share of the values inside the range.
+    al. 2020). momentum: of the moving averages. percentile: of the values, for either end of the range.
     """
 
-    placement: Literal["paper", "deploy"] = "paper"
+    placement: Placement = "paper"
     symmetric_weights: bool | None = None
     symmetric_activations: bool = False
     gradient: Gradient = "identity"
@@ -81,7 +82,8 @@ def affine(low: Tensor, high: Tensor, bits: int, symmetric: bool) -> tuple[Tenso
     """(step, zero-point) of the grid over [low, high], elementwise. A range of width 0 gets step 1: zeros stay 0."""
     q_low, q_high = limits(bits, symmetric)
     low, high = low.float().clamp_max(0), high.float().clamp_min(0)
-    scale = torch.maximum(-low, high) / q_high if symmetric else (high - low) / (q_high - q_low)
+    # Halved, as the difference of huge ends is more than a float holds.
+    scale = torch.maximum(-low, high) / q_high if symmetric else (high / 2 - low / 2) / ((q_high - q_low) / 2)
     scale = torch.where(scale > 0, scale, torch.ones_like(scale))
     zero = torch.zeros_like(scale) if symmetric else torch.round(-low / scale).clamp(q_low, q_high)
     return scale, zero
@@ -147,7 +149,7 @@ def fake_quantize(
 def shrunk_range(x: Tensor, bits: int, symmetric: bool) -> tuple[Tensor, Tensor]:
     """The range a * [min, max], a in (0, 1], with the least squared error, for every row of x (R, n): two (R,)."""
     low, high = x.amin(1), x.amax(1)
-    stride = max(1, x.shape[1] // _SAMPLE)
+    stride = -(-x.shape[1] // _SAMPLE) | 1  # odd: an even one would see a few columns of an image only
     sample = x[:, ::stride]
     best = torch.full_like(low, float("inf"))
     found = low.clone(), high.clone()
@@ -228,12 +230,12 @@ class ActivationQuantizer(nn.Module):
         self.bits, self.scheme, self.symmetric = bits, scheme, scheme.symmetric_activations
         self.tracking, self.ready = False, False
         for name in ("low", "high", "zero"):
-            self.register_buffer(name, torch.zeros(()))
+            self.register_buffer(name, torch.zeros(()))  # a step of 0: not measured yet
         self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
         if scheme.activation_range == "learned":
-            self.scale = nn.Parameter(torch.ones(()))
+            self.scale = nn.Parameter(torch.zeros(()))
         else:
-            self.register_buffer("scale", torch.ones(()))
+            self.register_buffer("scale", torch.zeros(()))
 
     def forward(self, x: Tensor) -> Tensor:
         if self.tracking:
@@ -243,7 +245,7 @@ class ActivationQuantizer(nn.Module):
         scale = self.scale
         if self.scheme.activation_range == "learned":
             scale = scale.abs().clamp_min(1e-12)
-        share = (x.numel() / max(1, len(x)) * limits(self.bits, self.symmetric)[1]) ** -0.5
+        share = (max(1, x.numel()) / max(1, len(x)) * limits(self.bits, self.symmetric)[1]) ** -0.5
         return fake_quantize(x, scale, self.zero, self.bits, self.symmetric, self.scheme.gradient, share)
 
     @torch.no_grad()
@@ -259,7 +261,7 @@ class ActivationQuantizer(nn.Module):
             self.high.copy_(torch.where(first, high, torch.maximum(self.high, high)))
         else:
             m = self.scheme.momentum
-            share = (1 - m) / (1 - m ** self.batches.float())
+            share = (1 - m) / (1 - m ** self.batches.double())  # in float32 the first one is not quite 1
             self.low.add_((low - self.low) * share)
             self.high.add_((high - self.high) * share)
         scale, zero = affine(self.low, self.high, self.bits, self.symmetric)

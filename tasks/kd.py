@@ -11,7 +11,7 @@ from torch import nn
 from rgal.nets.checkpoint import save_weights
 from rgal.reporting.grids import write_grid
 from rgal.stage import Position, Row, Stage
-from rgal.suite.task import Job
+from rgal.suite.task import Job, Task
 from rgal.suite.teachers import build_net
 from rgal.training import top1
 
@@ -88,7 +88,7 @@ class Distillation:
             torch.save(pool.state_dict(), folder / "pool.pt")
 
 
-class KnowledgeDistillation:
+class KnowledgeDistillation(Task):
     name = "kd"
     summary = "data-free distillation: a smaller student from a teacher without its data"
 

@@ -59,15 +59,18 @@ class QuantizedLayer(nn.Module):
 
     def bias_step(self, input_step: Tensor) -> Tensor:
         """(output channels,): the step of the integer accumulator."""
-        return input_step * self.quantizer.grid(self.weight)[0]
+        step = input_step * self.quantizer.grid(self.weight)[0]
+        # A grouped transposed convolution stores the output channels of one group.
+        return step.repeat(self.bias.numel() // step.numel()) if self.bias is not None else step
 
     def forward(self, x: Tensor, input_step: Tensor | None = None) -> Tensor:
         held = {"weight": self.quantizer(self.weight)}
         bias = self.bias
         if bias is not None and input_step is not None:
             step = self.bias_step(input_step.detach()).detach()
-            # Straight through: the gradient of rounding is 1.
-            held["bias"] = bias + (torch.round(bias / step) * step - bias).detach()
+            # Straight through: the gradient of rounding is 1. A step of 0 is one that has not been measured yet.
+            rounded = torch.where(step != 0, torch.round(bias / step) * step, bias).detach()
+            held["bias"] = rounded + (bias - bias.detach())
         result: Tensor = functional_call(self.layer, held, (x,))
         return result
 
@@ -89,11 +92,12 @@ class QuantizedNet(nn.Module):
     grids: readable name -> path of the activation quantizer, in the order of the forward pass.
     """
 
-    def __init__(self, graph: fx.GraphModule, bits: Bits, scheme: Scheme, grids: dict[str, str]) -> None:
+    def __init__(
+        self, graph: fx.GraphModule, bits: Bits, scheme: Scheme, grids: dict[str, str], coverage: Coverage
+    ) -> None:
         super().__init__()
         self.graph = graph
-        self.bits, self.scheme, self.grids = bits, scheme, grids
-        self.coverage = _coverage(graph)
+        self.bits, self.scheme, self.grids, self.coverage = bits, scheme, grids, coverage
         self.layer_names: tuple[str, ...] = ()
         self.head_name = ""
 
@@ -167,7 +171,8 @@ def quantize(
     watched = [_watch(graph, gone.get(node, node), index) for index, node in enumerate(layers)]
     graph.graph.lint()
     graph.recompile()
-    student = QuantizedNet(graph, bits, scheme, grids)
+    layers_of_net = [path for path, m in net.named_modules() if isinstance(m, LAYERS)]
+    student = QuantizedNet(graph, bits, scheme, grids, _coverage(graph, layers_of_net))
     student.layer_names = tuple(f"graph.{path}" for path in watched)
     head = getattr(net, "head_name", "")
     student.head_name = f"graph.{head}" if isinstance(head, str) and head else ""
@@ -259,11 +264,10 @@ def _give_input_steps(graph: fx.GraphModule) -> None:
             node.args = (*node.args[:1], step)
 
 
-def _coverage(graph: fx.GraphModule) -> Coverage:
-    """Account for every convolution and linear layer, whether it is reached by the forward pass or not."""
-    quantized = {name: m for name, m in graph.named_modules() if isinstance(m, QuantizedLayer)}
-    inside = {id(m.layer) for m in quantized.values()}
-    plain = [name for name, m in graph.named_modules() if isinstance(m, LAYERS) and id(m) not in inside]
+def _coverage(graph: fx.GraphModule, layers: list[str]) -> Coverage:
+    """Account for every convolution and linear layer of the network, whether its forward pass reaches it or not."""
+    quantized = [name for name, m in graph.named_modules() if isinstance(m, QuantizedLayer)]
+    plain = [name for name in layers if name not in quantized]
     functions = [
         label(graph, node) for node in graph.graph.nodes
         if node.op == "call_function" and node.target in LAYER_FUNCTIONS

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import yaml
@@ -64,7 +65,8 @@ class Suite(Strict):
     data_root: str | None = None
     image_size: Count | None = Field(None, ge=4)
     teacher: str
-    student: str
+    student: str | None = None
+    options: dict[str, Any] = {}
     teacher_weights: str | None = None
     methods: tuple[str, ...]
     seeds: tuple[Count, ...] = (0,)
@@ -127,13 +129,22 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return data
 
 
-def load_suite(path: Path, overrides: Mapping[str, Any], assignments: tuple[str, ...] = ()) -> Suite:
+def load_suite(
+    path: Path,
+    overrides: Mapping[str, Any],
+    assignments: tuple[str, ...] = (),
+    options: Mapping[str, Any] = MappingProxyType({}),
+) -> Suite:
     """Read a suite file, apply command-line overrides (None = not given) and `--set key=value` assignments.
 
-    Dotted keys reach inside (`budgets.small.rounds`); a bare budget key (`rounds=5`) goes to the chosen budget.
+    Dotted keys reach inside (`budgets.small.rounds`); a bare budget key (`rounds=5`) goes to the chosen budget; any
+    other one is an option of the task, as are those in `options`, and checked by it.
     """
     data = read_yaml(path)
     data.update({key: value for key, value in overrides.items() if value is not None})
+    given = {key: value for key, value in options.items() if value is not None}
+    if given and isinstance(data.setdefault("options", {}), dict):
+        data["options"].update(given)
     for assignment in assignments:
         _assign(data, assignment)
     try:
@@ -148,11 +159,8 @@ def _assign(data: dict[str, Any], assignment: str) -> None:
         raise UserError(f"--set {assignment}: expected key=value")
     parts = key.split(".")
     if parts[0] not in Suite.model_fields:
-        if parts[0] not in Budget.model_fields:
-            raise UserError(
-                f"--set {assignment}: {_suggest(parts[0], [*Suite.model_fields, *Budget.model_fields])}"
-            )
-        parts = ["budgets", data.get("budget", "small"), *parts]
+        inside_budget = parts[0] in Budget.model_fields
+        parts = [*(["budgets", data.get("budget", "small")] if inside_budget else ["options"]), *parts]
     target = data
     for part in parts[:-1]:
         if target.get(part) is None:

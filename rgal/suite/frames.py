@@ -16,6 +16,9 @@ RESULT_COLUMNS = [
     "dataset",
     "teacher",
     "student",
+    "case",
+    "case_order",
+    "case_title",
     "method",
     "order",
     "seed",
@@ -33,6 +36,7 @@ RESULT_COLUMNS = [
 ]
 CURVE_COLUMNS = [
     "key",
+    "case",
     "method",
     "setting",
     "budget",
@@ -43,6 +47,12 @@ CURVE_COLUMNS = [
     "student_steps",
     "top1",
 ]
+
+
+SETTINGS = (
+    *("task", "setting", "budget", "dataset", "teacher", "student"),
+    *("case", "case_order", "case_title", "method", "order", "seed"),
+)
 
 
 def load_frames(store: Store, keys: set[str] | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -57,9 +67,10 @@ def load_frames(store: Store, keys: set[str] | None = None) -> tuple[pd.DataFram
             continue
         result = read_json(folder / "result.json") or {}
         row: dict[str, Any] = {"key": key, "status": store.status(folder), "reason": result.get("reason", "")}
-        for name in ("task", "budget", "dataset", "teacher", "student", "method", "order", "seed"):
+        for name in SETTINGS:
             row[name] = settings.get(name)  # type: ignore[union-attr]
-        row["setting"] = f"{row['dataset']} {row['teacher']} -> {row['student']}"
+        row["setting"] = row["setting"] or f"{row['dataset']} {row['teacher']} -> {row['student']}"
+        row.update((read_json(folder / "export.json") or {}).get("measured", {}))
         row.update({k: v for k, v in result.items() if k not in ("schema", "status", "reason")})
         results.append(row)
         curves += _curve(folder, row)
@@ -76,7 +87,7 @@ def _with(columns: list[str], rows: list[dict[str, Any]]) -> list[str]:
 
 
 def _curve(folder: Any, row: dict[str, Any]) -> list[dict[str, Any]]:
-    common = {name: row[name] for name in ("key", "method", "setting", "budget", "seed")}
+    common = {name: row[name] for name in ("key", "case", "method", "setting", "budget", "seed")}
     return [
         common
         | {
@@ -89,3 +100,15 @@ def _curve(folder: Any, row: dict[str, Any]) -> list[dict[str, Any]]:
         for event in Metrics(folder / "metrics.jsonl").rows()
         if isinstance(event, dict) and event.get("kind") == "evaluation" and "top1" in event
     ]
+
+
+def load_layers(store: Store, results: pd.DataFrame) -> pd.DataFrame:
+    """One row a layer of every finished trial that recorded its layers (layers.json)."""
+    finished = results[results["status"] == "finished"]
+    folders = {folder.name.rpartition("-")[2]: folder for folder in store.trial_folders()}
+    rows: list[dict[str, Any]] = []
+    for trial in finished[["key", "task", "setting", "budget", "method", "case", "seed"]].to_dict("records"):
+        record = read_json(folders[trial["key"]] / "layers.json") if trial["key"] in folders else None
+        layers = (record or {}).get("layers")
+        rows += [{**trial, **layer} for layer in layers or () if isinstance(layer, dict)]
+    return pd.DataFrame(rows)

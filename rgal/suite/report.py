@@ -15,7 +15,7 @@ from rgal.reporting.plots import write_plots
 from rgal.reporting.reference import load_reference
 from rgal.reporting.render import render as render_table
 from rgal.reporting.tables import accuracy_table, write_tables
-from rgal.suite.frames import load_frames
+from rgal.suite.frames import load_frames, load_layers
 from rgal.suite.store import Store
 
 REFERENCE = Path(__file__).parents[2] / "benchmarks" / "reference"
@@ -39,7 +39,7 @@ def render(store: Store, keys: set[str] | None = None) -> Rendered:
     reference = load_reference(REFERENCE) if REFERENCE.is_dir() else None
     try:
         tables = write_tables(results, store.root / "tables", reference)
-        plots = write_plots(results, curves, store.root / "plots")
+        plots = write_plots(results, curves, store.root / "plots", load_layers(store, results))
         samples = _collect_samples(store, results)
     except OSError as error:
         raise UserError(
@@ -55,7 +55,9 @@ def render(store: Store, keys: set[str] | None = None) -> Rendered:
 def _collect_samples(store: Store, results: pd.DataFrame) -> list[Path]:
     """The sample grid of every method's first finished seed, under a name people can find."""
     written = []
-    done = results[results["status"] == "finished"].sort_values(["setting", "budget", "method", "seed"])
+    done = results[results["status"] == "finished"].sort_values(
+        ["setting", "budget", "case_order", "method", "seed"]
+    )
     for _, first in done.groupby(["setting", "budget", "method"], sort=True).head(1).iterrows():
         folders = [f for f in store.trial_folders() if f.name.endswith(f"-{first['key']}")]
         source = folders[0] / "samples.png" if folders else None

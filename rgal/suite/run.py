@@ -15,9 +15,9 @@ from rgal.suite.config import Suite
 from rgal.suite.executors import run_inline, run_jobs
 from rgal.suite.progress import Console
 from rgal.suite.store import Store, read_json
-from rgal.suite.task import tasks
+from rgal.suite.task import tasks, trial_recipe
 from rgal.suite.teachers import build_net, import_teacher, teacher_files
-from rgal.suite.trial import Trial, expand, resolve_trial_recipe
+from rgal.suite.trial import Trial, expand
 from rgal.suite.work import Outcome, TeacherJob, TrialJob, WorkJob, domain_of, open_dataset
 
 BIG_IMAGE = 24 * 24  # pixels from which a convolution is worth a second thread
@@ -57,8 +57,9 @@ def make_plan(suite: Suite) -> Plan:
     dataset = open_dataset(suite.dataset, suite.data_root, suite.image_size, suite.evaluate_on)
     domain = domain_of(dataset)
     for name in (suite.teacher, suite.student):
-        build_net(name, domain, torch.device("cpu"), 0)
-    return Plan(suite, dataset, device, expand(suite, dataset, device))
+        if name:
+            build_net(name, domain, torch.device("cpu"), 0)
+    return Plan(suite, dataset, device, expand(suite, tasks()[suite.task], dataset, device))
 
 
 def describe_plan(plan: Plan) -> str:
@@ -66,11 +67,11 @@ def describe_plan(plan: Plan) -> str:
     lines = [
         f"{len(plan.trials)} trials: {plan.trials[0].setting}, budget {plan.suite.budget}, on {plan.device}"
     ]
-    width = max(len(trial.method) for trial in plan.trials)
+    width = max(len(trial.title) for trial in plan.trials)
     for trial in plan.trials:
-        rounds = resolve_trial_recipe(trial).recipe.rounds
+        rounds = trial_recipe(trial).rounds
         lines.append(
-            f"  {trial.key}  {trial.method:<{width}}  seed {trial.seed}  "
+            f"  {trial.key}  {trial.title:<{width}}  "
             f"{rounds.count} rounds  {rounds.count * rounds.synthesis_steps:>7,} synthesis steps  "
             f"{rounds.total_student_steps():>7,} student steps"
         )

@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, cast
+from types import MappingProxyType
+from typing import Any, Protocol
 
 from torch import nn
 
@@ -15,9 +16,11 @@ from rgal.data import ImageSet
 from rgal.precision import Precision
 from rgal.problem import Problem
 from rgal.recipe import Recipe
+from rgal.registry import Resolved, resolve
 from rgal.seeding import Streams
+from rgal.suite.config import Schedule, Strict
 from rgal.suite.drive import Run
-from rgal.suite.trial import Trial
+from rgal.suite.trial import Trial, apply_schedule
 from rgal.synthesis.pool import ImagePool
 
 
@@ -50,13 +53,52 @@ class TaskRun(Run, Protocol):
         ...
 
 
-class Task(Protocol):
-    """One task: a thin adapter between recipes and what is measured."""
+class NoOptions(Strict):
+    """A task without settings of its own."""
 
-    name: str
-    summary: str
 
-    def start(self, job: Job) -> TaskRun: ...
+class Task:
+    """One task: a thin adapter between recipes and what is measured. Subclasses say what is different about theirs.
+
+    options: the task's own settings; suite files hold them under `options`. case_title: heading of the column of cases,
+    for tasks that run every method in several. needs_student: whether a suite names the student's network. defaults:
+    what parameters of RGAL are on this task. exports: formats a finished student can be exported to.
+    """
+
+    name = ""
+    summary = ""
+    options: type[Strict] = NoOptions
+    case_title = ""
+    needs_student = True
+    defaults: Mapping[str, Any] = MappingProxyType({})
+    exports: tuple[str, ...] = ()
+
+    def cases(self, options: Any) -> list[tuple[str, dict[str, Any]]]:
+        """(name, a trial's options), one a case."""
+        return [("", options.model_dump())]
+
+    def setting(self, dataset: str, teacher: str, student: str, options: Any) -> str:
+        """What heads the tables: trials are compared inside a setting."""
+        return f"{dataset} {teacher} -> {student}"
+
+    def adapt(self, recipe: Recipe) -> Recipe:
+        """A recipe that was written for another task, for this one."""
+        return recipe
+
+    def start(self, job: Job) -> TaskRun:
+        raise NotImplementedError
+
+    def export(self, job: Job, folder: Path, form: str) -> dict[str, Any]:
+        """Export the student of the finished trial in `folder`; what was measured of the result."""
+        raise NotImplementedError
+
+    def recipe(self, method: str, schedule: Schedule) -> Resolved:
+        """The method on this task under a schedule."""
+        resolved = resolve(method, schedule.parameters, self.defaults)
+        recipe = resolved.recipe
+        if resolved.method.tasks[0] != self.name:
+            recipe = self.adapt(recipe)
+        return replace(resolved, recipe=apply_schedule(recipe, schedule, method))
 
 
 def tasks() -> Mapping[str, Task]:
@@ -65,6 +107,11 @@ def tasks() -> Mapping[str, Task]:
     found: dict[str, Task] = {}
     for module in pkgutil.iter_modules(package.__path__):
         task = getattr(importlib.import_module(f"tasks.{module.name}"), "TASK", None)
-        if task is not None:
-            found[task.name] = cast(Task, task)
+        if isinstance(task, Task):
+            found[task.name] = task
     return dict(sorted(found.items()))
+
+
+def trial_recipe(trial: Trial) -> Recipe:
+    """The recipe of a trial, under its schedule."""
+    return tasks()[trial.task].recipe(trial.method, Schedule(**trial.schedule)).recipe

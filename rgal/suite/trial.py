@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
 
 from rgal import __version__
 from rgal.data import Dataset
 from rgal.errors import UserError, nearest
 from rgal.files import slug
 from rgal.recipe import Recipe
-from rgal.registry import Resolved, resolve
+from rgal.registry import methods, resolve
 from rgal.suite.config import Budget, Schedule, Suite
 from rgal.synthesis.images import FreshGenerator
+
+if TYPE_CHECKING:
+    from rgal.suite.task import Task
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,8 @@ class Trial:
     """All that can change a trial's numbers, and (not part of the key) where things lie on this machine.
 
     data: fingerprint of the images. teacher_key: names the trained or given teacher. rounds, student, synthesis_lr:
-    the schedule after the budget was applied. order: position of the method in the suite, for tables.
+    the schedule after the budget was applied. options: the task's own settings; case: the name of the one of its cases
+    that this is. order: position of the method in the suite, for tables. setting: the tables' heading.
     """
 
     task: str
@@ -45,8 +50,14 @@ class Trial:
     data_root: str | None
     order: int
     keep_pool: bool
+    setting: str
+    options: dict[str, Any] = field(default_factory=dict)
+    case: str = ""
+    case_order: int = 0
+    case_title: str = ""
 
-    PLACE = ("data_root", "order", "budget", "keep_pool")
+    # What changes no number. The name of a case says what its options do.
+    PLACE = ("data_root", "order", "budget", "keep_pool", "setting", "case", "case_order", "case_title")
 
     def settings(self) -> dict[str, Any]:
         return asdict(self)
@@ -60,11 +71,14 @@ class Trial:
 
     @property
     def name(self) -> str:
-        return slug(f"{self.task}-{self.dataset}-{self.teacher}-{self.student}-{self.method}-s{self.seed}")
+        nets = [self.teacher] if self.student == self.teacher else [self.teacher, self.student]
+        parts = [self.task, self.dataset, *nets, self.case, self.method, f"s{self.seed}"]
+        return slug("-".join(part for part in parts if part))
 
     @property
-    def setting(self) -> str:
-        return f"{self.dataset} {self.teacher} -> {self.student}"
+    def title(self) -> str:
+        """`w4a4 cmi seed 0`"""
+        return " ".join(part for part in (self.case, self.method, f"seed {self.seed}") if part)
 
     def seed_parts(self) -> tuple[object, ...]:
         """What random streams depend on. The method is not in it: methods are compared on common draws."""
@@ -91,8 +105,10 @@ def apply_schedule(recipe: Recipe, schedule: Schedule, where: str) -> Recipe:
     """The recipe with a budget's numbers in place of its published ones.
 
     A budget's `batch` counts the images a student step sees, so that methods compare at equal cost: a recipe with
-    paired views takes half as many images from the pool, twice.
+    paired views takes half as many images from the pool, twice. Recipes that never train the student, or take no
+    synthesis steps, keep it so.
     """
+    trains = recipe.rounds.student_steps > 0
 
     def given(**fields: Any) -> dict[str, Any]:
         return {key: value for key, value in fields.items() if value is not None}
@@ -100,10 +116,10 @@ def apply_schedule(recipe: Recipe, schedule: Schedule, where: str) -> Recipe:
     rounds = replace(
         recipe.rounds,
         **given(
-            count=schedule.rounds,
-            warmup=schedule.warmup,
-            synthesis_steps=schedule.synthesis_steps,
-            student_steps=schedule.student_steps,
+            count=schedule.rounds if trains else None,
+            warmup=schedule.warmup if trains else None,
+            synthesis_steps=schedule.synthesis_steps if recipe.rounds.synthesis_steps else None,
+            student_steps=schedule.student_steps if trains else None,
             synthesis_batch=schedule.synthesis_batch,
             batch=schedule.batch if schedule.batch is None or not recipe.pairs else schedule.batch // 2,
         ),
@@ -126,13 +142,6 @@ def apply_schedule(recipe: Recipe, schedule: Schedule, where: str) -> Recipe:
     )
 
 
-def resolve_trial_recipe(trial: Trial) -> Resolved:
-    """The method's recipe under the trial's schedule."""
-    schedule = Schedule(**trial.schedule)
-    resolved = resolve(trial.method, schedule.parameters)
-    return replace(resolved, recipe=apply_schedule(resolved.recipe, schedule, trial.method))
-
-
 def teacher_key(suite: Suite, dataset: Dataset, precision: str) -> str:
     """Identifies the teacher: its weights file's content, or all that training it depends on."""
     if suite.teacher_weights:
@@ -149,56 +158,79 @@ def teacher_key(suite: Suite, dataset: Dataset, precision: str) -> str:
     )
 
 
-def expand(suite: Suite, dataset: Dataset, device: str) -> list[Trial]:
-    """Every trial of a suite: methods x seeds. UserError for anything that is wrong with a name or a number."""
+def expand(suite: Suite, task: Task, dataset: Dataset, device: str) -> list[Trial]:
+    """Every trial of a suite: cases x methods x seeds. UserError for anything that is wrong with a name or a number."""
+    options = check_options(suite, task)
+    student = suite.student or suite.teacher
     budget = suite.chosen_budget()
     precision = suite.precision or budget.precision
-    resolved = [resolve(text) for text in suite.methods]
-    _check_methods(suite, budget, resolved)
-    key = teacher_key(suite, dataset, precision)
-    trials = []
-    for order, method in enumerate(resolved):
-        schedule = schedule_for(budget, method.name, method.method.name)
-        apply_schedule(resolve(method.name, schedule.parameters).recipe, schedule, method.name)
-        for seed in suite.seeds:
-            trials.append(
-                Trial(
-                    task=suite.task,
-                    dataset=suite.dataset,
-                    data=dataset.spec.fingerprint,
-                    image_size=suite.image_size,
-                    teacher=suite.teacher,
-                    teacher_key=key,
-                    student=suite.student,
-                    method=method.name,
-                    seed=seed,
-                    budget=suite.budget,
-                    schedule=schedule.model_dump(exclude_none=True),
-                    evaluate_every=budget.evaluate_every,
-                    evaluate_on=suite.evaluate_on,
-                    precision=precision,
-                    device=device,
-                    data_root=suite.data_root,
-                    order=order,
-                    keep_pool=suite.keep_pool,
-                )
-            )
-    return trials
+    chosen_methods = _methods(suite, task, budget)
+    common = {
+        "task": suite.task,
+        "dataset": suite.dataset,
+        "data": dataset.spec.fingerprint,
+        "image_size": suite.image_size,
+        "teacher": suite.teacher,
+        "teacher_key": teacher_key(suite, dataset, precision),
+        "student": student,
+        "budget": suite.budget,
+        "evaluate_every": budget.evaluate_every,
+        "evaluate_on": suite.evaluate_on,
+        "precision": precision,
+        "device": device,
+        "data_root": suite.data_root,
+        "keep_pool": suite.keep_pool,
+        "setting": task.setting(suite.dataset, suite.teacher, student, options),
+        "case_title": task.case_title,
+    }
+    return [
+        Trial(
+            method=name, seed=seed, schedule=schedule.model_dump(exclude_none=True), order=order,
+            options=chosen, case=case, case_order=case_order, **common,  # type: ignore[arg-type]
+        )
+        for case_order, (case, chosen) in enumerate(task.cases(options))
+        for order, (name, schedule) in enumerate(chosen_methods)
+        for seed in suite.seeds
+    ]  # fmt: skip
 
 
-def _check_methods(suite: Suite, budget: Budget, resolved: Sequence[Resolved]) -> None:
-    names = [method.name for method in resolved]
-    if doubled := sorted({name for name in names if names.count(name) > 1}):
-        raise UserError(f"methods: '{doubled[0]}' is listed twice")
-    for method in resolved:
+def check_options(suite: Suite, task: Task) -> Any:
+    """The suite's options as the task's own type."""
+    if task.needs_student != bool(suite.student):
+        raise UserError(
+            f"task '{task.name}' needs a student network: give --student, or `student:` in the suite file"
+            if task.needs_student
+            else f"task '{task.name}' makes its student from the teacher; leave out --student {suite.student}"
+        )
+    try:
+        return task.options.model_validate(suite.options)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        key = str(problem["loc"][0])
+        if problem["type"] == "extra_forbidden":
+            hint = nearest(key, [*task.options.model_fields, *Suite.model_fields, *Budget.model_fields])
+            raise UserError(f"unknown key '{key}'; task '{task.name}' has no such option; {hint}") from error
+        message = problem["msg"].removeprefix("Value error, ")
+        raise UserError(f"{key}: {message}, found {problem['input']!r}") from error
+
+
+def _methods(suite: Suite, task: Task, budget: Budget) -> list[tuple[str, Schedule]]:
+    """The suite's methods under their canonical names, each with its schedule."""
+    found: list[tuple[str, Schedule]] = []
+    for text in suite.methods:
+        method = resolve(text, None, task.defaults)
         if suite.task not in method.method.tasks:
             raise UserError(
                 f"method '{method.name}' is not for task '{suite.task}'; it is for: {', '.join(method.method.tasks)}"
             )
+        schedule = schedule_for(budget, method.name, method.method.name)
+        found.append((task.recipe(text, schedule).name, schedule))
+    names = [name for name, _ in found]
+    if doubled := sorted({name for name in names if names.count(name) > 1}):
+        raise UserError(f"methods: '{doubled[0]}' is listed twice")
     for name in budget.methods:
-        from rgal.registry import methods
-
         if name.partition("[")[0].partition("+")[0] not in methods():
             raise UserError(
                 f"budgets.{suite.budget}.methods: unknown method '{name}'; {nearest(name, methods())}"
             )
+    return found

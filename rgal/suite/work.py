@@ -26,9 +26,9 @@ from rgal.stage import Diverged
 from rgal.suite.config import TeacherRecipe
 from rgal.suite.drive import Report, drive
 from rgal.suite.store import SCHEMA, Store, write_json
-from rgal.suite.task import Job, tasks
+from rgal.suite.task import Job, tasks, trial_recipe
 from rgal.suite.teachers import stored_teacher, teacher_files, train_teacher
-from rgal.suite.trial import Trial, resolve_trial_recipe
+from rgal.suite.trial import Trial
 from rgal.synthesis.pool import ImagePool
 
 Status = Literal["finished", "failed", "interrupted"]
@@ -66,7 +66,7 @@ class TrialJob:
 
     @property
     def title(self) -> str:
-        return f"{self.trial.method} seed {self.trial.seed}"
+        return self.trial.title
 
 
 WorkJob = TeacherJob | TrialJob
@@ -155,7 +155,7 @@ def prepare(root: Path, trial: Trial, device: torch.device) -> Job:
     dataset = open_dataset(trial.dataset, trial.data_root, trial.image_size, trial.evaluate_on)
     domain = domain_of(dataset)
     teacher, accuracy = stored_teacher(root, trial.teacher, trial.dataset, domain, trial.teacher_key, device)
-    recipe = resolve_trial_recipe(trial).recipe
+    recipe = trial_recipe(trial)
     real = None
     if not recipe.data_free:
         train = dataset.train

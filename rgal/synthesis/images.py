@@ -128,6 +128,14 @@ class _Pixels(Parameterisation):
 
 
 @dataclass(frozen=True)
+class Noise:
+    """Nothing is optimised: pixels N(0,1) in normalised space, clipped to valid images. For rounds without steps."""
+
+    def build(self, domain: Domain, device: torch.device, seed: int) -> Parameterisation:
+        return _Pixels(domain, device)
+
+
+@dataclass(frozen=True)
 class FreshGenerator:
     """A generator re-initialised in every round and its latent codes, optimised together (CMI, RGAL).
 
@@ -150,6 +158,18 @@ class PersistentGenerator(FreshGenerator):
 
     def build(self, domain: Domain, device: torch.device, seed: int) -> Parameterisation:
         return _PersistentGenerator(self, domain, device, seed)
+
+
+@dataclass(frozen=True)
+class ConditionalGenerator(PersistentGenerator):
+    """A persistent generator that is told the label: its input is E(y) * z, E a trained vector a class (GDFQ).
+
+    Xu et al., "Generative Low-bitwidth Data Free Quantization", ECCV 2020. Theirs ends in tanh and a batch norm without
+    parameters, in normalised space; ours, as all generators here, in a sigmoid.
+    """
+
+    def build(self, domain: Domain, device: torch.device, seed: int) -> Parameterisation:
+        return _ConditionalGenerator(self, domain, device, seed)
 
 
 @dataclass(frozen=True)
@@ -241,6 +261,38 @@ class _PersistentGenerator(_FreshGenerator):
             return self.net(codes).float()
         finally:
             self.net.train()
+
+
+class _ConditionalGenerator(_PersistentGenerator):
+    def __init__(self, spec: FreshGenerator, domain: Domain, device: torch.device, seed: int) -> None:
+        super().__init__(spec, domain, device, seed)
+        with global_seed(seed, "label vectors"):
+            self.labels = nn.Embedding(domain.classes, spec.latent).to(device)
+        self.targets = torch.empty(0, dtype=torch.int64, device=device)
+
+    def start(self, targets: Tensor, optimiser: Adam) -> None:
+        self.targets = targets
+        super().start(targets, optimiser)
+
+    def _make_optimiser(self, optimiser: Adam) -> None:
+        self.adam = optimiser
+        parameters = [*self.net.parameters(), *self.labels.parameters()]
+        self.optimiser = adam([{"params": parameters, "lr": optimiser.lr}], optimiser.betas, self.device)
+
+    def images(self) -> Tensor:
+        noise = torch.randn(self.n, self.spec.latent, generator=self.rng, device=self.device)
+        return self.net(self.labels(self.targets) * noise).float()
+
+    def draw(self, n: int, rng: torch.Generator) -> Tensor:
+        raise TypeError("images of a conditional generator come with their labels: train on batches instead")
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"labels": self.labels.state_dict(), "targets": self.targets}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.labels.load_state_dict(state["labels"])
+        self.targets = state["targets"].to(self.device)
+        super().load_state_dict(state)
 
 
 class _MetaGenerator(_FreshGenerator):

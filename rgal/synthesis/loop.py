@@ -49,13 +49,19 @@ class Inversion:
         """Draw the round's targets, sorted, and start the images."""
         n = self.recipe.rounds.synthesis_batch
         rng = self.streams.get("synthesis")
-        classes = self.problem.domain.classes
-        targets = torch.randint(0, classes, (n,), generator=rng, device=self.problem.device)
-        self.targets = targets.sort().values
+        self.targets = self._draw_targets(n, rng).sort().values
         self.images.attach(n, rng)
         self.images.start(self.targets, self.recipe.optimiser)
         self.best = torch.zeros(n, *self.problem.domain.shape, device=self.problem.device)
         self.best_loss = torch.full((), float("inf"), device=self.problem.device)
+
+    def _draw_targets(self, n: int, rng: torch.Generator) -> Tensor:
+        """n labels (n,), each class as likely; `per_class` of each drawn class where the recipe wants that."""
+        classes, device = self.problem.domain.classes, self.problem.device
+        if not self.recipe.per_class:
+            return torch.randint(0, classes, (n,), generator=rng, device=device)
+        chosen = torch.randperm(classes, generator=rng, device=device)
+        return chosen[(torch.arange(n, device=device) // self.recipe.per_class) % classes]
 
     def step(self, progress: Progress) -> None:
         """One optimiser step on the images. No host synchronisation."""
@@ -92,10 +98,11 @@ class Inversion:
             }
 
     def finish(self) -> tuple[Tensor, Tensor]:
-        """End the round: the kept images, clamped to [0,1], and their labels."""
+        """End the round: the kept images, clamped to [0,1], and their labels. Without steps, as they started."""
+        kept = self.best if self.recipe.rounds.synthesis_steps else self.images.images().detach()
         self.images.finish()
         self.objective.end_round()
-        return self.best.clamp(0, 1), self.targets
+        return kept.clamp(0, 1), self.targets
 
     def state_dict(self) -> dict[str, Any]:
         return {

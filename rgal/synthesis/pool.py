@@ -31,6 +31,7 @@ class ImagePool:
         self.added = 0
         self._order = torch.empty(0, dtype=torch.int64, device=self.device)
         self._cursor = 0
+        self._counts: Tensor | None = None  # images of each class, until the next image comes
 
     def __len__(self) -> int:
         return self.added if self.capacity is None else min(self.added, self.capacity)
@@ -52,6 +53,7 @@ class ImagePool:
         if self.capacity is not None:
             images, targets = images[-self.capacity :], targets[-self.capacity :]
         self._reserve(self.added + len(images))
+        self._counts = None
         rows = torch.arange(len(images), device=self.device) + self.added
         if self.capacity is not None:
             rows %= self.capacity
@@ -72,10 +74,16 @@ class ImagePool:
         self._images = torch.cat([self._images, self._images.new_empty(extra, *self.shape)])
         self._targets = torch.cat([self._targets, self._targets.new_zeros(extra)])
 
-    def sample(self, n: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-        """n images as float (n,C,H,W) in [0,1] and their labels, next in the shuffled order."""
+    def sample(self, n: int, rng: torch.Generator, per_class: int = 0) -> tuple[Tensor, Tensor]:
+        """n images as float (n,C,H,W) in [0,1] and their labels, next in the shuffled order.
+
+        per_class: if not 0, classes are drawn instead, and that many different images of each of them.
+        """
         if not len(self):
             raise ValueError("the image pool is empty: synthesise before sampling")
+        if per_class:
+            index = self._by_class(n, per_class, rng)
+            return self._images[index].float().div_(255), self._targets[index]
         taken: list[Tensor] = []
         missing = n
         while missing:
@@ -88,6 +96,23 @@ class ImagePool:
             taken.append(rows)
         index = torch.cat(taken)
         return self._images[index].float().div_(255), self._targets[index]
+
+    def _by_class(self, n: int, per_class: int, rng: torch.Generator) -> Tensor:
+        """Rows of a classes x samples batch (n,). Fewer classes than n / per_class: they take turns. A class with
+        fewer images than its share repeats them."""
+        if self._counts is None:
+            self._counts = torch.bincount(self.targets)
+        counts = self._counts
+        present = counts.nonzero().flatten()
+        # One sort puts the images in class order, and in random order inside a class.
+        keys = torch.rand(len(self), generator=rng, device=self.device, dtype=torch.float64)
+        order = (self.targets + keys).argsort()
+        chosen = present[torch.randperm(len(present), generator=rng, device=self.device)]
+        slot = torch.arange(n, device=self.device)
+        group, turn = slot // per_class, slot // per_class // len(present)
+        labels = chosen[group % len(present)]
+        position = (slot % per_class + turn * per_class) % counts[labels]
+        return order[(counts.cumsum(0) - counts)[labels] + position]
 
     def state_dict(self, contents: bool = True) -> dict[str, Any]:
         """contents=False leaves the images out and stores only where sampling stands."""
@@ -105,3 +130,4 @@ class ImagePool:
         if "images" in state:
             self._images, self._targets = state["images"].to(self.device), state["targets"].to(self.device)
             self.added = int(state["added"])
+        self._counts = None

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from rgal.errors import UserError
-from rgal.observe import BatchNormStatistics, batch_norms
+from rgal.observe import BatchNormStatistics, batch_norms, image_statistics
 from rgal.terms.objective import Context, FunctionTerm, Need, Setting, Term, Weighted, stateless
 
 
@@ -41,6 +42,32 @@ def batch_norm_l2(statistics: Sequence[BatchNormStatistics]) -> Tensor:
         for s in statistics
     ]
     return torch.stack(norms).sum()
+
+
+def batch_norm_mse(statistics: Sequence[BatchNormStatistics]) -> Tensor:
+    """(1/L) sum_l MSE(mean_l, running_mean_l) + MSE(var_l, running_var_l), MSE the mean over channels.
+
+    GDFQ (Xu et al. 2020, eq. 4) in the form of its code; biased batch variance.
+    """
+    errors = [
+        F.mse_loss(s.mean, s.running_mean.float()) + F.mse_loss(s.var, s.running_var.float())
+        for s in statistics
+    ]
+    return torch.stack(errors).mean()
+
+
+def image_norm_l2(statistics: Sequence[BatchNormStatistics], images: Tensor) -> Tensor:
+    """(1/N) sum_i [sum_l |mu_l - m_l(i)|^2 + |sd_l - d_l(i)|^2 + |m_0(i)|^2 + |d_0(i) - 1|^2], deviations from
+    variance + 1e-6, statistics of single images (ZeroQ, Cai et al. 2020, eq. 3 as its code has it).
+
+    images: (N,C,H,W) normalised, the 0th layer.
+    """
+    mean, var = image_statistics(images)
+    parts = [mean.square().sum(1) + ((var + 1e-6).sqrt() - 1).square().sum(1)]
+    for s in statistics:
+        deviation = (s.running_var.float() + 1e-6).sqrt() - (s.var + 1e-6).sqrt()
+        parts.append((s.running_mean.float() - s.mean).square().sum(1) + deviation.square().sum(1))
+    return torch.stack(parts).sum(0).mean()
 
 
 def total_variation_l1(images: Tensor) -> Tensor:
@@ -88,8 +115,17 @@ def one_hot(weight: float) -> Weighted:
     )
 
 
-def bn_statistics(weight: float) -> Weighted:
-    """Batch norm statistics of the teacher (`batch_norm_l2`). Needs a teacher with BatchNorm2d layers."""
+def bn_statistics(weight: float, form: Literal["l2", "mse", "images"] = "l2") -> Weighted:
+    """Batch norm statistics of the teacher: `batch_norm_l2`, `batch_norm_mse` or `image_norm_l2`. Needs a teacher with
+    BatchNorm2d layers."""
+    terms = {
+        "l2": FunctionTerm(lambda ctx: batch_norm_l2(ctx.of("teacher").bn), [Need("teacher", "bn")]),
+        "mse": FunctionTerm(lambda ctx: batch_norm_mse(ctx.of("teacher").bn), [Need("teacher", "bn")]),
+        "images": FunctionTerm(
+            lambda ctx: image_norm_l2(ctx.of("teacher").bn_images, ctx.views["global"]),
+            [Need("teacher", "bn_images")],
+        ),
+    }
 
     def build(setting: Setting) -> Term:
         if not batch_norms(setting.nets["teacher"]):
@@ -97,7 +133,7 @@ def bn_statistics(weight: float) -> Weighted:
                 "the term 'bn' matches batch norm statistics, but the teacher has no BatchNorm2d layer; "
                 "use another teacher or set the method's parameter bn=0"
             )
-        return FunctionTerm(lambda ctx: batch_norm_l2(ctx.of("teacher").bn), [Need("teacher", "bn")])
+        return terms[form]
 
     return Weighted("bn", weight, build)
 

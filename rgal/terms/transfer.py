@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,15 +15,20 @@ from rgal.terms.inversion import kl_div
 from rgal.terms.objective import Context, Need, Setting, Term, Weighted, stateless
 
 
-def distillation(weight: float = 1.0, temperature: float = 20.0) -> Weighted:
-    """Hinton's KD: T^2 * KL(teacher || student), mean over samples."""
-    return stateless(
-        "kd",
-        weight,
-        lambda ctx: kl_div(ctx.of("student").logits, ctx.of("teacher").logits, temperature),
-        Need("student"),
-        Need("teacher"),
-    )
+def distillation(
+    weight: float = 1.0, temperature: float = 20.0, reduction: Literal["batchmean", "mean"] = "batchmean"
+) -> Weighted:
+    """Hinton's KD: T^2 * KL(teacher || student), mean over samples.
+
+    reduction "mean" also divides by the number of classes C, as torch's KLDivLoss() does by default and GDFQ with it.
+    """
+
+    def loss(ctx: Context) -> Tensor:
+        teacher = ctx.of("teacher").logits
+        value = kl_div(ctx.of("student").logits, teacher, temperature)
+        return value / teacher.shape[1] if reduction == "mean" else value
+
+    return stateless("kd", weight, loss, Need("student"), Need("teacher"))
 
 
 def cross_entropy(weight: float = 1.0) -> Weighted:

@@ -1,0 +1,37 @@
+"""GDFQ: a generator that is told the label and learns batch norm statistics, one step for each step of the student.
+
+Xu et al., "Generative Low-bitwidth Data Free Quantization", ECCV 2020, arXiv 2003.03603. Weights and schedule of the
+CIFAR-100 configuration of its code, whose KL is divided by batch and classes: `reduction="mean"`. Its generator's
+learning rate falls with the student's; ours is constant.
+"""
+
+from rgal.recipe import SGD, Recipe, Rounds
+from rgal.registry import method
+from rgal.synthesis.images import Adam, ConditionalGenerator
+from rgal.synthesis.views import identity
+from rgal.terms.inversion import bn_statistics, one_hot
+from rgal.terms.objective import Weighted
+from rgal.terms.transfer import cross_entropy, distillation
+
+
+def quantized_transfer(kd: float, ce: float, temperature: float) -> tuple[Weighted, ...]:
+    return distillation(kd, temperature, reduction="mean"), cross_entropy(ce)
+
+
+@method("gdfq", reference="Xu et al., ECCV 2020, arXiv 2003.03603", tasks=("dfq",))
+def gdfq(
+    bn: float = 0.1, oh: float = 1.0, kd: float = 1.0, ce: float = 1.0, temperature: float = 20.0,
+    lr: float = 1e-3, student_lr: float = 1e-4,
+) -> Recipe:  # fmt: skip
+    return Recipe(
+        images=ConditionalGenerator(latent=100),
+        views={"global": identity},
+        synthesis=(one_hot(oh), bn_statistics(bn, "mse")),
+        transfer=quantized_transfer(kd, ce, temperature),
+        optimiser=Adam(lr),
+        student=SGD(student_lr, nesterov=True, schedule="quarters"),
+        rounds=Rounds(400, 200, 200, synthesis_batch=200, batch=200, warmup=4, interleaved=True),
+        keep="last",
+        source="batch",
+        student_view=identity,
+    )

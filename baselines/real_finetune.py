@@ -1,0 +1,17 @@
+"""Reference row: the quantized network trained on real images with the objective of GDFQ. Not data-free."""
+
+from baselines.gdfq import quantized_transfer
+from rgal.recipe import SGD, Recipe, Rounds
+from rgal.registry import method
+
+
+@method("real_finetune", reference="training on real images (upper reference, not data-free)", tasks=("dfq",))
+def real_finetune(
+    kd: float = 1.0, ce: float = 1.0, temperature: float = 20.0, student_lr: float = 1e-4
+) -> Recipe:
+    return Recipe(
+        images=None,
+        transfer=quantized_transfer(kd, ce, temperature),
+        student=SGD(student_lr, nesterov=True, schedule="quarters"),
+        rounds=Rounds(400, 0, 200, batch=200),
+    )

@@ -1,0 +1,24 @@
+"""ZeroQ: pixels whose statistics, image by image, are those of the batch norms. They set the ranges; no training.
+
+Cai et al., "ZeroQ: A Novel Zero Shot Quantization Framework", CVPR 2020, arXiv 2001.00281. Its code starts from noise
+of deviation 0.014 and divides the step size by ten on plateaus; ours starts from N(0,1) and keeps the step size. The
+mixed-precision search of the paper is not in its code, nor here.
+"""
+
+from rgal.recipe import Recipe, Rounds
+from rgal.registry import method
+from rgal.synthesis.images import Adam, Pixels
+from rgal.synthesis.views import identity
+from rgal.terms.inversion import bn_statistics
+
+
+@method("zeroq", reference="Cai et al., CVPR 2020, arXiv 2001.00281", tasks=("dfq",))
+def zeroq(bn: float = 1.0, lr: float = 0.1) -> Recipe:
+    return Recipe(
+        images=Pixels(),
+        views={"global": identity},
+        synthesis=(bn_statistics(bn, "images"),),
+        transfer=(),
+        optimiser=Adam(lr, (0.9, 0.999)),
+        rounds=Rounds(1, synthesis_steps=500, student_steps=0, synthesis_batch=64, batch=64),
+    )

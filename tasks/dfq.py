@@ -1,0 +1,212 @@
+"""Data-free quantization: the student is a fake-quantized copy of the teacher, calibrated and trained on synthesised
+images."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from pydantic import Field, StrictBool, field_validator
+from torch import Tensor, nn
+
+from rgal.errors import UserError
+from rgal.nets.checkpoint import load_weights, save_weights
+from rgal.precision import place
+from rgal.recipe import SGD, Recipe
+from rgal.reporting.grids import write_grid
+from rgal.stage import Position, Row, Stage
+from rgal.suite.config import Strict
+from rgal.suite.store import write_json
+from rgal.suite.task import Job, Task
+from rgal.terms.transfer import cross_entropy
+from rgal.training import top1
+from tasks.fake_quant import ActivationRange, Bits, Gradient, Placement, Scheme, WeightRange
+from tasks.layer_report import layer_report
+from tasks.quantize import QuantizedNet, megabytes, quantize
+
+REPORT_IMAGES = 512  # test images that the ranges and errors of the layers are reported for
+
+
+class Options(Strict):
+    """What a suite may set for this task; every width in `bits` is a case of its own. See `tasks.fake_quant.Scheme`."""
+
+    bits: tuple[str, ...] = ("w8a8", "w4a4")
+    placement: Placement = "paper"
+    symmetric_weights: StrictBool | None = None
+    symmetric_activations: StrictBool = False
+    gradient: Gradient = "identity"
+    weight_range: WeightRange = "minmax"
+    activation_range: ActivationRange = "ema"
+    momentum: float = Field(0.9, ge=0, lt=1)
+    percentile: float = Field(99.9, gt=50, le=100)
+
+    @field_validator("bits", mode="before")
+    @classmethod
+    def _widths(cls, value: Any) -> Any:
+        texts = [value] if isinstance(value, str) else value
+        if not isinstance(texts, (list, tuple)) or not texts:
+            raise ValueError("expected widths such as w8a8 w4a4")
+        try:
+            widths = tuple(str(Bits.parse(str(text))) for text in texts)
+        except UserError as error:
+            raise ValueError(str(error)) from error
+        if doubled := [text for text in widths if widths.count(text) > 1]:
+            raise ValueError(f"{doubled[0]} is given twice")
+        return widths
+
+    def scheme(self) -> Scheme:
+        return Scheme(**{field.name: getattr(self, field.name) for field in fields(Scheme)})
+
+
+def quantized_student(job: Job) -> QuantizedNet:
+    """The teacher as this trial quantizes it, with parameters to train and no ranges yet."""
+    options = Options.model_validate(job.trial.options)
+    bits = Bits.parse(options.bits[0])
+    student = quantize(job.problem.teacher, job.problem.domain.shape, bits, options.scheme())
+    place(student, job.problem.device).requires_grad_(True)
+    return student
+
+
+class Quantization:
+    """One stage. Ranges follow the images that come before the student's first step, and are frozen from then on.
+
+    The student trains in evaluation mode: batch norm statistics stay the teacher's, their scale and shift are trained.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.student: nn.Module = quantized_student(job)
+        self.accuracies: list[float] = []
+        self.stage = Stage(
+            job.recipe,
+            job.problem,
+            self.student,
+            job.streams,
+            self._measure,
+            job.precision,
+            job.trial.evaluate_every,
+            job.real,
+            train_mode=nn.Module.eval,
+            on_images=self._calibrate,
+        )
+        if job.real is not None:
+            count = job.recipe.rounds.synthesis_batch
+            self._calibrate(*job.real.sample(count, job.streams.get("calibration images")))
+
+    @torch.no_grad()
+    def _calibrate(self, images: Tensor, targets: Tensor) -> None:
+        """Widen the ranges by images (N,C,H,W) in [0,1], in shuffled batches as the student would see them."""
+        if self.stage.steps["student"]:
+            return
+        student, domain = self.student, self.job.problem.domain
+        assert isinstance(student, QuantizedNet)
+        rng = self.job.streams.get("calibration order")
+        order = torch.randperm(len(images), generator=rng, device=images.device)
+        with student.tracking():
+            for rows in order.split(self.job.recipe.rounds.batch):
+                student(domain.normalise(images[rows]).contiguous(memory_format=torch.channels_last))
+
+    def _measure(self, student: nn.Module) -> dict[str, float]:
+        test = self.job.test
+        accuracy = top1(student, test.images, test.labels, self.job.problem.domain)
+        self.accuracies.append(accuracy)
+        return {"top1": accuracy}
+
+    @property
+    def finished(self) -> bool:
+        return self.stage.finished
+
+    def advance(self) -> list[Row]:
+        return self.stage.advance()
+
+    def position(self) -> Position:
+        return self.stage.position()
+
+    def loss(self) -> float | None:
+        return self.stage.loss()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"stage": self.stage.state_dict(), "accuracies": list(self.accuracies)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.stage.load_state_dict(state["stage"])
+        self.accuracies = list(state["accuracies"])
+
+    def result(self) -> dict[str, Any]:
+        stage, student = self.stage, self.student
+        assert isinstance(student, QuantizedNet)
+        return {
+            "last": self.accuracies[-1],
+            "best": max(self.accuracies),
+            "teacher_top1": self.job.teacher_top1,
+            "data_free": self.job.recipe.data_free,
+            "images": stage.images,
+            "synthesis_steps": stage.steps["synthesis"],
+            "student_steps": stage.steps["student"],
+            "synthesis_seconds": round(stage.seconds["synthesis"], 2),
+            "student_seconds": round(stage.seconds["student"], 2),
+            "model_mb": student.megabytes(),
+            "float_mb": megabytes(self.job.problem.teacher),
+            "left_float": list(student.coverage.left_float),
+            "float_norms": len(student.coverage.float_norms),
+        }
+
+    def save(self, folder: Path) -> None:
+        student, domain = self.student, self.job.problem.domain
+        assert isinstance(student, QuantizedNet)
+        save_weights(student, folder / "student.safetensors")
+        seen = self.job.test.images[:REPORT_IMAGES].to(self.job.problem.device).float() / 255
+        write_json(folder / "layers.json", {"layers": layer_report(student, domain.normalise(seen))})
+        pool = self.stage.pool
+        if self.job.recipe.data_free and len(pool):
+            images, targets = pool.images[-2000:].cpu(), pool.targets[-2000:].cpu()
+            write_grid(folder / "samples.png", images, targets, class_names=self.job.class_names)
+            if self.job.trial.keep_pool:
+                torch.save(pool.state_dict(), folder / "pool.pt")
+
+
+class DataFreeQuantization(Task):
+    name = "dfq"
+    summary = "data-free quantization: the teacher in 2 to 8 bits without its data"
+    options = Options
+    case_title = "Bits"
+    needs_student = False
+    # Student and teacher have the same layers: none is distilled through maps. Batches are classes x samples.
+    defaults = MappingProxyType({"cd": 0.0, "pairs": False, "per_class": 4})
+    exports = ("onnx",)
+
+    def cases(self, options: Options) -> list[tuple[str, dict[str, Any]]]:
+        return [(bits, options.model_dump() | {"bits": bits}) for bits in options.bits]
+
+    def setting(self, dataset: str, teacher: str, student: str, options: Options) -> str:
+        changed = [
+            f"{name.replace('_', ' ')} {value}"
+            for name, value in options.model_dump(exclude={"bits", "placement"}).items()
+            if value != Options.model_fields[name].default
+        ]
+        return ", ".join([f"{dataset} {teacher}", f"{options.placement} placement", *changed])
+
+    def adapt(self, recipe: Recipe) -> Recipe:
+        """The recipe's images and its own distillation, with the labels' cross-entropy and the optimiser of GDFQ."""
+        return replace(
+            recipe,
+            transfer=(*recipe.transfer, cross_entropy()),
+            student=SGD(1e-4, nesterov=True, schedule="quarters"),
+        )
+
+    def start(self, job: Job) -> Quantization:
+        return Quantization(job)
+
+    def export(self, job: Job, folder: Path, form: str) -> dict[str, Any]:
+        from tasks.export import measure
+
+        student = quantized_student(job)
+        load_weights(student, folder / "student.safetensors", job.problem.domain.classes)
+        test = job.test
+        return measure(student, job.problem.teacher, job.problem.domain, test.images, test.labels, folder)
+
+
+TASK = DataFreeQuantization()
