@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tasks.fake_quant import ActivationQuantizer
-from tasks.quantize import QuantizedNet
+from tasks.quantize import QuantizedLayer, QuantizedNet
 
 
 def sqnr(signal: Tensor, quantized: Tensor) -> float | None:
@@ -21,45 +22,35 @@ def sqnr(signal: Tensor, quantized: Tensor) -> float | None:
 
 @torch.no_grad()
 def layer_report(student: QuantizedNet, images: Tensor) -> list[dict[str, Any]]:
-    """One mapping a quantizer: activations in the order of the forward pass, then weights.
+    """One mapping a quantizer, weights and activations in the order of the forward pass.
 
     images: (N,C,H,W), normalised; the ranges that occur, and the errors of activations, are theirs.
     """
     rows: list[dict[str, Any]] = []
 
-    def watch(name: str):  # type: ignore[no-untyped-def]
-        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            assert isinstance(module, ActivationQuantizer)
+    def activation(name: str) -> Callable[..., None]:
+        def hook(module: ActivationQuantizer, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             x = inputs[0]
-            rows.append(
-                {
-                    "layer": name,
-                    "kind": "activation",
-                    "bits": module.bits,
-                    "low": float(module.low),
-                    "high": float(module.high),
-                    "seen_low": float(x.min()),
-                    "seen_high": float(x.max()),
-                    "sqnr_db": sqnr(x, output),
-                }
-            )
+            chosen = {"low": float(module.low), "high": float(module.high), "sqnr_db": sqnr(x, output)}
+            seen = {"seen_low": float(x.min()), "seen_high": float(x.max())}
+            rows.append({"layer": name, "kind": "activation", "bits": module.bits, **chosen, **seen})
 
         return hook
 
-    handles = [m.register_forward_hook(watch(name)) for name, m in student.activations().items()]
+    def weight(name: str) -> Callable[..., None]:
+        def hook(module: QuantizedLayer, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            w = module.weight
+            chosen = {"low": float(w.min()), "high": float(w.max()), "sqnr_db": sqnr(w, module.quantizer(w))}
+            seen = {"seen_low": None, "seen_high": None}
+            rows.append({"layer": name, "kind": "weight", "bits": module.quantizer.bits, **chosen, **seen})
+
+        return hook
+
+    handles = [m.register_forward_hook(activation(name)) for name, m in student.activations().items()]
+    handles += [m.register_forward_hook(weight(name)) for name, m in student.layers().items()]
     try:
         student(images)
     finally:
         for handle in handles:
             handle.remove()
-    for name, layer in student.layers().items():
-        weight = layer.weight
-        about = {"layer": name, "kind": "weight", "bits": layer.quantizer.bits}
-        about |= {
-            "low": float(weight.min()),
-            "high": float(weight.max()),
-            "seen_low": None,
-            "seen_high": None,
-        }
-        rows.append(about | {"sqnr_db": sqnr(weight, layer.quantizer(weight))})
     return [{"index": index, **row} for index, row in enumerate(rows)]

@@ -1,4 +1,4 @@
-"""The results and curves that the tests of rgal.reporting report."""
+"""The results, curves and quantizers that the tests of rgal.reporting report."""
 
 from __future__ import annotations
 
@@ -72,6 +72,94 @@ def some_curves(results: pd.DataFrame) -> pd.DataFrame:
         for r in (1, 2, 3, 4)
         if row.status == "finished" and not (row.key == "cmi-2" and r == 3)
     ]
+    return pd.DataFrame(rows)
+
+
+def case_trial(
+    case: str, method: str, order: int, seed: int, last: float, **other: object
+) -> dict[str, object]:
+    """One row of `results` of a task with cases: "w8a8", then "w4a4"."""
+    about = {
+        "key": f"{case}-{method}-{seed}",
+        "task": "dfq",
+        "setting": "cifar10 resnet20, paper placement",
+        "teacher": "resnet20",
+        "student": "resnet20",
+        "case": case,
+        "case_order": {"w8a8": 0, "w4a4": 1}.get(case, 2),
+        "case_title": "Bits",
+        "model_mb": {"w8a8": 0.25, "w4a4": 0.125}.get(case, math.nan),
+        "float_mb": 1.0,
+    }
+    return trial(method, order, seed, last, **{**about, **other})
+
+
+def exported(mb: float, latency_64: float, float_latency_64: float, **other: object) -> dict[str, object]:
+    """What a trial measured of its exported model."""
+    return {
+        "onnx_top1": 91.0,
+        "onnx_agreement": 0.99,
+        "onnx_mb": mb,
+        "onnx_float_mb": 1.2,
+        "integer_layers": 21,
+        "layers": 21,
+        "latency_ms_1": 0.5,
+        "float_latency_ms_1": 1.0,
+        "latency_ms_64": latency_64,
+        "float_latency_ms_64": float_latency_64,
+        "onnx_note": "",
+        **other,
+    }
+
+
+def some_cases() -> pd.DataFrame:
+    """w8a8: gdfq 92, 94, zeroq 90; w4a4: gdfq 80, 84, zeroq fails; ptq, on real data, 94 and 85.
+
+    Exported: both of gdfq at w8a8, and gdfq's first at w4a4, without integer layers.
+    """
+    slow = {"onnx_note": "4-bit activations run as float", "integer_layers": 0}
+    return pd.DataFrame(
+        [
+            case_trial("w4a4", "gdfq", 1, 0, 80.0, **exported(0.15, 100.0, 50.0, **slow)),
+            case_trial("w4a4", "gdfq", 1, 1, 84.0),
+            case_trial("w4a4", "zeroq", 0, 0, math.nan, status="failed", reason="out of memory"),
+            case_trial("w4a4", "ptq", 9, 0, 85.0, data_free=False),
+            case_trial("w8a8", "gdfq", 1, 0, 92.0, **exported(0.3, 25.0, 50.0)),
+            case_trial("w8a8", "gdfq", 1, 1, 94.0, **exported(0.3, 20.0, 60.0, onnx_agreement=0.97)),
+            case_trial("w8a8", "zeroq", 0, 0, 90.0),
+            case_trial("w8a8", "ptq", 9, 0, 94.0, data_free=False),
+        ]
+    )
+
+
+def some_layers(results: pd.DataFrame) -> pd.DataFrame:
+    """Weights conv1, conv2, fc at 0, 2, 4 and activations relu1, relu2 at 1, 3 of every finished trial.
+
+    A range ends at 4 (relu1) or 8 (relu2) plus the seed, test images reach 5 and 9; the noise is 20 dB plus the
+    index, of weights 30 dB.
+    """
+    names = ("conv1", "relu1", "conv2", "relu2", "fc")
+    rows = []
+    for row in results[results["status"] == "finished"].itertuples():
+        for index, layer in enumerate(names):
+            of_weights = index % 2 == 0
+            rows.append(
+                {
+                    "key": row.key,
+                    "method": row.method,
+                    "case": row.case,
+                    "seed": row.seed,
+                    "index": index,
+                    "layer": layer,
+                    "kind": "weight" if of_weights else "activation",
+                    "bits": 4,
+                    "low": -1.0 if of_weights else 0.0,
+                    "high": 1.0 if of_weights else 4.0 + 2 * (index - 1) + row.seed,
+                    "seen_low": math.nan if of_weights else 0.0,
+                    "seen_high": math.nan if of_weights else 5.0 + 2 * (index - 1),
+                    "sqnr_db": 30.0 if of_weights else 20.0 + index,
+                }
+            )
     return pd.DataFrame(rows)
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from rgal.reporting.grids import BLANK, GAP, class_grid, write_grid
-from rgal.reporting.plots import figure_bytes
+from rgal.reporting.style import figure_bytes
 
 
 def pixels_of(figure_png: bytes) -> np.ndarray:

@@ -8,9 +8,10 @@ import matplotlib
 import pandas as pd
 import pytest
 
+from rgal.reporting import curve_plots, plots, style
 from rgal.reporting import curves as curve_module
-from rgal.reporting import plots
-from rgal.reporting.plots import curve_data, figure_bytes
+from rgal.reporting.curves import curve_data
+from rgal.reporting.style import figure_bytes
 from tests.reporting_builders import some_curves, some_results, trial
 
 results = pytest.fixture(some_results)
@@ -80,15 +81,15 @@ def test_the_figure_draws_what_the_data_say(results: pd.DataFrame, curves: pd.Da
 
 
 def test_a_method_looks_the_same_in_every_setting(results: pd.DataFrame) -> None:
-    styles = plots.line_styles(results)
+    styles = style.line_styles(results)
     assert list(styles) == ["dafl", "deepinversion", "cmi", "cmi+rgal"]
     names = [f"m{i:03}" for i in range(280)]
-    many = plots.line_styles(pd.DataFrame([trial(name, 0, 0, 1.0) for name in names]))
+    many = style.line_styles(pd.DataFrame([trial(name, 0, 0, 1.0) for name in names]))
     assert len(set(many.values())) == 280
 
 
 def test_labels_are_moved_apart_and_stay_below_the_top() -> None:
-    heights = plots.spread_out([10.0, 98.0, 98.1, 98.2], gap=2.0, limits=(0.0, 100.0))
+    heights = style.spread_out([10.0, 98.0, 98.1, 98.2], gap=2.0, limits=(0.0, 100.0))
     assert heights[0] == 10.0 and heights[-1] <= 100.0
     assert all(after - before >= 2.0 - 1e-9 for before, after in zip(heights, heights[1:], strict=False))
 
@@ -96,7 +97,7 @@ def test_labels_are_moved_apart_and_stay_below_the_top() -> None:
 @pytest.mark.parametrize("n", [1, 2, 7, 8, 9, 20, 400])
 def test_markers_are_few_and_the_last_point_has_one(n: int) -> None:
     for offset in range(9):
-        points = plots.marked_points(n, offset)
+        points = curve_plots.marked_points(n, offset)
         assert points[-1] == n - 1 and len(set(points)) == len(points) <= 9
         assert all(0 <= point < n for point in points)
 

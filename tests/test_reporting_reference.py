@@ -13,7 +13,7 @@ from rgal.errors import UserError
 from rgal.reporting.reference import load_reference
 from rgal.reporting.render import cells
 from rgal.reporting.tables import accuracy_table
-from tests.reporting_builders import CMI_README, REFERENCE, by_method, some_results
+from tests.reporting_builders import CMI_README, REFERENCE, by_method, case_trial, some_results
 
 results = pytest.fixture(some_results)
 
@@ -55,7 +55,55 @@ def test_the_cmi_readme_is_the_primary_source() -> None:
     assert reference.published("kd", "imagenet", "resnet50", "resnet18", "deepinversion") is None
     assert reference.published("kd", "cifar10", "wrn40_2", "wrn16_1", "rgal") is None
     assert reference.published("necil", "cifar10", "wrn40_2", "wrn16_1", "cmi") is None
-    assert load_reference(REFERENCE / "kd.yaml") == reference
+
+
+def test_a_folder_holds_what_its_files_hold() -> None:
+    reference, kd = load_reference(REFERENCE), load_reference(REFERENCE / "kd.yaml")
+    assert {key: value for key, value in reference.values.items() if key[0] == "kd"} == kd.values
+    assert set(reference.about) == {"kd", "dfq"} and reference.about["kd"] == kd.about["kd"]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "net", "method", "case", "top1", "source"),
+    [
+        ("cifar100", "resnet20", "gdfq", "w4a4", 63.58, "xushoukai/GDFQ"),
+        ("imagenet", "resnet18", "gdfq", "w4a4", 60.6, "xushoukai/GDFQ"),
+        ("cifar10", "resnet20", "qimera", "w5a5", 93.46, "qimera"),
+        ("imagenet", "mobilenet_v2", "qimera", "w4a4", 61.62, "qimera"),
+        ("cifar10", "resnet20", "intraq", "w3a3", 77.07, "IntraQ"),
+        ("imagenet", "mobilenet_v1", "intraq", "w5a5", 68.17, "IntraQ"),
+        ("imagenet", "resnet50", "zeroq", "w8a8", 77.67, "ZeroQ"),
+        ("cifar10", "resnet20", "teacher", "w4a4", 93.89, "qimera"),  # in float, whatever the case
+    ],
+)
+def test_quantization_is_published_by_bit_width(
+    dataset: str, net: str, method: str, case: str, top1: float, source: str
+) -> None:
+    found = load_reference(REFERENCE).published("dfq", dataset, net, net, method, case)
+    assert found is not None and found[0] == top1 and source in found[1]
+
+
+def test_other_bit_widths_and_variants_have_no_published_number() -> None:
+    reference = load_reference(REFERENCE)
+    for method, case in (("gdfq", "w8a8"), ("gdfq", ""), ("rgal", "w4a4"), ("gdfq+rgal", "w4a4")):
+        assert reference.published("dfq", "cifar100", "resnet20", "resnet20", method, case) is None
+    assert reference.published("dfq", "cifar100", "resnet20", "resnet18", "gdfq", "w4a4") is None
+
+
+def test_rows_that_a_source_swapped_are_given_as_printed_and_say_so() -> None:
+    found = load_reference(REFERENCE).published("dfq", "cifar100", "resnet20", "resnet20", "intraq", "w4a4")
+    assert found is not None and found[0] == 48.25 and "evidently the two rows swapped" in found[1]
+
+
+def test_published_numbers_stand_beside_their_case() -> None:
+    frame = pd.DataFrame(
+        [case_trial(case, "qimera", 1, 0, 90.0, dataset="cifar10") for case in ("w4a4", "w5a5", "w8a8")]
+    )
+    table = accuracy_table(frame, load_reference(REFERENCE)).set_index("case")
+    assert table.loc["w4a4", "published_percent"] == 91.26 and table.loc["w5a5", "published_percent"] == 93.46
+    assert math.isnan(table.loc["w8a8", "published_percent"])
+    note = table.attrs["notes"][-1]
+    assert "quantizer and budget. Published teacher: 93.89 %. Source: README of github.com/iamkang" in note
 
 
 @pytest.mark.parametrize(
@@ -69,6 +117,19 @@ def test_the_cmi_readme_is_the_primary_source() -> None:
         ("task: kd\ntables: [{source: s, dataset: d, pairs: [a/b], top1: {cmi: [1, 2]}}]", "needs 1 numbers"),
         ("task: kd\ntables: [{source: s, dataset: d, pairs: [a/b], top1: {cmi: [101]}}]", "found 101"),
         ("task: kd\ntables: [{source: s, dataset: d, pairs: [a/b], top1: {cmi: ['9']}}]", "found '9'"),
+        (
+            "task: dfq\ntables: [{source: s, dataset: d, bits: 4, pairs: [a/a], top1: {}}]",
+            "bits: expected text",
+        ),
+        (
+            "task: dfq\ntables: [{source: s, dataset: d, bits: '', pairs: [a/a], top1: {}}]",
+            "bits: expected text",
+        ),
+        (
+            "task: dfq\ntables: [{source: s, dataset: d, note: [], pairs: [a/a], top1: {}}]",
+            "note: expected text",
+        ),
+        ("task: dfq\ntables: []\nmethods: {}\nabout: 3", "about: expected text, found 3"),
         ("a: !!python/object/apply:os.getcwd []", "not valid YAML"),
     ],
 )

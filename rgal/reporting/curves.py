@@ -7,19 +7,29 @@ from typing import Literal
 
 import pandas as pd
 
-from rgal.reporting.frames import finished, marked, methods, numbers, uses_real_data
+from rgal.reporting.frames import (
+    cases,
+    finished,
+    marked,
+    methods,
+    numbers,
+    require_one_case,
+    uses_real_data,
+)
 
 Quantity = Literal["seconds", "images"]
 CURVE_COLUMNS = ("method", "round", "x", "top1_mean", "top1_std", "n")
 LEVEL_COLUMNS = ("label", "top1", "kind")
+CASE_COLUMNS = ("case", "place", "method", "data_free", "top1_mean", "top1_std", "n")
 
 
 def curve_data(curves: pd.DataFrame, results: pd.DataFrame, x: Quantity = "seconds") -> pd.DataFrame:
     """Accuracy of each data-free method at the rounds that all its finished trials have: mean and spread.
 
     One row a (method, round): mean x, top1_mean, top1_std (sample; NaN for one trial), n (trials).
-    A method whose x never leaves zero has no place on that axis and is left out.
+    A method whose x never leaves zero has no place on that axis and is left out. ValueError for several cases.
     """
+    require_one_case(results)
     rows: list[pd.DataFrame] = []
     if not {"key", "round", x, "top1"} <= set(curves.columns):
         return pd.DataFrame(columns=list(CURVE_COLUMNS))
@@ -42,10 +52,35 @@ def curve_data(curves: pd.DataFrame, results: pd.DataFrame, x: Quantity = "secon
     return pd.concat(rows, ignore_index=True)[list(CURVE_COLUMNS)]
 
 
-def level_data(results: pd.DataFrame) -> pd.DataFrame:
-    """Horizontal lines: the teacher, and the final mean of each reference that trains on real data."""
+def case_data(results: pd.DataFrame) -> pd.DataFrame:
+    """Final accuracy of each method in each case: one row a (case, method) with a finished trial.
+
+    place: the case's place in the suite, from 0; top1_mean, top1_std (sample; NaN for one trial), n (trials).
+    """
+    rows = []
+    for place, (case, part) in enumerate(cases(results).items()):
+        for name, trials in methods(part).items():
+            last = numbers(finished(trials), "last")
+            if len(last):
+                spread = (last.mean(), last.std(ddof=1), len(last))
+                rows.append((case, place, name, not uses_real_data(trials), *spread))
+    return pd.DataFrame(rows, columns=list(CASE_COLUMNS))
+
+
+def teacher_level(results: pd.DataFrame) -> pd.DataFrame:
+    """The teacher's horizontal line, in every case the same; no row where it is unknown."""
     teacher = numbers(finished(results), "teacher_top1").sort_values().mean()
     rows = [] if math.isnan(teacher) else [("teacher", teacher, "teacher")]
+    return pd.DataFrame(rows, columns=list(LEVEL_COLUMNS))
+
+
+def level_data(results: pd.DataFrame) -> pd.DataFrame:
+    """Horizontal lines: the teacher, and the final mean of each reference that trains on real data.
+
+    ValueError for several cases, in which a reference has several levels.
+    """
+    require_one_case(results)
+    rows = [tuple(row) for row in teacher_level(results).itertuples(index=False)]
     for name, trials in methods(results).items():
         if uses_real_data(trials) and len(finished(trials)):
             rows.append((marked(name, False), numbers(finished(trials), "last").mean(), "reference"))

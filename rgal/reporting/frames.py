@@ -1,9 +1,13 @@
-"""What tables and plots ask of the frames of results: groups, finished trials, methods in order, headings."""
+"""What tables and plots ask of the frames of results: groups, cases, finished trials, methods, headings.
+
+A case is a variant of one setting that a task runs every method at, such as a bit width. Most tasks have none.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Collection
 
 import pandas as pd
 
@@ -11,6 +15,7 @@ from rgal.files import slug
 
 GROUP = ("task", "setting", "budget")
 DAGGER = "†"
+Row = tuple[str, str]  # (case, method): one row of a table; the case is "" for a task without cases
 
 
 def groups(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -22,12 +27,18 @@ def groups(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
     if frame.empty or not present:
         return {}
     parts = [tuple(str(value) for value in row) for row in frame[present].itertuples(index=False)]
-    stems = {key: "_".join(slug(part) for part in key if part) or "unnamed" for key in set(parts)}
+    stems = file_stems(set(parts))
+    return {stem: frame[[stems[key] == stem for key in parts]] for stem in sorted(stems.values())}
+
+
+def file_stems(keys: Collection[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
+    """A file stem for each key; keys with equal slugs get a short hash behind theirs."""
+    stems = {key: "_".join(slug(part) for part in key if part) or "unnamed" for key in keys}
     taken = list(stems.values())
     for key, stem in stems.items():
         if taken.count(stem) > 1:
             stems[key] = f"{stem}_{hashlib.sha256(repr(key).encode()).hexdigest()[:6]}"
-    return {stem: frame[[stems[key] == stem for key in parts]] for stem in sorted(stems.values())}
+    return stems
 
 
 def require_one_group(frame: pd.DataFrame) -> None:
@@ -37,11 +48,48 @@ def require_one_group(frame: pd.DataFrame) -> None:
             raise ValueError(f"expected one {name}, found {sorted(map(str, frame[name].unique()))}")
 
 
+def require_one_case(frame: pd.DataFrame) -> None:
+    """Raise ValueError for rows of several cases: a mean over bit widths says nothing."""
+    found = case_names(frame).unique()
+    if len(found) > 1:
+        raise ValueError(f"expected one case, found {sorted(found)}")
+
+
+def case_names(frame: pd.DataFrame) -> pd.Series[str]:
+    """The case of each row as text; "" where there is none."""
+    if "case" not in frame.columns:
+        return pd.Series("", index=frame.index, dtype=object)
+    return frame["case"].map(lambda case: "" if pd.isna(case) else str(case)).astype(object)
+
+
+def cases(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Case -> its rows, in the order of the suite, then of the name. Without cases: "" -> all rows."""
+    names = case_names(frame)
+    order = numbers(frame, "case_order").groupby(names).min().fillna(math.inf)
+    places = sorted((order[name], name) for name in names.unique())
+    return {name: frame[names == name] for _, name in places}
+
+
+def case_label(case: str) -> str:
+    """A case as tables and plots print it: "W4A4" for "w4a4"."""
+    return case.upper()
+
+
+def case_title(frame: pd.DataFrame) -> str:
+    """What the cases are, as a heading: "Bits"."""
+    return only(frame, "case_title") or "Case"
+
+
 def numbers(frame: pd.DataFrame, column: str) -> pd.Series[float]:
     """A column as floats; NaN where it is missing or not a number."""
     if column not in frame.columns:
         return pd.Series(math.nan, index=frame.index, dtype=float)
     return pd.to_numeric(frame[column], errors="coerce").astype(float)
+
+
+def known(frame: pd.DataFrame, column: str) -> bool:
+    """Whether a column exists and holds anything else than NaN and ""."""
+    return column in frame.columns and bool((frame[column].notna() & (frame[column] != "")).any())
 
 
 def finished(results: pd.DataFrame) -> pd.DataFrame:
@@ -75,6 +123,15 @@ def methods(results: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return {place[-1]: trials for place, trials in sorted(found, key=lambda entry: entry[0])}
 
 
+def method_rows(results: pd.DataFrame) -> dict[Row, pd.DataFrame]:
+    """(case, method) -> its trials: cases in their order, and inside each the order of `methods`."""
+    return {
+        (case, name): trials
+        for case, part in cases(results).items()
+        for name, trials in methods(part).items()
+    }
+
+
 def marked(method: str, data_free: bool) -> str:
     """A method's name as tables and plots print it: a dagger for those that train on real data."""
     return method if data_free else f"{method} {DAGGER}"
@@ -88,7 +145,8 @@ def only(frame: pd.DataFrame, column: str) -> str:
     return str(values[0]) if len(values) == 1 else ""
 
 
-def heading(frame: pd.DataFrame) -> str:
-    """Setting and budget as a reader wants them: "digits wrn16_2 → wrn10_1, budget small"."""
+def heading(frame: pd.DataFrame, case: str = "") -> str:
+    """Setting, budget and case as a reader wants them: "digits wrn16_2 → wrn10_1, budget small"."""
     setting, budget = only(frame, "setting").replace("->", "→"), only(frame, "budget")
-    return ", ".join(part for part in (setting, f"budget {budget}" if budget else "") if part)
+    parts = (setting, f"budget {budget}" if budget else "", case_label(case))
+    return ", ".join(part for part in parts if part)

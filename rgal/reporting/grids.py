@@ -13,7 +13,7 @@ from matplotlib.textpath import TextPath
 from numpy.typing import NDArray
 
 from rgal.files import write_atomically
-from rgal.reporting.plots import DPI, figure_bytes, paper_style
+from rgal.reporting.style import DPI, figure_bytes, paper_style
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +14,30 @@ from rgal.errors import UserError
 TEACHER = "teacher"
 
 
+# (task, dataset, teacher, student, row, case); the case is "" for a task without cases, and for every teacher
+Key = tuple[str, str, str, str, str, str]
+Published = tuple[float, str]  # top-1 in percent, source
+
+
 @dataclass(frozen=True)
 class Reference:
-    """Published top-1 (%) by (task, dataset, teacher, student, row), and the rows of each method of ours."""
+    """Published top-1 (%), the rows of each (task, method) of ours, and a line on what a task's numbers are."""
 
-    values: Mapping[tuple[str, str, str, str, str], tuple[float, str]]
+    values: Mapping[Key, Published]
     rows: Mapping[tuple[str, str], tuple[str, ...]]
+    about: Mapping[str, str] = field(default_factory=dict)
 
     def published(
-        self, task: str, dataset: str, teacher: str, student: str, method: str
-    ) -> tuple[float, str] | None:
-        """(top-1 in percent, source) of exactly this method and pair, or None; "teacher" is a method too."""
-        rows = (TEACHER,) if method == TEACHER else self.rows.get((task, method), ())
-        found = (self.values.get((task, dataset, teacher, student, row)) for row in rows)
+        self, task: str, dataset: str, teacher: str, student: str, method: str, case: str = ""
+    ) -> Published | None:
+        """(top-1 in percent, source) of exactly this method, pair and case, or None.
+
+        "teacher" is a method too; it is the same in every case.
+        """
+        if method == TEACHER:
+            return self.values.get((task, dataset, teacher, student, TEACHER, ""))
+        names = self.rows.get((task, method), ())
+        found = (self.values.get((task, dataset, teacher, student, name, case)) for name in names)
         return next((value for value in found if value is not None), None)
 
 
@@ -34,8 +45,9 @@ def load_reference(path: str | Path) -> Reference:
     """Read one YAML file, or every *.yaml of a folder. Raises UserError, naming the file and the entry."""
     path = Path(path)
     files = sorted(path.glob("*.yaml")) if path.is_dir() else [path]
-    values: dict[tuple[str, str, str, str, str], tuple[float, str]] = {}
+    values: dict[Key, Published] = {}
     rows: dict[tuple[str, str], tuple[str, ...]] = {}
+    about: dict[str, str] = {}
     for file in files:
         content = _mapping(_parse(file), str(file))
         task = str(_entry(content, "task", str(file)))
@@ -45,7 +57,8 @@ def load_reference(path: str | Path) -> Reference:
                 values.setdefault((task, *key), value)  # the first table that prints a cell wins
         for method, names in _mapping(_entry(content, "methods", str(file)), f"{file}: methods").items():
             rows[task, str(method)] = (names,) if isinstance(names, str) else tuple(map(str, names))
-    return Reference(values, rows)
+        about[task] = _text(content, "about", str(file))
+    return Reference(values, rows, about)
 
 
 def _parse(file: Path) -> Any:
@@ -75,9 +88,18 @@ def _entry(content: dict[Any, Any], key: str, where: str) -> Any:
     return content[key]
 
 
-def _cells(table: dict[Any, Any], where: str) -> dict[tuple[str, str, str, str], tuple[float, str]]:
-    """The filled cells of one printed table by (dataset, teacher, student, row)."""
+def _text(content: dict[Any, Any], key: str, where: str) -> str:
+    """An optional text on one line; "" without it."""
+    value = content.get(key, "")
+    if not isinstance(value, str) or (key in content and not value.strip()):
+        raise UserError(f"{where}: {key}: expected text, found {value!r}")
+    return " ".join(value.split())
+
+
+def _cells(table: dict[Any, Any], where: str) -> dict[tuple[str, str, str, str, str], Published]:
+    """The filled cells of one printed table by (dataset, teacher, student, row, case)."""
     source, dataset = str(_entry(table, "source", where)), str(_entry(table, "dataset", where))
+    case, note = _text(table, "bits", where).lower(), _text(table, "note", where)
     pairs = [str(pair).split("/") for pair in _list(_entry(table, "pairs", where), f"{where}: pairs")]
     if any(len(pair) != 2 for pair in pairs):
         raise UserError(f"{where}: 'pairs' holds something else than teacher/student")
@@ -90,5 +112,9 @@ def _cells(table: dict[Any, Any], where: str) -> dict[tuple[str, str, str, str],
                 continue
             if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 <= number <= 100:
                 raise UserError(f"{where}: row '{row}': expected a percentage or null, found {number!r}")
-            cells[dataset, teacher, student, str(row)] = (float(number), source)
+            at = "" if row == TEACHER else case  # a teacher stays in float
+            cells[dataset, teacher, student, str(row), at] = (
+                float(number),
+                f"{source} ({note})" if note else source,
+            )
     return cells

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import pandas as pd
 from tabulate import tabulate
 
-from rgal.reporting.frames import marked
+from rgal.reporting.frames import case_label, known, marked
 
 Format = Literal["md", "csv", "tex"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -20,12 +20,17 @@ PLUS_MINUS = " ± "
 
 @dataclass(frozen=True)
 class Column:
-    """One printed column: its title with the unit, its cells, and in LaTeX the heading it shares."""
+    """One printed column: its title with the unit, its cells, and in LaTeX the heading it shares.
+
+    `needs` names the raw column without whose numbers nothing is printed; "" always prints.
+    """
 
     title: str
     cell: Callable[[Any], str]
     group: str = ""
     short: str = ""
+    needs: str = ""
+    text: bool = False
 
 
 def accuracy(value: float) -> str:
@@ -53,6 +58,11 @@ def seconds(value: float) -> str:
     return f"{value:.{decimals}f}"
 
 
+def ratio(value: float, decimals: int = 2) -> str:
+    """A quotient with fixed decimals; blank when unknown."""
+    return "" if pd.isna(value) else f"{value:.{decimals}f}"
+
+
 def _method(row: Any) -> str:
     return marked(row.method, row.data_free)
 
@@ -66,8 +76,12 @@ def _trials(row: Any) -> str:
     return str(row.finished) if row.finished == row.planned else f"{row.finished} of {row.planned}"
 
 
+# The first columns of every table. The title of the cases is the task's: `attrs["case_title"]`.
+CASE = Column("Case", lambda row: case_label(row.case), needs="case", text=True)
+METHOD = Column("Method", _method, text=True)
 COLUMNS = (
-    Column("Method", _method),
+    CASE,
+    METHOD,
     Column("Top-1 (%)", _top1),
     Column("n", _trials),
     Column("Drop (points)", lambda row: accuracy(row.drop_points)),
@@ -76,40 +90,51 @@ COLUMNS = (
     Column("Student steps", lambda row: count(row.student_steps), "Steps", "student"),
     Column("Synthesis (s)", lambda row: seconds(row.synthesis_seconds), "Time (s)", "synthesis"),
     Column("Student (s)", lambda row: seconds(row.student_seconds), "Time (s)", "student"),
-    Column("Published (%)", lambda row: accuracy(row.published_percent)),
+    Column("Model (MB)", lambda row: ratio(row.model_mb, 3), needs="model_mb"),
+    Column("Latency ratio", lambda row: ratio(row.latency_ratio), needs="latency_ratio"),
+    Column("Published (%)", lambda row: accuracy(row.published_percent), needs="published_percent"),
 )
 
 
-def render(table: pd.DataFrame, fmt: Format) -> str:
-    """`accuracy_table`'s result as text that ends in a newline.
+def render(table: pd.DataFrame, fmt: Format, columns: Sequence[Column] = COLUMNS) -> str:
+    """A table of raw numbers, `accuracy_table`'s by default, as text that ends in a newline.
 
     "csv" holds the raw numbers, one quantity a column; "md" and "tex" hold rounded text, the caption and the
-    notes. The published column is printed only where a number is known. "tex" is a document that compiles as
-    it is, and that a paper can \\input with the standalone package.
+    notes, without the columns of which no number is known. "tex" is a document that compiles as it is, and that
+    a paper can \\input with the standalone package.
     """
     if fmt == "csv":
         return str(table.to_csv(index=False, float_format="%.10g", lineterminator="\n"))
     if fmt == "md":
-        return _markdown(table)
+        return _markdown(table, printed(table, columns))
     if fmt == "tex":
-        return _latex(table)
+        return _latex(table, printed(table, columns))
     raise ValueError(f"unknown table format {fmt!r}, valid: {', '.join(FORMATS)}")
 
 
-def cells(table: pd.DataFrame) -> pd.DataFrame:
+def printed(table: pd.DataFrame, columns: Sequence[Column]) -> list[Column]:
+    """The columns that have something to print, that of the cases under the title of the table's own cases."""
+    title = str(table.attrs.get("case_title", CASE.title))
+    shown = [column for column in columns if not column.needs or known(table, column.needs)]
+    return [replace(column, title=title) if column is CASE else column for column in shown]
+
+
+def cells(table: pd.DataFrame, columns: Sequence[Column] = COLUMNS) -> pd.DataFrame:
     """The printed cells as text, under titles that hold the units: for Markdown, LaTeX and web pages."""
-    known = table["published_percent"].notna().any()
-    columns = COLUMNS if known else COLUMNS[:-1]
+    return _cells(table, printed(table, columns))
+
+
+def _cells(table: pd.DataFrame, columns: Sequence[Column]) -> pd.DataFrame:
     rows = [[column.cell(row) for column in columns] for row in table.itertuples(index=False)]
     return pd.DataFrame(rows, columns=[column.title for column in columns], dtype=object)
 
 
-def _markdown(table: pd.DataFrame) -> str:
-    shown = cells(table)
+def _markdown(table: pd.DataFrame, columns: Sequence[Column]) -> str:
+    shown = _cells(table, columns)
     parts = [f"**{markdown_text(table.attrs.get('caption', ''))}**"]
     if len(shown):
         body = [[markdown_text(cell) for cell in row] for row in shown.itertuples(index=False)]
-        align = ["left", *["right"] * (len(shown.columns) - 1)]
+        align = ["left" if column.text else "right" for column in columns]
         parts.append(
             tabulate(body, list(shown.columns), tablefmt="pipe", colalign=align, disable_numparse=True)
         )
@@ -168,13 +193,12 @@ def latex_text(text: str) -> str:
     )
 
 
-def _latex(table: pd.DataFrame) -> str:
-    shown = cells(table)
+def _latex(table: pd.DataFrame, columns: Sequence[Column]) -> str:
     notes = [latex_text(note) for note in table.attrs.get("notes", [])]
     lines = [
         r"% Compiles as it is. In a paper: \usepackage{booktabs,standalone}, then \input this file.",
         r"\documentclass{article}",
-        r"\usepackage[landscape,margin=2cm]{geometry}",
+        rf"\usepackage[{_paper(table)}landscape,margin=2cm]{{geometry}}",
         r"\usepackage[T1]{fontenc}",
         r"\usepackage[utf8]{inputenc}",
         r"\usepackage{booktabs}",
@@ -182,8 +206,8 @@ def _latex(table: pd.DataFrame) -> str:
         r"\begin{table}[htbp]",
         r"\centering",
         rf"\caption{{{latex_text(table.attrs.get('caption', ''))}}}",
-        r"\medskip\small",
-        *(_tabular(table, shown) if len(shown) else []),
+        rf"\medskip{_size(table)}",
+        *(_tabular(table, columns) if len(table) else []),
         r"\par\medskip",
         r"\begin{minipage}{\linewidth}\footnotesize",
         *[rf"{note}\par" for note in notes],
@@ -194,32 +218,54 @@ def _latex(table: pd.DataFrame) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _tabular(table: pd.DataFrame, shown: pd.DataFrame) -> list[str]:
-    columns = [column for column in COLUMNS if column.title in shown.columns]
-    above, rules = _shared_headings(columns)
+def _size(table: pd.DataFrame) -> str:
+    """The font, and with cases narrower columns: such tables have more rows and columns than others."""
+    if not known(table, "case"):
+        return r"\small"
+    return (r"\footnotesize" if len(table) <= 24 else r"\scriptsize") + r"\setlength{\tabcolsep}{4pt}"
+
+
+def _paper(table: pd.DataFrame) -> str:
+    """A larger sheet where the rows of many cases and their notes would run off the usual one."""
+    return "a3paper," if known(table, "case") and len(table) > 32 else ""
+
+
+def _tabular(table: pd.DataFrame, columns: Sequence[Column]) -> list[str]:
     titles = [latex_text(column.short or column.title) for column in columns]
-    body: list[str] = []
-    previous = True
-    for (_, row), data_free in zip(shown.iterrows(), table["data_free"], strict=True):
-        if body and data_free and not previous:
-            body.append(r"\midrule")  # the references on real data stay apart
-        previous = data_free
-        body.append(" & ".join(_aligned(shown, title, cell) for title, cell in row.items()) + r" \\")
     return [
-        rf"\begin{{tabular}}{{l{'r' * (len(columns) - 1)}}}",
+        rf"\begin{{tabular}}{{{''.join('l' if column.text else 'r' for column in columns)}}}",
         r"\toprule",
-        above,
-        rules,
+        *_shared_headings(columns),
         " & ".join(titles) + r" \\",
         r"\midrule",
-        *body,
+        *_body(table, columns),
         r"\bottomrule",
         r"\end{tabular}",
     ]
 
 
-def _shared_headings(columns: list[Column]) -> tuple[str, str]:
-    """The upper row of headings, and the rules under those that span columns."""
+def _body(table: pd.DataFrame, columns: Sequence[Column]) -> list[str]:
+    """The rows. Cases stay apart, and inside each the references on real data from the data-free methods."""
+    aligned = [
+        _aligned(column, texts)
+        for column, (_, texts) in zip(columns, _cells(table, columns).items(), strict=True)
+    ]
+    cases = list(table["case"]) if "case" in table.columns else [""] * len(table)
+    inner = rf"\cmidrule(l){{2-{len(columns)}}}" if any(cases) else r"\midrule"
+    body: list[str] = []
+    previous = None
+    for case, data_free, *row in zip(cases, table["data_free"], *aligned, strict=True):
+        if previous and previous[0] != case:
+            body.append(r"\midrule")
+        elif previous and data_free and not previous[1]:
+            body.append(inner)
+        previous = (case, data_free)
+        body.append(" & ".join(row) + r" \\")
+    return body
+
+
+def _shared_headings(columns: Sequence[Column]) -> list[str]:
+    """The upper row of headings, and the rules under those that span columns; nothing if none does."""
     above, rules, start = [], [], 0
     while start < len(columns):
         group = columns[start].group
@@ -230,13 +276,11 @@ def _shared_headings(columns: list[Column]) -> tuple[str, str]:
         if group:
             rules.append(rf"\cmidrule(lr){{{start + 1}-{end}}}")
         start = end
-    return " & ".join(above) + r" \\", "".join(rules)
+    return [" & ".join(above) + r" \\", "".join(rules)] if rules else []
 
 
-def _aligned(shown: pd.DataFrame, title: Any, cell: str) -> str:
+def _aligned(column: Column, texts: pd.Series[str]) -> list[str]:
     """A lone mean gets the width of a spread behind it, so that the decimal points of a column line up."""
-    text = latex_text(cell)
-    spreads = [other.split(PLUS_MINUS)[1] for other in shown[title] if PLUS_MINUS in other]
-    if cell and spreads and PLUS_MINUS not in cell and title != "Method":
-        text += rf"\phantom{{ {latex_text(PLUS_MINUS + min(spreads, key=len))}}}"
-    return text
+    spreads = [] if column.text else [text.split(PLUS_MINUS)[1] for text in texts if PLUS_MINUS in text]
+    blank = rf"\phantom{{ {latex_text(PLUS_MINUS + min(spreads, key=len))}}}" if spreads else ""
+    return [latex_text(text) + (blank if text and PLUS_MINUS not in text else "") for text in texts]

@@ -1,35 +1,42 @@
-"""Accuracy tables: one row a method, mean and spread over its finished trials, and what they cost.
+"""Accuracy tables: one row a method, or a (case, method), its mean and spread over finished trials and its costs.
 
 The primary number is the *last* evaluation. Numbers from publications stand in a column of their own.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from rgal.files import write_atomically
+from rgal.reporting.export_table import EXPORT_COLUMNS, export_table
 from rgal.reporting.frames import (
-    DAGGER,
+    Row,
+    case_title,
     finished,
     groups,
     heading,
-    methods,
+    known,
+    method_rows,
     numbers,
     only,
     require_one_group,
     uses_real_data,
 )
+from rgal.reporting.notes import accuracy_notes
 from rgal.reporting.reference import TEACHER, Reference
-from rgal.reporting.render import FORMATS, render
+from rgal.reporting.render import COLUMNS as PRINTED
+from rgal.reporting.render import FORMATS, Column, Format, render
 
-__all__ = ["accuracy_table", "render", "write_tables"]
+__all__ = ["accuracy_table", "export_table", "group_tables", "render", "write_tables"]
 
-NO_FINISHED = "No finished trials."
 # Columns of the result, in order. Accuracies in percent, differences in points, durations in seconds.
 COLUMNS = (
+    "case",
     "method",
     "data_free",
     "top1_mean_percent",
@@ -42,47 +49,89 @@ COLUMNS = (
     "student_steps",
     "synthesis_seconds",
     "student_seconds",
+    "model_mb",
+    "float_mb",
+    "latency_ratio",
     "published_percent",
     "published_source",
 )
-MEANS = ("images", "synthesis_steps", "student_steps", "synthesis_seconds", "student_seconds")
+MEANS = (
+    "images",
+    "synthesis_steps",
+    "student_steps",
+    "synthesis_seconds",
+    "student_seconds",
+    "model_mb",
+    "float_mb",
+)
+# What only some tasks have: a table of which nothing is known here has no such column.
+OPTIONAL = ("case", "model_mb", "float_mb", "latency_ratio")
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table of a group: what its file is called behind the group's stem, its numbers, its printed columns."""
+
+    suffix: str
+    numbers: pd.DataFrame
+    columns: Sequence[Column]
+
+    def text(self, fmt: Format) -> str:
+        return render(self.numbers, fmt, self.columns)
 
 
 def accuracy_table(results: pd.DataFrame, reference: Reference | None = None) -> pd.DataFrame:
-    """One row a method, for the trials of one (task, setting, budget); ValueError when there are several.
+    """One row a (case, method) of one (task, setting, budget); ValueError when there are several of these.
 
-    Numbers are raw (`render` formats them); unknown ones are NaN. Methods that train on real data come first,
-    then the order of the suite. The standard deviation is the sample's (n - 1), NaN for one trial.
-    `attrs["caption"]` is a line and `attrs["notes"]` a list of lines that belong under the table.
+    Numbers are raw (`render` formats them); unknown ones are NaN. Cases come in their order; in each, methods
+    that train on real data first, then the order of the suite. The standard deviation is the sample's (n - 1),
+    NaN for one trial. `attrs["caption"]` is a line, `attrs["notes"]` a list of lines that belong under the
+    table, `attrs["case_title"]` the heading of the cases.
     """
     require_one_group(results)
     results = results.reset_index(drop=True)
-    by_method = methods(results)
-    rows = [_row(name, trials, reference) for name, trials in by_method.items()]
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    rows = method_rows(results)
+    table = pd.DataFrame(
+        [_row(row, trials, reference) for row, trials in rows.items()], columns=list(COLUMNS)
+    )
+    table = table.drop(columns=[name for name in OPTIONAL if not known(table, name)])
+    about = reference.about.get(only(results, "task"), "") if reference else ""
+    teacher = _published(results, ("", TEACHER), reference)
     table.attrs["caption"] = heading(results) or "Results"
-    table.attrs["notes"] = _notes(table, by_method, results, reference)
+    table.attrs["case_title"] = case_title(results)
+    table.attrs["notes"] = accuracy_notes(table, rows, about, teacher[0] if teacher else None)
     return table
 
 
+def group_tables(results: pd.DataFrame, reference: Reference | None = None) -> list[Table]:
+    """The tables of one (task, setting, budget): accuracy, and where a trial was exported the exported models."""
+    tables = [Table("", accuracy_table(results, reference), PRINTED)]
+    exported = export_table(results)
+    return [*tables, Table("_export", exported, EXPORT_COLUMNS)] if len(exported) else tables
+
+
 def write_tables(results: pd.DataFrame, folder: str | Path, reference: Reference | None = None) -> list[Path]:
-    """Write <task>_<setting>_<budget>.{md,csv,tex} for every such group; nothing without any trials."""
+    """Write <task>_<setting>_<budget>.{md,csv,tex} for every such group, and ..._export.{md,csv,tex} where a
+    trial was exported; nothing without any trials.
+    """
     paths = []
     for stem, group in groups(results).items():
         Path(folder).mkdir(parents=True, exist_ok=True)
-        table = accuracy_table(group, reference)
-        for fmt in FORMATS:
-            path = Path(folder) / f"{stem}.{fmt}"
-            paths.append(write_atomically(path, render(table, fmt).encode("utf-8")))
+        for table in group_tables(group, reference):
+            for fmt in FORMATS:
+                path = Path(folder) / f"{stem}{table.suffix}.{fmt}"
+                paths.append(write_atomically(path, table.text(fmt).encode("utf-8")))
     return paths
 
 
-def _row(name: str, trials: pd.DataFrame, reference: Reference | None) -> dict[str, Any]:
+def _row(row: Row, trials: pd.DataFrame, reference: Reference | None) -> dict[str, Any]:
     done = finished(trials)
     last = numbers(done, "last")
-    published = _published(trials, name, reference) or (float("nan"), "")
+    published = _published(trials, row, reference) or (float("nan"), "")
+    latency = numbers(done, "latency_ms_64") / numbers(done, "float_latency_ms_64").where(lambda ms: ms > 0)
     return {
-        "method": name,
+        "case": row[0],
+        "method": row[1],
         "data_free": not uses_real_data(trials),
         "top1_mean_percent": last.mean(),
         "top1_std_points": last.std(ddof=1),
@@ -90,91 +139,16 @@ def _row(name: str, trials: pd.DataFrame, reference: Reference | None) -> dict[s
         "planned": len(trials),
         "drop_points": (numbers(done, "teacher_top1") - last).mean(),
         **{column: numbers(done, column).mean() for column in MEANS},
+        "latency_ratio": latency.mean(),
         "published_percent": published[0],
         "published_source": published[1],
     }
 
 
-def _published(trials: pd.DataFrame, method: str, reference: Reference | None) -> tuple[float, str] | None:
+def _published(trials: pd.DataFrame, row: Row, reference: Reference | None) -> tuple[float, str] | None:
     if reference is None:
         return None
     task, dataset, teacher, student = (
         only(trials, name) for name in ("task", "dataset", "teacher", "student")
     )
-    return reference.published(task, dataset, teacher, student, method)
-
-
-def _notes(
-    table: pd.DataFrame,
-    by_method: dict[str, pd.DataFrame],
-    results: pd.DataFrame,
-    reference: Reference | None,
-) -> list[str]:
-    done = finished(results)
-    notes = [] if len(done) else [NO_FINISHED]
-    if len(done):
-        notes.append(
-            "Top-1: test accuracy at the last evaluation, not the best; mean ± sample standard deviation "
-            "over the n finished trials. Drop: teacher minus student. Other columns: means over the same "
-            "trials."
-        )
-        notes += _teacher_note(done)
-    if not table["data_free"].all():
-        notes.append(f"{DAGGER} Trained on real data: a reference, not data-free.")
-    notes += _image_notes(by_method)
-    notes += _unfinished_notes(by_method)
-    notes += _published_notes(table, _published(results, TEACHER, reference))
-    return notes
-
-
-def _teacher_note(done: pd.DataFrame) -> list[str]:
-    top1 = numbers(done, "teacher_top1").dropna()
-    if top1.empty:
-        return []
-    # the teacher may be trained anew for each seed; its accuracy is then a range
-    bounds = dict.fromkeys((f"{top1.min():.2f}", f"{top1.max():.2f}"))
-    return [f"Teacher: {' to '.join(bounds)} % top-1."]
-
-
-def _image_notes(by_method: dict[str, pd.DataFrame]) -> list[str]:
-    """What the image counts mean, once for each distinct note."""
-    by_note: dict[str, list[str]] = {}
-    for name, trials in by_method.items():
-        if "image_note" not in trials.columns:
-            continue
-        found = finished(trials)["image_note"].dropna()
-        for note in sorted({" ".join(str(note).split()) for note in found} - {""}):
-            by_note.setdefault(note, []).append(name)
-    return [f"Images of {', '.join(names)}: {note.rstrip('.')}." for note, names in by_note.items()]
-
-
-def _unfinished_notes(by_method: dict[str, pd.DataFrame]) -> list[str]:
-    """A line for each method with unfinished trials: how many, and the first reason of each status."""
-    lines = []
-    for name, trials in by_method.items():
-        missing = trials[~trials.index.isin(finished(trials).index)]
-        if missing.empty:
-            continue
-        causes: dict[str, str] = {}
-        for trial in missing.to_dict("records"):
-            status, reason = trial.get("status"), trial.get("reason")
-            # a "finished" trial is here because its last accuracy is not a number
-            cause = "no accuracy" if status in (None, "finished") else str(status)
-            text = " ".join(reason.split())[:160] if isinstance(reason, str) else ""
-            causes.setdefault(cause, text)
-        causes_text = "; ".join(f"{cause}: {text}" if text else cause for cause, text in causes.items())
-        lines.append(f"{name}: {len(missing)} of {len(trials)} trials without a result ({causes_text}).")
-    return lines
-
-
-def _published_notes(table: pd.DataFrame, teacher: tuple[float, str] | None) -> list[str]:
-    known = table[table["published_percent"].notna()]
-    if known.empty:
-        return []
-    sources = list(dict.fromkeys(known["published_source"]))
-    teacher_text = f" Published teacher: {teacher[0]:.2f} %." if teacher else ""
-    note = (
-        "Published: not measured here. Best test accuracy over epochs, on the original data and pair, with "
-        f"the authors' own teacher and budget.{teacher_text} Source: {'; '.join(sources)}."
-    )
-    return [note]
+    return reference.published(task, dataset, teacher, student, row[1], row[0])

@@ -13,8 +13,7 @@ from rgal.files import slug
 from rgal.reporting.frames import groups
 from rgal.reporting.plots import write_plots
 from rgal.reporting.reference import load_reference
-from rgal.reporting.render import render as render_table
-from rgal.reporting.tables import accuracy_table, write_tables
+from rgal.reporting.tables import group_tables, write_tables
 from rgal.suite.frames import load_frames, load_layers
 from rgal.suite.store import Store
 
@@ -46,9 +45,8 @@ def render(store: Store, keys: set[str] | None = None) -> Rendered:
             f"results directory {store.root}: cannot write tables and plots ({error.strerror})"
         ) from error
     shown = results if keys is None else results[results["key"].isin(keys)]
-    text = "\n\n".join(
-        render_table(accuracy_table(group, reference), "md") for group in groups(shown).values()
-    )
+    shown_tables = [table for group in groups(shown).values() for table in group_tables(group, reference)]
+    text = "\n\n".join(table.text("md") for table in shown_tables)
     return Rendered(text, tables, plots, samples)
 
 
