@@ -50,7 +50,9 @@ class QuantizedLayer(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        return self.layer.get_parameter("weight")
+        weight = self.layer.weight
+        assert isinstance(weight, Tensor)
+        return weight
 
     @property
     def bias(self) -> Tensor | None:
@@ -135,6 +137,7 @@ class QuantizedNet(nn.Module):
             bits += quantizer.bits * layer.weight.numel()
             if quantizer.scale is None:  # a learned step is a parameter and counted as one
                 bits += 32 * layer.weight.shape[quantizer.axis]
+        bits += 32 * sum(not isinstance(q.scale, nn.Parameter) for q in self.activations().values())
         return bits / 8e6
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,21 +11,33 @@ import torch
 from torch import nn
 
 from rgal import nets
+from rgal.data import ImageSet
 from rgal.problem import Domain, Problem
-from rgal.recipe import Recipe
 from rgal.registry import methods, parameters, resolve
 from rgal.seeding import Streams, global_seed
-from rgal.stage import Stage
+from rgal.suite.config import Schedule
+from rgal.suite.task import Job, tasks
+from rgal.suite.trial import Trial
 from rgal.synthesis.pool import ImagePool
 
 DOMAIN = Domain((1, 8, 8), 4, (0.3,), (0.4,), flip=False, crop_padding=1)
-NAMES = [f"{name}{plus}" for name, plus in product(methods(), ("", "+rgal")) if name + plus != "rgal+rgal"]
-
-
-def small(recipe: Recipe) -> Recipe:
-    rounds = replace(recipe.rounds, count=2, warmup=0, synthesis_batch=9, batch=6, student_steps=2)
-    rounds = replace(rounds, synthesis_steps=2 if recipe.data_free else 0)
-    return replace(recipe, rounds=rounds)
+SHORT = Schedule(
+    rounds=2, warmup=0, synthesis_batch=9, batch=6, student_steps=2, synthesis_steps=2, generator_width=4
+)
+PLUGGED = [(name, plus) for name, plus in product(methods(), ("", "+rgal")) if name + plus != "rgal+rgal"]
+OPTIONS: dict[str, list[dict[str, Any]]] = {
+    "kd": [{}],
+    "dfq": [
+        {"bits": bits, "placement": place}
+        for bits, place in product(("w8a8", "w4a4", "w2a3"), ("paper", "deploy"))
+    ],
+}
+CASES = [
+    pytest.param(task, name + plus, options, id="-".join([task, name + plus, *map(str, options.values())]))
+    for name, plus in PLUGGED
+    for task in methods()[name].tasks
+    for options in OPTIONS[task]
+]
 
 
 def trained(name: str, seed: int) -> nn.Module:
@@ -37,57 +49,79 @@ def trained(name: str, seed: int) -> nn.Module:
     return net
 
 
-def run(name: str, seed: int = 0) -> tuple[Stage, list[dict[str, Any]], nn.Module]:
-    recipe = small(resolve(name).recipe)
-    teacher, student = trained("wrn10_1", 0), trained("resnet8", 1)
+def job(task: str, name: str, options: dict[str, Any], seed: int) -> Job:
+    """A small trial of a method on a task, with a teacher that never saw data and sixteen test images."""
+    recipe = tasks()[task].recipe(name, SHORT).recipe
+    stream = torch.Generator().manual_seed(0)
+    images, labels = torch.rand(16, *DOMAIN.shape, generator=stream), torch.arange(16) % DOMAIN.classes
+    test = ImageSet((images * 255).to(torch.uint8), labels)
     real = None
     if not recipe.data_free:
         real = ImagePool(DOMAIN.shape)
-        stream = torch.Generator().manual_seed(0)
-        real.add(torch.rand(12, *DOMAIN.shape, generator=stream), torch.arange(12) % DOMAIN.classes)
-    problem = Problem(teacher, DOMAIN)
-    stage = Stage(recipe, problem, student, Streams("cpu", seed), lambda net: {"top1": 0.0}, real=real)
+        real.add(images, labels)
+    trial = Trial(
+        task=task, dataset="noise", data="", image_size=None, teacher="wrn10_1", teacher_key="", student="resnet8",
+        method=name, seed=seed, budget="short", schedule=SHORT.model_dump(exclude_none=True), evaluate_every=1,
+        evaluate_on="test", precision="fp32", device="cpu", data_root=None, order=0, keep_pool=False, setting="",
+        options=options,
+    )  # fmt: skip
+    problem = Problem(trained("wrn10_1", 0), DOMAIN)
+    return Job(trial, recipe, problem, 0.0, test, real, Streams("cpu", seed), "fp32", ())
+
+
+def run(task: str, name: str, options: dict[str, Any], seed: int = 0) -> tuple[Any, list[dict[str, Any]]]:
+    going: Any = tasks()[task].start(job(task, name, options, seed))
     rows = []
-    while not stage.finished:
-        rows += stage.advance()
-    return stage, rows, teacher
+    while not going.finished:
+        rows += going.advance()
+    return going, rows
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_method(name: str) -> None:
+@pytest.mark.parametrize(("task", "name", "options"), CASES)
+def test_method(task: str, name: str, options: dict[str, Any], tmp_path: Path) -> None:
     """Finite and seeded; budget kept; labels valid; the teacher is as it was; nothing is left on any network."""
     before = {k: v.clone() for k, v in trained("wrn10_1", 0).state_dict().items()}
-    stage, rows, teacher = run(name)
+    going, rows = run(task, name, options)
+    stage, teacher = going.stage, going.job.problem.teacher
     assert all(torch.equal(v, before[k]) for k, v in teacher.state_dict().items())
     assert all(p.grad is None and not p.requires_grad for p in teacher.parameters())
     for net in (teacher, stage.student):
         assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())
-    recipe = stage.recipe
-    assert stage.steps == {"synthesis": 4 if recipe.data_free else 0, "student": 4}
-    if recipe.data_free and recipe.source == "pool":
-        assert len(stage.pool) == stage.images == 18
+    recipe, rounds = stage.recipe, stage.recipe.rounds
+    trains = rounds.student_steps > 0
+    assert stage.steps == {"synthesis": rounds.count * rounds.synthesis_steps, "student": 4 if trains else 0}
+    if recipe.data_free:
+        batches = rounds.count * (rounds.synthesis_steps if rounds.interleaved else 1)
+        assert stage.images == 9 * batches and len(stage.pool) == 9 * rounds.count
         assert stage.pool.targets.min() >= 0 and stage.pool.targets.max() < DOMAIN.classes
-    assert {row["kind"] for row in rows} >= {"student", "evaluation"}
-    assert all(torch.isfinite(v).all() for v in stage.student.state_dict().values())
-    again, _, _ = run(name)
-    for key, value in again.student.state_dict().items():
-        assert torch.equal(value, stage.student.state_dict()[key])
-    other, _, _ = run(name, seed=1)
-    states = zip(other.student.state_dict().values(), stage.student.state_dict().values(), strict=True)
-    assert not all(torch.equal(a, b) for a, b in states)
+    assert {row["kind"] for row in rows} >= ({"student", "evaluation"} if trains else {"evaluation"})
+    state = stage.student.state_dict()
+    assert all(torch.isfinite(v).all() for v in state.values())
+    again, _ = run(task, name, options)
+    assert all(torch.equal(value, state[key]) for key, value in again.student.state_dict().items())
+    if recipe.data_free:
+        other, _ = run(task, name, options, seed=1)
+        states = zip(other.student.state_dict().values(), state.values(), strict=True)
+        assert not all(torch.equal(a, b) for a, b in states)
+    going.save(tmp_path)
+    assert {"last", "best", "images", "synthesis_seconds"} <= set(going.result())
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name.endswith("+rgal")])
-def test_rgal_adds_its_terms(name: str) -> None:
-    host, plugged = resolve(name.removesuffix("+rgal")).recipe, resolve(name).recipe
-    added = {w.name: w.weight for w in plugged.transfer[len(host.transfer) :]}
-    assert added == {"cd": 0.1, "gram": 0.0, "gather": 0.1}
+@pytest.mark.parametrize(
+    ("name", "task"), [(n, t) for n, m in methods().items() for t in m.tasks if n != "rgal"]
+)
+def test_rgal_adds_its_terms(name: str, task: str) -> None:
+    """On every method of every task; on real data, and where no student is trained, there is no such phase."""
+    chosen = tasks()[task]
+    host, plugged = (chosen.recipe(n, SHORT).recipe for n in (name, f"{name}+rgal"))
+    added = {w.name: w.weight for w in plugged.transfer if w.name not in {v.name for v in host.transfer}}
+    assert added == {"cd": chosen.defaults.get("cd", 0.1), "gram": 0.0, "gather": 0.1}
     if host.data_free:
         assert [w.name for w in plugged.synthesis] == [*(w.name for w in host.synthesis), "spread"]
-    _, rows, _ = run(name)
+    _, rows = run(task, f"{name}+rgal", OPTIONS[task][0])
     logged = set().union(*rows)
-    assert {"gather", "gather_fallback", "cd"} <= logged
-    assert ("spread" in logged) == host.data_free
+    assert ({"gather", "gather_fallback"} <= logged) == (host.rounds.student_steps > 0)
+    assert ("spread" in logged) == (host.data_free and host.rounds.synthesis_steps > 0)
 
 
 @pytest.mark.parametrize("name", methods())

@@ -1,0 +1,409 @@
+"""Exported models: they compute what the simulation computes, store integers, and run as integers where they can."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rgal.errors import UserError
+from rgal.problem import Domain
+from tasks import export
+from tasks.export import ExportInfo, export_float, export_onnx, measure, note, simulated
+from tasks.fake_quant import Bits, Scheme
+from tasks.quantize import QuantizedNet, quantize
+from tasks.runtime import alternate, integer_layers, open_session, run
+from tests import small
+
+EXTRA = "the extra for export is not installed: pip install -e .[onnx]"
+onnx = pytest.importorskip("onnx", reason=EXTRA)
+pytest.importorskip("onnxscript", reason=EXTRA)
+pytest.importorskip("onnxruntime", reason=EXTRA)
+
+DOMAIN = Domain((3, 8, 8), 4, mean=(0.5, 0.45, 0.4), std=(0.25, 0.2, 0.3))
+CASES = [(bits, "deploy") for bits in ("w8a8", "w4a8", "w4a4", "w3a3", "w2a4", "w6a5")]
+CASES += [(bits, "paper") for bits in ("w8a8", "w4a4", "w3a3")]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Any:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def warm(net: nn.Module, domain: Domain = DOMAIN) -> nn.Module:
+    """Batch norms with the statistics of noise, so that activations are neither 0 nor constant."""
+    with torch.no_grad():
+        for module in net.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = 1.0
+        net.train()(domain.normalise(small.rand(64, *domain.shape)))
+    return net.eval()
+
+
+def tiny() -> nn.Module:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 4))
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.copy_(small.randn(*parameter.shape) * 0.1)
+    return net
+
+
+def ready(net: nn.Module, bits: str = "w8a8", domain: Domain = DOMAIN, **scheme: Any) -> QuantizedNet:
+    """Quantized, with ranges of images of low contrast: test images go beyond them."""
+    student = quantize(
+        net.eval(), domain.shape, Bits.parse(bits), Scheme(**{"placement": "deploy", **scheme})
+    )
+    with torch.no_grad(), student.tracking():
+        for seed in range(2):
+            student(domain.normalise(0.2 + 0.6 * small.rand(32, *domain.shape, seed=seed)))
+    return student.eval()
+
+
+def both(
+    student: QuantizedNet, path: Path, domain: Domain = DOMAIN, count: int = 200
+) -> tuple[Tensor, Tensor]:
+    """Logits of the simulation and of the file."""
+    images = small.rand(count, *domain.shape, seed=9)
+    with torch.no_grad():
+        return student(domain.normalise(images)), run(open_session(path), images)
+
+
+def assert_agree(simulation: Tensor, runtime: Tensor) -> None:
+    """All but a few images to the last digits: in these a value stood between two points of a grid."""
+    assert simulation.shape == runtime.shape
+    assert simulation.std() > 1e-3
+    same = (simulation - runtime).abs().amax(1) < 1e-4 * simulation.abs().max()
+    assert same.float().mean() > 0.9
+    assert (simulation.argmax(1) == runtime.argmax(1)).float().mean() >= 0.99
+
+
+def kernels(path: Path, scratch: Path) -> int:
+    open_session(path, optimised=scratch / "optimised.onnx")
+    return integer_layers(scratch / "optimised.onnx")
+
+
+def stored(path: Path) -> dict[str, Any]:
+    return {tensor.name: tensor for tensor in onnx.load(path).graph.initializer}
+
+
+@pytest.fixture(scope="module")
+def exported(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[str, str], tuple[QuantizedNet, ExportInfo]]:
+    folder = tmp_path_factory.mktemp("exported")
+
+    @functools.cache
+    def make(bits: str, placement: str) -> tuple[QuantizedNet, ExportInfo]:
+        student = ready(small.network("resnet8", DOMAIN), bits, placement=placement)
+        return student, export_onnx(student, DOMAIN, folder / f"{bits}-{placement}.onnx")
+
+    return make
+
+
+Exported = Callable[[str, str], tuple[QuantizedNet, ExportInfo]]
+
+
+# ---------------------------------------------------------------- what is computed
+
+
+@pytest.mark.parametrize(("bits", "placement"), CASES)
+def test_file_computes_what_the_simulation_computes(exported: Exported, bits: str, placement: str) -> None:
+    student, info = exported(bits, placement)
+    assert_agree(*both(student, info.path))
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_batch_is_of_any_size(exported: Exported, count: int) -> None:
+    student, info = exported("w4a4", "deploy")
+    simulation, runtime = both(student, info.path, count=count)
+    torch.testing.assert_close(simulation, runtime, rtol=1e-3, atol=1e-3)
+
+
+def test_float_file_computes_what_the_network_computes(tmp_path: Path) -> None:
+    net = small.network("lenet5", DOMAIN).eval()
+    images = small.rand(5, *DOMAIN.shape)
+    info = export_float(net, DOMAIN, tmp_path / "float.onnx")
+    with torch.no_grad():
+        wanted = net(DOMAIN.normalise(images))
+    torch.testing.assert_close(run(open_session(info.path), images), wanted)
+    assert onnx.load(info.path).opset_import[0].version == 21
+
+
+def test_student_is_left_untouched_and_nothing_is_printed(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    student = ready(tiny()).train()
+    state, code, modules = small.snapshot(student), student.graph.code, dict(student.named_modules())
+    info = export_onnx(student, DOMAIN, tmp_path / "a.onnx")
+    assert kernels(info.path, tmp_path) == 2
+    small.assert_same(student.state_dict(), state)
+    assert student.graph.code == code
+    assert dict(student.named_modules()) == modules
+    assert all(module.training for module in student.modules())
+    assert capfd.readouterr() == ("", "")
+
+
+# ---------------------------------------------------------------- what is stored
+
+
+def test_every_weight_and_bias_is_the_integer_of_the_simulation(exported: Exported) -> None:
+    student, info = exported("w4a8", "deploy")
+    tensors, read = stored(info.path), onnx.numpy_helper.to_array
+    for name, layer in student.layers().items():
+        q, scale, _ = layer.quantizer.integers(layer.weight)
+        assert (read(tensors[f"{name}.weight"]).astype(int) == q.numpy()).all()
+        assert (read(tensors[f"{name}.scale"]) == scale.numpy()).all()
+        assert tensors[f"{name}.bias"].data_type == onnx.TensorProto.INT32
+
+
+@pytest.mark.parametrize(
+    ("bits", "placement", "kind"),
+    [("w8a8", "deploy", "INT8"), ("w6a5", "deploy", "INT8"), ("w8a8", "paper", "UINT8"),
+     ("w4a8", "deploy", "INT4"), ("w2a4", "deploy", "INT4"), ("w4a4", "paper", "UINT4"), ("w3a3", "paper", "UINT4")],
+)  # fmt: skip
+def test_weights_have_the_narrowest_type(exported: Exported, bits: str, placement: str, kind: str) -> None:
+    student, info = exported(bits, placement)
+    tensors = stored(info.path)
+    for name, layer in student.layers().items():
+        tensor = tensors[f"{name}.weight"]
+        assert tensor.data_type == onnx.TensorProto.DataType.Value(kind)
+        count = layer.weight.numel()
+        assert len(tensor.raw_data) == ((count + 1) // 2 if kind.endswith("INT4") else count)
+
+
+def test_file_is_an_eighth_or_a_quarter_of_the_float_one(exported: Exported) -> None:
+    weights = sum(layer.weight.numel() for layer in exported("w8a8", "deploy")[0].layers().values())
+    for bits, share in (("w8a8", 1.0), ("w4a8", 0.5), ("w2a4", 0.5)):
+        _, info = exported(bits, "deploy")
+        assert info.megabytes == info.path.stat().st_size / 1e6
+        assert share * weights < info.path.stat().st_size < share * weights + 14_000
+
+
+@pytest.mark.parametrize("placement", ["deploy", "paper"])
+def test_model_is_valid_and_says_what_it_is(exported: Exported, placement: str) -> None:
+    _, info = exported("w4a4", placement)
+    model = onnx.load(info.path)
+    onnx.checker.check_model(model, full_check=True)
+    assert {p.key: p.value for p in model.metadata_props} == {"bits": "w4a4", "placement": placement}
+    assert model.producer_name == "rgal"
+    assert [(o.domain, o.version) for o in model.opset_import] == [("", 21)]
+    assert not any(node.metadata_props or node.name for node in model.graph.node)
+    (image,), (logits,) = model.graph.input, model.graph.output
+    assert (image.name, logits.name) == ("images", "logits")
+    assert image.type.tensor_type.shape.dim[0].dim_param
+    assert [d.dim_value for d in image.type.tensor_type.shape.dim[1:]] == [3, 8, 8]
+
+
+# ---------------------------------------------------------------- what runs as integers
+
+
+@pytest.mark.parametrize(
+    ("bits", "placement", "integers"),
+    [("w8a8", "deploy", 13), ("w6a5", "deploy", 13), ("w4a8", "deploy", 0), ("w4a4", "paper", 0), ("w8a8", "paper", 0)],
+)  # fmt: skip
+def test_deployed_layers_of_more_than_four_bits_are_integer_kernels(
+    exported: Exported, bits: str, placement: str, integers: int, tmp_path: Path
+) -> None:
+    _, info = exported(bits, placement)
+    assert info.layers == 13  # 9 convolutions, 3 additions, 1 linear layer
+    assert kernels(info.path, tmp_path) == integers
+
+
+def test_note_says_what_does_not_run_as_integers() -> None:
+    def of(bits: str, placement: str, integers: int) -> str:
+        return note(ready(tiny(), bits, placement=placement), ExportInfo(Path(), 0.0, 5), integers)
+
+    assert of("w8a8", "deploy", 5) == ""
+    assert of("w8a8", "deploy", 4) == "4 of 5 layers run as integers"
+    assert of("w8a8", "paper", 0) == "paper placement: 0 of 5 layers run as integers"
+    simulation = "weights stored in 4 bits, computed in float by ONNX Runtime: simulated"
+    assert of("w4a8", "deploy", 0) == f"w4a8: {simulation}"
+
+
+# ---------------------------------------------------------------- networks of other kinds
+
+
+def mobile() -> nn.Module:
+    torchvision = pytest.importorskip("torchvision")
+    blocks = [[1, 8, 1, 1], [4, 8, 1, 1], [4, 16, 2, 2]]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return warm(
+            torchvision.models.mobilenet_v2(num_classes=4, width_mult=0.25, inverted_residual_setting=blocks)
+        )
+
+
+@pytest.mark.parametrize(
+    ("build", "layers"),
+    [(mobile, 17), (lambda: small.network("lenet5", DOMAIN), 5), (lambda: small.network("wrn10_1", DOMAIN), 13)],
+    ids=["mobilenet_v2", "without batch norm", "pre-activation"],
+)  # fmt: skip
+def test_other_networks_run_as_integers(build: Callable[[], nn.Module], layers: int, tmp_path: Path) -> None:
+    student = ready(build())
+    info = export_onnx(student, DOMAIN, tmp_path / "a.onnx")
+    assert_agree(*both(student, info.path))
+    assert (info.layers, kernels(info.path, tmp_path)) == (layers, layers)
+
+
+class Odd(nn.Module):
+    """Transposed, grouped, circular and one-dimensional layers of odd sizes; a linear layer that is called twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up = nn.ConvTranspose2d(3, 4, 3, 2, padding=1, output_padding=1)
+        self.depthwise = nn.Conv2d(4, 4, 3, padding=1, groups=4, padding_mode="circular")
+        self.grouped = nn.ConvTranspose2d(4, 6, 3, groups=2)
+        self.flat = nn.Conv1d(6, 5, 3)
+        self.twice = nn.Linear(5, 5)
+        self.last = nn.Linear(5, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.grouped(F.relu(self.depthwise(F.relu(self.up(x))))))
+        x = F.relu(self.flat(x.flatten(2))).transpose(1, 2)
+        return self.last(F.relu(self.twice(F.relu(self.twice(x)))).mean(1))
+
+
+@pytest.mark.parametrize("scheme", [
+    {"bits": "w4a8", "symmetric_activations": True, "symmetric_weights": False},
+    {"bits": "w3a8", "placement": "paper", "weight_range": "learned", "activation_range": "learned"},
+], ids=["symmetric activations", "learned"])  # fmt: skip
+def test_layers_of_every_class(scheme: dict[str, Any], tmp_path: Path) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        student = ready(Odd(), **scheme)
+    info = export_onnx(student, DOMAIN, tmp_path / "a.onnx")
+    assert_agree(*both(student, info.path))
+    tensors = stored(info.path)
+    assert len([name for name in tensors if name.startswith("twice") and name.endswith("weight")]) == 1
+    odd = tensors["flat.weight"]
+    assert (odd.data_type, len(odd.raw_data)) == (onnx.TensorProto.UINT4, (5 * 6 * 3 + 1) // 2)
+
+
+def test_bias_beyond_the_accumulator(tmp_path: Path) -> None:
+    """A channel that weight decay has all but emptied, but for its bias."""
+    net = tiny()
+    with torch.no_grad():
+        net[0].weight[1] *= 1e-11
+        net[0].bias[1] = 0.7
+    student = ready(net)
+    export_onnx(student, DOMAIN, tmp_path / "a.onnx")
+    assert_agree(*both(student, tmp_path / "a.onnx"))
+
+
+# ---------------------------------------------------------------- what is measured
+
+
+def test_measure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "_SECONDS", 0.02)
+    net = tiny()
+    student = ready(net)
+    images = (small.rand(300, *DOMAIN.shape) * 255).to(torch.uint8)
+    with torch.no_grad():
+        labels = student(DOMAIN.normalise(images.float() / 255)).argmax(1)
+    labels[:75] = (labels[:75] + 1) % 4
+    found = measure(student, net, DOMAIN, images, labels, tmp_path)
+    assert set(found) == {
+        *("onnx_top1", "onnx_agreement", "onnx_mb", "onnx_float_mb", "integer_layers", "layers", "onnx_note"),
+        *("latency_ms_1", "latency_ms_64", "float_latency_ms_1", "float_latency_ms_64"),
+    }
+    assert found["onnx_top1"] == pytest.approx(75, abs=1)
+    assert found["onnx_agreement"] >= 0.99
+    assert found["onnx_mb"] * 1e6 == (tmp_path / "model.onnx").stat().st_size
+    assert found["onnx_float_mb"] > found["onnx_mb"]
+    assert (found["integer_layers"], found["layers"], found["onnx_note"]) == (2, 2, "")
+    assert all(value > 0 for key, value in found.items() if "latency" in key)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.onnx", "model_float.onnx"]
+
+
+def test_simulated_classes_are_those_of_full_precision() -> None:
+    student = ready(tiny()).train()
+    images = (small.rand(70, *DOMAIN.shape) * 255).to(torch.uint8)
+    test = export.ImageSet(images, torch.zeros(70, dtype=torch.int64))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = simulated(student, DOMAIN, test)
+    with torch.no_grad():
+        assert torch.equal(found, student(DOMAIN.normalise(images.float() / 255)).argmax(1))
+    assert student.training
+
+
+def test_alternate_calls_every_session_as_often() -> None:
+    class Session:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def run(self, outputs: None, given: dict[str, Any]) -> None:
+            calls.append(self.name)
+
+    calls: list[str] = []
+    found = alternate({name: Session(name) for name in "ab"}, torch.zeros(1), 0.0)
+    assert calls == ["a", "b"] * 4  # once to warm up
+    assert set(found) == {"a", "b"}
+
+
+# ---------------------------------------------------------------- what goes wrong
+
+
+@pytest.mark.parametrize("missing", ["onnx", "onnxscript", "onnxruntime"])
+def test_extra_that_is_not_installed(missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    net = tiny()
+    monkeypatch.setitem(sys.modules, missing, None)
+    message = r"^--export onnx needs onnx, onnxscript and onnxruntime; pip install -e \.\[onnx\]$"
+    with pytest.raises(UserError, match=message):
+        export_onnx(ready(net), DOMAIN, tmp_path / "a.onnx")
+    with pytest.raises(UserError, match=message):
+        export_float(net, DOMAIN, tmp_path / "a.onnx")
+
+
+class Unknown(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.special.i0(F.relu(self.conv(x))).mean((2, 3))
+
+
+def test_operator_without_a_form_in_onnx(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UserError) as caught:
+        export_onnx(ready(Unknown()), DOMAIN, tmp_path / "a.onnx")
+    assert (
+        str(caught.value)
+        == f"{tmp_path / 'a.onnx'}: cannot export: ONNX has no form of the operator 'prims.bessel_i0'"
+    )
+    assert not list(tmp_path.iterdir())
+    assert capfd.readouterr() == ("", "")
+
+
+class Fails(Unknown):
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[0] != 32:  # as the batches that set the ranges
+            raise RuntimeError("first line\nsecond line")
+        return self.conv(x).mean((2, 3))
+
+
+def test_network_that_cannot_be_followed(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"a\.onnx: cannot export: RuntimeError: first line$"):
+        export_float(Fails(), DOMAIN, tmp_path / "a.onnx")
+
+
+@pytest.mark.parametrize("where", ["missing/a.onnx", "."])
+def test_path_that_cannot_be_written(where: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r": cannot write the exported model: [^\n]+$"):
+        export_float(nn.Sequential(nn.Flatten(), nn.Linear(192, 4)), DOMAIN, tmp_path / where)
+    assert not list(tmp_path.iterdir())
+
+
+def test_ranges_that_were_never_tracked(tmp_path: Path) -> None:
+    student = quantize(tiny(), DOMAIN.shape, Bits(8, 8), Scheme(placement="deploy"))
+    with pytest.raises(UserError, match=r"ranges of 2 activations were never tracked, the first is 'image'$"):
+        export_onnx(student, DOMAIN, tmp_path / "a.onnx")
