@@ -151,8 +151,16 @@ class Quantization:
             "model_mb": student.megabytes(),
             "float_mb": megabytes(self.job.problem.teacher),
             "left_float": list(student.coverage.left_float),
-            "float_norms": len(student.coverage.float_norms),
+            "layer_note": self._layer_note(student),
         }
+
+    def _layer_note(self, student: QuantizedNet) -> str:
+        """What the placement promises to quantize and could not; "" if nothing."""
+        coverage = student.coverage
+        parts = [f"layers left in float: {', '.join(coverage.left_float)}"] if coverage.left_float else []
+        if student.scheme.placement == "deploy" and coverage.float_norms:
+            parts.append(f"batch norms left in float, as no layer takes them up: {len(coverage.float_norms)}")
+        return "; ".join(parts)
 
     def save(self, folder: Path) -> None:
         student, domain = self.student, self.job.problem.domain
@@ -204,7 +212,7 @@ class DataFreeQuantization(Task):
         from tasks.export import measure
 
         student = quantized_student(job)
-        load_weights(student, folder / "student.safetensors", job.problem.domain.classes)
+        load_weights(student, folder / "student.safetensors")
         test = job.test
         return measure(student, job.problem.teacher, job.problem.domain, test.images, test.labels, folder)
 

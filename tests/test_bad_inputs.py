@@ -37,6 +37,7 @@ budgets:
     batch: 8
     teacher_training: {steps: 2, batch: 8}
 """
+DFQ_SUITE = SUITE.replace("task: kd", "task: dfq").replace("student: resnet8\n", "options: {bits: [w4a4]}\n")
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +127,7 @@ SUITES = {
     "unknown key": (SUITE + "rounds: 3\n", "unknown key 'rounds'"),
     "unknown budget key": (SUITE.replace("rounds: 1", "rouns: 1"), "did you mean 'rounds'"),
     "unknown teacher key": (SUITE.replace("{steps: 2,", "{step: 2,"), "did you mean 'steps'"),
-    "missing key": (SUITE.replace("student: resnet8\n", ""), "student: Field required"),
+    "missing key": (SUITE.replace("teacher: wrn10_1\n", ""), "teacher: Field required"),
     "no methods": (SUITE.replace("[plain]", "[]"), "at least one is needed"),
     "truth value as a number": (SUITE.replace("rounds: 1", "rounds: yes"), "found True"),
     "binary": ("\x00\x01", "not valid YAML"),
@@ -139,6 +140,11 @@ def test_suite_files(name: str, workplace: Path, capsys: pytest.CaptureFixture[s
     (workplace / "bad.yaml").write_text(text)
     line = fails(workplace, capsys, suite="bad.yaml")
     assert expected in line and "bad.yaml" in line
+
+
+def test_missing_student(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (workplace / "bad.yaml").write_text(SUITE.replace("student: resnet8\n", ""))
+    assert "task 'kd' needs a student network" in fails(workplace, capsys, suite="bad.yaml")
 
 
 def test_exception_for_no_method(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:

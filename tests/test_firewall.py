@@ -9,15 +9,16 @@ import pytest
 
 import run_suite
 from rgal.data import DataFirewallError, Dataset, ImageSet
-from tests.test_bad_inputs import SUITE
+from tests.test_bad_inputs import DFQ_SUITE, SUITE
 
 ROOT = Path(run_suite.__file__).parent
 METHODS = ["plain", "rgal", "cmi", "deepinversion"]
+QUANTIZED = ["naive", "zeroq", "gdfq", "rgal", "cmi", "deepinversion"]
 
 
-def call(folder: Path, *arguments: str) -> int:
+def call(folder: Path, *arguments: str, text: str = SUITE) -> int:
     suite = folder / "suite.yaml"
-    suite.write_text(SUITE)
+    suite.write_text(text)
     return run_suite.main(["--suite", str(suite), "--results", str(folder / "r"), "--jobs", "0", *arguments])
 
 
@@ -55,6 +56,19 @@ def test_methods_run_when_every_read_raises(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(Dataset, "train", property(closed))
     assert call(tmp_path, "--methods", *METHODS, "--seeds", "4") == 0
     assert call(tmp_path, "--methods", "scratch", "--seeds", "4") == 1
+
+
+def test_quantization_runs_when_every_read_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert call(tmp_path, "--methods", "naive", text=DFQ_SUITE) == 0
+
+    def closed(self: Dataset) -> ImageSet:
+        raise DataFirewallError("closed")
+
+    monkeypatch.setattr(Dataset, "train", property(closed))
+    methods = [*QUANTIZED, "gdfq+rgal"]
+    assert call(tmp_path, "--methods", *methods, "--seeds", "4", "--set", "warmup=0", text=DFQ_SUITE) == 0
+    for reference in ("real_calibration", "real_finetune"):
+        assert call(tmp_path, "--methods", reference, "--seeds", "4", text=DFQ_SUITE) == 1
 
 
 def test_training_data_is_closed_before_a_method_starts(

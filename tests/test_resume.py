@@ -16,14 +16,15 @@ import pytest
 
 import run_suite
 from rgal.suite import checkpoint, drive
-from tests.test_bad_inputs import SUITE
+from tests.test_bad_inputs import DFQ_SUITE, SUITE
 
 ROOT = Path(run_suite.__file__).parent
 SECONDS = ("synthesis_seconds", "student_seconds")
 
 
-def suite_file(folder: Path, rounds: int, steps: int) -> Path:
-    text = SUITE.replace("rounds: 1", f"rounds: {rounds}").replace("steps: 1", f"steps: {steps}")
+def suite_file(folder: Path, rounds: int, steps: int, task: str = "kd") -> Path:
+    text = {"kd": SUITE, "dfq": DFQ_SUITE}[task]
+    text = text.replace("rounds: 1", f"rounds: {rounds}").replace("steps: 1", f"steps: {steps}")
     path = folder / "suite.yaml"
     path.write_text(
         text.replace("teacher_training: {steps: 2, batch: 8}", "teacher_training: {steps: 30, batch: 32}")
@@ -46,15 +47,29 @@ def outcome(results: Path) -> dict[str, str]:
     return {
         "weights": hashlib.sha256((trial / "student.safetensors").read_bytes()).hexdigest(),
         "samples": hashlib.sha256((trial / "samples.png").read_bytes()).hexdigest(),
+        "layers": (trial / "layers.json").read_text() if (trial / "layers.json").exists() else "",
         "metrics": json.dumps(rows, sort_keys=True),
         "final": json.dumps(final, sort_keys=True),
     }
 
 
-@pytest.mark.parametrize("method", ["rgal", "cmi", "deepinversion"])
-def test_stopped_after_every_few_steps(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("task", "method"),
+    [
+        ("kd", "rgal"),
+        ("kd", "cmi"),
+        ("kd", "deepinversion"),
+        ("dfq", "rgal"),
+        ("dfq", "gdfq+rgal"),
+        ("dfq", "zeroq"),
+    ],
+)
+def test_stopped_after_every_few_steps(
+    task: str, method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Stop after n steps, again and again, in one process; checkpoints at each stop."""
-    suite_file(tmp_path, rounds=3, steps=3)
+    # A method that only calibrates has a single round: it gets as many steps in that.
+    suite_file(tmp_path, rounds=3, steps=30 if method == "zeroq" else 3, task=task)
     assert run_suite.main([*command(tmp_path, "whole", method), "--jobs", "0"]) == 0
     (tmp_path / "cut").mkdir()
     (tmp_path / "cut" / "teachers").symlink_to(tmp_path / "whole" / "teachers")
@@ -92,9 +107,11 @@ def start(folder: Path, results: str, method: str, interval: float) -> subproces
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["rgal", "cmi"])
-def test_killed_at_ten_random_moments(method: str, tmp_path: Path) -> None:
-    suite_file(tmp_path, rounds=30, steps=20)
+@pytest.mark.parametrize(
+    ("task", "method"), [("kd", "rgal"), ("kd", "cmi"), ("dfq", "rgal"), ("dfq", "gdfq")]
+)
+def test_killed_at_ten_random_moments(task: str, method: str, tmp_path: Path) -> None:
+    suite_file(tmp_path, rounds=30, steps=20, task=task)
     assert start(tmp_path, "whole", method, 1e9).wait() == 0
     moments = random.Random(1)
     kills = 0

@@ -23,18 +23,20 @@ _EXPECTED = "expected .safetensors, or a .pth/.pt with a state_dict, {'state_dic
 _HARMLESS = ("argparse.Namespace", "collections.OrderedDict", "torch._utils.")
 
 
-def load_weights(net: nn.Module, path: str | Path, classes: int) -> None:
+def load_weights(net: nn.Module, path: str | Path, classes: int | None = None) -> None:
     """Copy the weights in the file into `net`, which keeps its device, dtype and mode.
 
     Accepts safetensors, and `torch.save` files with a bare state_dict or one under 'state_dict' or 'model',
     with or without the 'module.' of DataParallel. Raises UserError, with `net` unchanged, for anything but
-    finite weights of exactly this net with `classes` outputs.
+    finite weights of exactly this net with `classes` outputs. classes: of a net with a `head_name`, to name that
+    mismatch; None for other nets.
     """
     path = Path(path)
     state = _state_dict(_read(path), path)
     expected = net.state_dict()
     _check_names(state, expected, net, path)
-    _check_ends(state, net, classes, path)
+    if classes is not None:
+        _check_ends(state, net, classes, path)
     _check_tensors(state, expected, path)
     net.load_state_dict(state)
 

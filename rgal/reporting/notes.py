@@ -20,6 +20,7 @@ def accuracy_notes(table: pd.DataFrame, rows: Trials, about: str, teacher: float
         notes.append(REAL_DATA)
     notes += _size_notes(table)
     notes += remarks(rows, "image_note", "Images of ")
+    notes += remarks(rows, "layer_note")
     notes += _unfinished_notes(rows)
     return notes + _published_notes(table, about, teacher)
 

@@ -185,7 +185,8 @@ def _number(text: str) -> Any:
         return text
 
 
-def _suggest(name: str, valid: list[str]) -> str:
+def suggest(name: str, valid: list[str]) -> str:
+    """`unknown key 'rouns', did you mean 'rounds'?`"""
     close = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
     hint = f", did you mean '{close[0]}'?" if close else ""
     return f"unknown key '{name}'{hint}"
@@ -197,7 +198,7 @@ def _explain(error: ValidationError, path: Path) -> str:
     where = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         fields = _fields_at(problem["loc"][:-1])
-        return f"{path}: {where}: {_suggest(str(problem['loc'][-1]), fields)}; valid: {', '.join(sorted(fields))}"
+        return f"{path}: {where}: {suggest(str(problem['loc'][-1]), fields)}; valid: {', '.join(sorted(fields))}"
     found = "" if problem["type"] == "missing" else f", found {problem['input']!r}"
     message = problem["msg"].removeprefix("Value error, ")
     return f"{path}: {where}: {message}{found}".replace("\n", " ")

@@ -110,5 +110,6 @@ def load_layers(store: Store, results: pd.DataFrame) -> pd.DataFrame:
     for trial in finished[["key", "task", "setting", "budget", "method", "case", "seed"]].to_dict("records"):
         record = read_json(folders[trial["key"]] / "layers.json") if trial["key"] in folders else None
         layers = (record or {}).get("layers")
-        rows += [{**trial, **layer} for layer in layers or () if isinstance(layer, dict)]
+        about = {str(name): value for name, value in trial.items()}
+        rows += [about | layer for layer in layers or () if isinstance(layer, dict)]
     return pd.DataFrame(rows)

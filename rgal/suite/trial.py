@@ -16,7 +16,7 @@ from rgal.errors import UserError, nearest
 from rgal.files import slug
 from rgal.recipe import Recipe
 from rgal.registry import methods, resolve
-from rgal.suite.config import Budget, Schedule, Suite
+from rgal.suite.config import Budget, Schedule, Suite, suggest
 from rgal.synthesis.images import FreshGenerator
 
 if TYPE_CHECKING:
@@ -126,6 +126,8 @@ def apply_schedule(recipe: Recipe, schedule: Schedule, where: str) -> Recipe:
     )
     if not recipe.data_free:
         rounds = replace(rounds, synthesis_steps=0, warmup=0)
+    if schedule.warmup is None:  # a published warm-up in a budget shorter than it
+        rounds = replace(rounds, warmup=min(rounds.warmup, rounds.count - 1))
     if rounds.warmup >= rounds.count:
         raise UserError(
             f"{where}: warmup={rounds.warmup} leaves no round for the student, rounds={rounds.count}"
@@ -208,8 +210,9 @@ def check_options(suite: Suite, task: Task) -> Any:
         problem = error.errors()[0]
         key = str(problem["loc"][0])
         if problem["type"] == "extra_forbidden":
-            hint = nearest(key, [*task.options.model_fields, *Suite.model_fields, *Budget.model_fields])
-            raise UserError(f"unknown key '{key}'; task '{task.name}' has no such option; {hint}") from error
+            own = ", ".join(task.options.model_fields) or "none"
+            hint = suggest(key, [*task.options.model_fields, *Suite.model_fields, *Budget.model_fields])
+            raise UserError(f"{hint}; options of task '{task.name}': {own}") from error
         message = problem["msg"].removeprefix("Value error, ")
         raise UserError(f"{key}: {message}, found {problem['input']!r}") from error
 
