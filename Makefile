@@ -1,4 +1,4 @@
-# Two commands do all the set-up, each from nothing: `make demo` and `make test`.
+# Two commands do all the set-up, each from nothing: `make demo` and `make test`. Both install the ONNX extra.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -28,11 +28,11 @@ lint: $(VENV)/installed-dev
 
 $(VENV)/installed: setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .[onnx]
 	touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .[dev]
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .[dev,onnx]
 	touch $@
 
 clean:

@@ -42,6 +42,7 @@ setup(
         "pydantic>=2.8",
     ],
     extras_require={
+        "onnx": ["onnx>=1.20", "onnxscript>=0.7", "onnxruntime>=1.24"],
         "dev": [
             "pytest>=8",
             "ruff>=0.14",

@@ -189,6 +189,11 @@ class DataFreeQuantization(Task):
     def cases(self, options: Options) -> list[tuple[str, dict[str, Any]]]:
         return [(bits, options.model_dump() | {"bits": bits}) for bits in options.bits]
 
+    def case_order(self, case: str, position: int) -> int:
+        """Wide to narrow, the weights' width first."""
+        bits = Bits.parse(case)
+        return 100 - 10 * bits.weight - bits.activation
+
     def setting(self, dataset: str, teacher: str, student: str, options: Options) -> str:
         changed = [
             f"{name.replace('_', ' ')} {value}"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,41 +14,71 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rgal.data.batches import to_float
+from rgal.data.dataset import ImageSet
 from rgal.errors import UserError
 from rgal.problem import Domain
 from tasks import export
 from tasks.export import ExportInfo, export_float, export_onnx, measure, note, simulated
 from tasks.fake_quant import Bits, Scheme
 from tasks.quantize import QuantizedNet, quantize
-from tasks.runtime import alternate, integer_layers, open_session, run
+from tasks.runtime import alternate, integer_layers, open_session, run, write_model
 from tests import small
 
-EXTRA = "the extra for export is not installed: pip install -e .[onnx]"
-onnx = pytest.importorskip("onnx", reason=EXTRA)
-pytest.importorskip("onnxscript", reason=EXTRA)
-pytest.importorskip("onnxruntime", reason=EXTRA)
+for needed in ("onnxruntime", "onnxscript", "onnx"):
+    onnx = pytest.importorskip(needed, reason=f"{needed} is not installed: pip install -e .[onnx]")
 
 DOMAIN = Domain((3, 8, 8), 4, mean=(0.5, 0.45, 0.4), std=(0.25, 0.2, 0.3))
 CASES = [(bits, "deploy") for bits in ("w8a8", "w4a8", "w4a4", "w3a3", "w2a4", "w6a5")]
 CASES += [(bits, "paper") for bits in ("w8a8", "w4a4", "w3a3")]
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
+Exported = Callable[[str, str], tuple[QuantizedNet, ExportInfo]]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick() -> Iterator[None]:
+    """One thread; and torch's translations to ONNX are parsed once, not in every call."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        name = "torch.onnx._internal.exporter._registration"
+        registry = getattr(importlib.import_module(name), "ONNXRegistry", None)  # private: it may go away
+        if hasattr(registry, "from_torchlib"):
+            patch.setattr(registry, "from_torchlib", staticmethod(functools.cache(registry.from_torchlib)))
+        yield
     torch.set_num_threads(before)
 
 
-def warm(net: nn.Module, domain: Domain = DOMAIN) -> nn.Module:
+def seeded(build: Callable[[], nn.Module]) -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return build()
+
+
+def warm(net: nn.Module) -> nn.Module:
     """Batch norms with the statistics of noise, so that activations are neither 0 nor constant."""
     with torch.no_grad():
         for module in net.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.momentum = 1.0
-        net.train()(domain.normalise(small.rand(64, *domain.shape)))
+        net.train()(DOMAIN.normalise(small.rand(64, *DOMAIN.shape)))
     return net.eval()
+
+
+class Residual(nn.Module):
+    """2 convolutions, an addition and a linear layer: a ResNet that is translated in a second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8)
+        self.conv2, self.bn2 = nn.Conv2d(8, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8)
+        self.fc = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.bn1(self.conv1(x)))
+        x = F.relu(self.bn2(self.conv2(x)) + x)
+        return self.fc(F.adaptive_avg_pool2d(x, 1).flatten(1))
 
 
 def tiny() -> nn.Module:
@@ -58,24 +89,21 @@ def tiny() -> nn.Module:
     return net
 
 
-def ready(net: nn.Module, bits: str = "w8a8", domain: Domain = DOMAIN, **scheme: Any) -> QuantizedNet:
+def ready(net: nn.Module, bits: str = "w8a8", **scheme: Any) -> QuantizedNet:
     """Quantized, with ranges of images of low contrast: test images go beyond them."""
-    student = quantize(
-        net.eval(), domain.shape, Bits.parse(bits), Scheme(**{"placement": "deploy", **scheme})
-    )
+    how = Scheme(**{"placement": "deploy", **scheme})
+    student = quantize(net.eval(), DOMAIN.shape, Bits.parse(bits), how)
     with torch.no_grad(), student.tracking():
         for seed in range(2):
-            student(domain.normalise(0.2 + 0.6 * small.rand(32, *domain.shape, seed=seed)))
+            student(DOMAIN.normalise(0.2 + 0.6 * small.rand(32, *DOMAIN.shape, seed=seed)))
     return student.eval()
 
 
-def both(
-    student: QuantizedNet, path: Path, domain: Domain = DOMAIN, count: int = 200
-) -> tuple[Tensor, Tensor]:
+def both(student: QuantizedNet, path: Path, count: int = 200) -> tuple[Tensor, Tensor]:
     """Logits of the simulation and of the file."""
-    images = small.rand(count, *domain.shape, seed=9)
+    images = small.rand(count, *DOMAIN.shape, seed=9)
     with torch.no_grad():
-        return student(domain.normalise(images)), run(open_session(path), images)
+        return student(DOMAIN.normalise(images)), run(open_session(path), images)
 
 
 def assert_agree(simulation: Tensor, runtime: Tensor) -> None:
@@ -97,20 +125,15 @@ def stored(path: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def exported(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Callable[[str, str], tuple[QuantizedNet, ExportInfo]]:
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     folder = tmp_path_factory.mktemp("exported")
 
     @functools.cache
     def make(bits: str, placement: str) -> tuple[QuantizedNet, ExportInfo]:
-        student = ready(small.network("resnet8", DOMAIN), bits, placement=placement)
+        student = ready(warm(seeded(Residual)), bits, placement=placement)
         return student, export_onnx(student, DOMAIN, folder / f"{bits}-{placement}.onnx")
 
     return make
-
-
-Exported = Callable[[str, str], tuple[QuantizedNet, ExportInfo]]
 
 
 # ---------------------------------------------------------------- what is computed
@@ -122,35 +145,10 @@ def test_file_computes_what_the_simulation_computes(exported: Exported, bits: st
     assert_agree(*both(student, info.path))
 
 
-@pytest.mark.parametrize("count", [1, 2, 7])
-def test_batch_is_of_any_size(exported: Exported, count: int) -> None:
+def test_batch_is_of_any_size(exported: Exported) -> None:
     student, info = exported("w4a4", "deploy")
-    simulation, runtime = both(student, info.path, count=count)
-    torch.testing.assert_close(simulation, runtime, rtol=1e-3, atol=1e-3)
-
-
-def test_float_file_computes_what_the_network_computes(tmp_path: Path) -> None:
-    net = small.network("lenet5", DOMAIN).eval()
-    images = small.rand(5, *DOMAIN.shape)
-    info = export_float(net, DOMAIN, tmp_path / "float.onnx")
-    with torch.no_grad():
-        wanted = net(DOMAIN.normalise(images))
-    torch.testing.assert_close(run(open_session(info.path), images), wanted)
-    assert onnx.load(info.path).opset_import[0].version == 21
-
-
-def test_student_is_left_untouched_and_nothing_is_printed(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    student = ready(tiny()).train()
-    state, code, modules = small.snapshot(student), student.graph.code, dict(student.named_modules())
-    info = export_onnx(student, DOMAIN, tmp_path / "a.onnx")
-    assert kernels(info.path, tmp_path) == 2
-    small.assert_same(student.state_dict(), state)
-    assert student.graph.code == code
-    assert dict(student.named_modules()) == modules
-    assert all(module.training for module in student.modules())
-    assert capfd.readouterr() == ("", "")
+    for count in (1, 2, 7):
+        torch.testing.assert_close(*both(student, info.path, count), rtol=1e-3, atol=1e-3)
 
 
 # ---------------------------------------------------------------- what is stored
@@ -173,20 +171,14 @@ def test_every_weight_and_bias_is_the_integer_of_the_simulation(exported: Export
 )  # fmt: skip
 def test_weights_have_the_narrowest_type(exported: Exported, bits: str, placement: str, kind: str) -> None:
     student, info = exported(bits, placement)
-    tensors = stored(info.path)
+    tensors, total = stored(info.path), 0
     for name, layer in student.layers().items():
-        tensor = tensors[f"{name}.weight"]
+        tensor, count = tensors[f"{name}.weight"], layer.weight.numel()
         assert tensor.data_type == onnx.TensorProto.DataType.Value(kind)
-        count = layer.weight.numel()
         assert len(tensor.raw_data) == ((count + 1) // 2 if kind.endswith("INT4") else count)
-
-
-def test_file_is_an_eighth_or_a_quarter_of_the_float_one(exported: Exported) -> None:
-    weights = sum(layer.weight.numel() for layer in exported("w8a8", "deploy")[0].layers().values())
-    for bits, share in (("w8a8", 1.0), ("w4a8", 0.5), ("w2a4", 0.5)):
-        _, info = exported(bits, "deploy")
-        assert info.megabytes == info.path.stat().st_size / 1e6
-        assert share * weights < info.path.stat().st_size < share * weights + 14_000
+        total += len(tensor.raw_data)
+    assert info.megabytes == info.path.stat().st_size / 1e6
+    assert info.path.stat().st_size < total + 3_000
 
 
 @pytest.mark.parametrize("placement", ["deploy", "paper"])
@@ -209,25 +201,26 @@ def test_model_is_valid_and_says_what_it_is(exported: Exported, placement: str) 
 
 @pytest.mark.parametrize(
     ("bits", "placement", "integers"),
-    [("w8a8", "deploy", 13), ("w6a5", "deploy", 13), ("w4a8", "deploy", 0), ("w4a4", "paper", 0), ("w8a8", "paper", 0)],
+    [("w8a8", "deploy", 4), ("w6a5", "deploy", 4), ("w4a8", "deploy", 0), ("w4a4", "paper", 0), ("w8a8", "paper", 0)],
 )  # fmt: skip
 def test_deployed_layers_of_more_than_four_bits_are_integer_kernels(
     exported: Exported, bits: str, placement: str, integers: int, tmp_path: Path
 ) -> None:
     _, info = exported(bits, placement)
-    assert info.layers == 13  # 9 convolutions, 3 additions, 1 linear layer
+    assert info.layers == 4
     assert kernels(info.path, tmp_path) == integers
 
 
 def test_note_says_what_does_not_run_as_integers() -> None:
-    def of(bits: str, placement: str, integers: int) -> str:
-        return note(ready(tiny(), bits, placement=placement), ExportInfo(Path(), 0.0, 5), integers)
+    def of(bits: str, placement: str, integers: int, net: nn.Module | None = None) -> str:
+        return note(ready(net or tiny(), bits, placement=placement), ExportInfo(Path(), 0.0, 5), integers)
 
     assert of("w8a8", "deploy", 5) == ""
+    assert of("w8a8", "deploy", 5, small.network("wrn10_1", DOMAIN)) == "4 batch norms run in float"
     assert of("w8a8", "deploy", 4) == "4 of 5 layers run as integers"
     assert of("w8a8", "paper", 0) == "paper placement: 0 of 5 layers run as integers"
-    simulation = "weights stored in 4 bits, computed in float by ONNX Runtime: simulated"
-    assert of("w4a8", "deploy", 0) == f"w4a8: {simulation}"
+    wanted = "w4a8: weights stored in 4 bits, computed in float by ONNX Runtime: simulated"
+    assert of("w4a8", "deploy", 0) == wanted
 
 
 # ---------------------------------------------------------------- networks of other kinds
@@ -235,21 +228,16 @@ def test_note_says_what_does_not_run_as_integers() -> None:
 
 def mobile() -> nn.Module:
     torchvision = pytest.importorskip("torchvision")
-    blocks = [[1, 8, 1, 1], [4, 8, 1, 1], [4, 16, 2, 2]]
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return warm(
-            torchvision.models.mobilenet_v2(num_classes=4, width_mult=0.25, inverted_residual_setting=blocks)
-        )
+    blocks = [[1, 8, 1, 1], [4, 8, 1, 1], [4, 16, 1, 2]]
+    return warm(torchvision.models.MobileNetV2(4, width_mult=0.25, inverted_residual_setting=blocks))
 
 
 @pytest.mark.parametrize(
-    ("build", "layers"),
-    [(mobile, 17), (lambda: small.network("lenet5", DOMAIN), 5), (lambda: small.network("wrn10_1", DOMAIN), 13)],
-    ids=["mobilenet_v2", "without batch norm", "pre-activation"],
-)  # fmt: skip
-def test_other_networks_run_as_integers(build: Callable[[], nn.Module], layers: int, tmp_path: Path) -> None:
-    student = ready(build())
+    ("name", "layers"), [("mobilenet_v2", 13), ("resnet8", 13), ("lenet5", 5), ("wrn10_1", 13)]
+)
+def test_other_networks_run_as_integers(name: str, layers: int, tmp_path: Path) -> None:
+    """lenet5 has no batch norm, and those of wrn10_1 cannot be folded."""
+    student = ready(seeded(mobile) if name == "mobilenet_v2" else small.network(name, DOMAIN))
     info = export_onnx(student, DOMAIN, tmp_path / "a.onnx")
     assert_agree(*both(student, info.path))
     assert (info.layers, kernels(info.path, tmp_path)) == (layers, layers)
@@ -278,9 +266,7 @@ class Odd(nn.Module):
     {"bits": "w3a8", "placement": "paper", "weight_range": "learned", "activation_range": "learned"},
 ], ids=["symmetric activations", "learned"])  # fmt: skip
 def test_layers_of_every_class(scheme: dict[str, Any], tmp_path: Path) -> None:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        student = ready(Odd(), **scheme)
+    student = ready(seeded(Odd), **scheme)
     info = export_onnx(student, DOMAIN, tmp_path / "a.onnx")
     assert_agree(*both(student, info.path))
     tensors = stored(info.path)
@@ -296,22 +282,27 @@ def test_bias_beyond_the_accumulator(tmp_path: Path) -> None:
         net[0].weight[1] *= 1e-11
         net[0].bias[1] = 0.7
     student = ready(net)
-    export_onnx(student, DOMAIN, tmp_path / "a.onnx")
-    assert_agree(*both(student, tmp_path / "a.onnx"))
+    assert_agree(*both(student, export_onnx(student, DOMAIN, tmp_path / "a.onnx").path))
 
 
 # ---------------------------------------------------------------- what is measured
 
 
-def test_measure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_measure_leaves_networks_and_terminal_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(export, "_SECONDS", 0.02)
     net = tiny()
-    student = ready(net)
+    student = ready(net).train()
     images = (small.rand(300, *DOMAIN.shape) * 255).to(torch.uint8)
     with torch.no_grad():
-        labels = student(DOMAIN.normalise(images.float() / 255)).argmax(1)
+        labels = student(DOMAIN.normalise(to_float(images))).argmax(1)
+        logits = net(DOMAIN.normalise(to_float(images)))
     labels[:75] = (labels[:75] + 1) % 4
+    state, code, modules = small.snapshot(student), student.graph.code, dict(student.named_modules())
+
     found = measure(student, net, DOMAIN, images, labels, tmp_path)
+
     assert set(found) == {
         *("onnx_top1", "onnx_agreement", "onnx_mb", "onnx_float_mb", "integer_layers", "layers", "onnx_note"),
         *("latency_ms_1", "latency_ms_64", "float_latency_ms_1", "float_latency_ms_64"),
@@ -319,20 +310,25 @@ def test_measure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["onnx_top1"] == pytest.approx(75, abs=1)
     assert found["onnx_agreement"] >= 0.99
     assert found["onnx_mb"] * 1e6 == (tmp_path / "model.onnx").stat().st_size
-    assert found["onnx_float_mb"] > found["onnx_mb"]
+    assert found["onnx_float_mb"] * 1e6 == (tmp_path / "model_float.onnx").stat().st_size
     assert (found["integer_layers"], found["layers"], found["onnx_note"]) == (2, 2, "")
     assert all(value > 0 for key, value in found.items() if "latency" in key)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.onnx", "model_float.onnx"]
+    torch.testing.assert_close(run(open_session(tmp_path / "model_float.onnx"), to_float(images)), logits)
+    small.assert_same(student.state_dict(), state)
+    assert student.graph.code == code
+    assert dict(student.named_modules()) == modules
+    assert all(module.training for module in student.modules())
+    assert capfd.readouterr() == ("", "")
 
 
 def test_simulated_classes_are_those_of_full_precision() -> None:
     student = ready(tiny()).train()
     images = (small.rand(70, *DOMAIN.shape) * 255).to(torch.uint8)
-    test = export.ImageSet(images, torch.zeros(70, dtype=torch.int64))
     with torch.autocast("cpu", torch.bfloat16):
-        found = simulated(student, DOMAIN, test)
+        found = simulated(student, DOMAIN, ImageSet(images, torch.zeros(70, dtype=torch.int64)))
     with torch.no_grad():
-        assert torch.equal(found, student(DOMAIN.normalise(images.float() / 255)).argmax(1))
+        assert torch.equal(found, student(DOMAIN.normalise(to_float(images))).argmax(1))
     assert student.training
 
 
@@ -345,9 +341,8 @@ def test_alternate_calls_every_session_as_often() -> None:
             calls.append(self.name)
 
     calls: list[str] = []
-    found = alternate({name: Session(name) for name in "ab"}, torch.zeros(1), 0.0)
+    assert set(alternate({name: Session(name) for name in "ab"}, torch.zeros(1), 0.0)) == {"a", "b"}
     assert calls == ["a", "b"] * 4  # once to warm up
-    assert set(found) == {"a", "b"}
 
 
 # ---------------------------------------------------------------- what goes wrong
@@ -374,21 +369,16 @@ class Unknown(nn.Module):
 
 
 def test_operator_without_a_form_in_onnx(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(UserError) as caught:
+    message = r"a\.onnx: cannot export: ONNX has no form of the operator 'prims\.bessel_i0'$"
+    with pytest.raises(UserError, match=message):
         export_onnx(ready(Unknown()), DOMAIN, tmp_path / "a.onnx")
-    assert (
-        str(caught.value)
-        == f"{tmp_path / 'a.onnx'}: cannot export: ONNX has no form of the operator 'prims.bessel_i0'"
-    )
     assert not list(tmp_path.iterdir())
     assert capfd.readouterr() == ("", "")
 
 
 class Fails(Unknown):
     def forward(self, x: Tensor) -> Tensor:
-        if x.shape[0] != 32:  # as the batches that set the ranges
-            raise RuntimeError("first line\nsecond line")
-        return self.conv(x).mean((2, 3))
+        raise RuntimeError("first line\nsecond line")
 
 
 def test_network_that_cannot_be_followed(tmp_path: Path) -> None:
@@ -399,7 +389,7 @@ def test_network_that_cannot_be_followed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("where", ["missing/a.onnx", "."])
 def test_path_that_cannot_be_written(where: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r": cannot write the exported model: [^\n]+$"):
-        export_float(nn.Sequential(nn.Flatten(), nn.Linear(192, 4)), DOMAIN, tmp_path / where)
+        write_model(onnx.ModelProto(), tmp_path / where)
     assert not list(tmp_path.iterdir())
 
 

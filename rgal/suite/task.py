@@ -77,6 +77,10 @@ class Task:
         """(name, a trial's options), one a case."""
         return [("", options.model_dump())]
 
+    def case_order(self, case: str, position: int) -> int:
+        """Where a case stands in tables and plots, whichever suite it came from; position: in its own suite."""
+        return position
+
     def setting(self, dataset: str, teacher: str, student: str, options: Any) -> str:
         """What heads the tables: trials are compared inside a setting."""
         return f"{dataset} {teacher} -> {student}"

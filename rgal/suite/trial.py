@@ -188,9 +188,9 @@ def expand(suite: Suite, task: Task, dataset: Dataset, device: str) -> list[Tria
     return [
         Trial(
             method=name, seed=seed, schedule=schedule.model_dump(exclude_none=True), order=order,
-            options=chosen, case=case, case_order=case_order, **common,  # type: ignore[arg-type]
+            options=chosen, case=case, case_order=task.case_order(case, position), **common,  # type: ignore[arg-type]
         )
-        for case_order, (case, chosen) in enumerate(task.cases(options))
+        for position, (case, chosen) in enumerate(task.cases(options))
         for order, (name, schedule) in enumerate(chosen_methods)
         for seed in suite.seeds
     ]  # fmt: skip
