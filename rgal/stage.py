@@ -25,7 +25,7 @@ from rgal.terms.objective import Progress
 from rgal.training import StudentLoop
 
 Row = dict[str, Any]
-SHOWN = 2_000  # images kept of a method that does not go back to them
+SHOWN = 2_000  # images kept to look at
 
 
 class Diverged(RuntimeError):

@@ -13,19 +13,17 @@ from pydantic import Field, StrictBool, field_validator
 from torch import Tensor, nn
 
 from rgal.errors import UserError
-from rgal.nets.checkpoint import load_weights, save_weights
+from rgal.nets.checkpoint import load_weights
 from rgal.precision import place
 from rgal.recipe import SGD, Recipe
-from rgal.reporting.grids import write_grid
-from rgal.stage import Position, Row, Stage
 from rgal.suite.config import Strict
+from rgal.suite.single import SingleStage
 from rgal.suite.store import write_json
 from rgal.suite.task import Job, Task
 from rgal.terms.transfer import cross_entropy
-from rgal.training import top1
 from tasks.fake_quant import ActivationRange, Bits, Gradient, Placement, Scheme, WeightRange
 from tasks.layer_report import layer_report
-from tasks.quantize import QuantizedNet, megabytes, quantize
+from tasks.quantize import Coverage, QuantizedNet, megabytes, quantize
 
 REPORT_IMAGES = 512  # test images that the ranges and errors of the layers are reported for
 
@@ -70,110 +68,54 @@ def quantized_student(job: Job) -> QuantizedNet:
     return student
 
 
-class Quantization:
-    """One stage. Ranges follow the images that come before the student's first step, and are frozen from then on.
+class Quantization(SingleStage):
+    """Ranges follow the images that come before the student's first step, and are frozen from then on.
 
     The student trains in evaluation mode: batch norm statistics stay the teacher's, their scale and shift are trained.
     """
 
+    student: QuantizedNet
+
     def __init__(self, job: Job) -> None:
-        self.job = job
-        self.student: nn.Module = quantized_student(job)
-        self.accuracies: list[float] = []
-        self.stage = Stage(
-            job.recipe,
-            job.problem,
-            self.student,
-            job.streams,
-            self._measure,
-            job.precision,
-            job.trial.evaluate_every,
-            job.real,
-            train_mode=nn.Module.eval,
-            on_images=self._calibrate,
-        )
+        super().__init__(job, quantized_student(job), train_mode=nn.Module.eval, on_images=self._calibrate)
         if job.real is not None:
             count = job.recipe.rounds.synthesis_batch
             self._calibrate(*job.real.sample(count, job.streams.get("calibration images")))
 
     @torch.no_grad()
     def _calibrate(self, images: Tensor, targets: Tensor) -> None:
-        """Widen the ranges by images (N,C,H,W) in [0,1], in shuffled batches as the student would see them."""
+        """Take images (N,C,H,W) in [0,1] into the ranges, in shuffled batches as the student would see them."""
         if self.stage.steps["student"]:
             return
-        student, domain = self.student, self.job.problem.domain
-        assert isinstance(student, QuantizedNet)
         rng = self.job.streams.get("calibration order")
         order = torch.randperm(len(images), generator=rng, device=images.device)
-        with student.tracking():
+        with self.student.tracking():
             for rows in order.split(self.job.recipe.rounds.batch):
-                student(domain.normalise(images[rows]).contiguous(memory_format=torch.channels_last))
-
-    def _measure(self, student: nn.Module) -> dict[str, float]:
-        test = self.job.test
-        accuracy = top1(student, test.images, test.labels, self.job.problem.domain)
-        self.accuracies.append(accuracy)
-        return {"top1": accuracy}
-
-    @property
-    def finished(self) -> bool:
-        return self.stage.finished
-
-    def advance(self) -> list[Row]:
-        return self.stage.advance()
-
-    def position(self) -> Position:
-        return self.stage.position()
-
-    def loss(self) -> float | None:
-        return self.stage.loss()
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"stage": self.stage.state_dict(), "accuracies": list(self.accuracies)}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.stage.load_state_dict(state["stage"])
-        self.accuracies = list(state["accuracies"])
+                inputs = self.job.problem.domain.normalise(images[rows])
+                self.student(inputs.contiguous(memory_format=torch.channels_last))
 
     def result(self) -> dict[str, Any]:
-        stage, student = self.stage, self.student
-        assert isinstance(student, QuantizedNet)
-        return {
-            "last": self.accuracies[-1],
-            "best": max(self.accuracies),
-            "teacher_top1": self.job.teacher_top1,
-            "data_free": self.job.recipe.data_free,
-            "images": stage.images,
-            "synthesis_steps": stage.steps["synthesis"],
-            "student_steps": stage.steps["student"],
-            "synthesis_seconds": round(stage.seconds["synthesis"], 2),
-            "student_seconds": round(stage.seconds["student"], 2),
-            "model_mb": student.megabytes(),
+        coverage = self.student.coverage
+        return super().result() | {
+            "model_mb": self.student.megabytes(),
             "float_mb": megabytes(self.job.problem.teacher),
-            "left_float": list(student.coverage.left_float),
-            "layer_note": self._layer_note(student),
+            "left_float": list(coverage.left_float),
+            "layer_note": left_in_float(coverage, self.student.scheme),
         }
 
-    def _layer_note(self, student: QuantizedNet) -> str:
-        """What the placement promises to quantize and could not; "" if nothing."""
-        coverage = student.coverage
-        parts = [f"layers left in float: {', '.join(coverage.left_float)}"] if coverage.left_float else []
-        if student.scheme.placement == "deploy" and coverage.float_norms:
-            parts.append(f"batch norms left in float, as no layer takes them up: {len(coverage.float_norms)}")
-        return "; ".join(parts)
-
     def save(self, folder: Path) -> None:
-        student, domain = self.student, self.job.problem.domain
-        assert isinstance(student, QuantizedNet)
-        save_weights(student, folder / "student.safetensors")
+        super().save(folder)
         seen = self.job.test.images[:REPORT_IMAGES].to(self.job.problem.device).float() / 255
-        write_json(folder / "layers.json", {"layers": layer_report(student, domain.normalise(seen))})
-        pool = self.stage.pool
-        if self.job.recipe.data_free and len(pool):
-            images, targets = pool.images[-2000:].cpu(), pool.targets[-2000:].cpu()
-            write_grid(folder / "samples.png", images, targets, class_names=self.job.class_names)
-            if self.job.trial.keep_pool:
-                torch.save(pool.state_dict(), folder / "pool.pt")
+        layers = layer_report(self.student, self.job.problem.domain.normalise(seen))
+        write_json(folder / "layers.json", {"layers": layers})
+
+
+def left_in_float(coverage: Coverage, scheme: Scheme) -> str:
+    """What the placement promises to quantize and could not, in words; "" if nothing."""
+    parts = [f"layers left in float: {', '.join(coverage.left_float)}"] if coverage.left_float else []
+    if scheme.placement == "deploy" and coverage.float_norms:
+        parts.append(f"batch norms left in float, as no layer takes them up: {len(coverage.float_norms)}")
+    return "; ".join(parts)
 
 
 class DataFreeQuantization(Task):

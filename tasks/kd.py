@@ -2,98 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
-import torch
-from torch import nn
-
-from rgal.nets.checkpoint import save_weights
-from rgal.reporting.grids import write_grid
-from rgal.stage import Position, Row, Stage
+from rgal.suite.single import SingleStage
 from rgal.suite.task import Job, Task
 from rgal.suite.teachers import build_net
-from rgal.training import top1
-
-
-class Distillation:
-    """One stage; the student starts from the same weights for every method of a seed."""
-
-    def __init__(self, job: Job) -> None:
-        self.job = job
-        domain, device = job.problem.domain, job.problem.device
-        student = build_net(job.trial.student, domain, device, *job.trial.seed_parts(), "student")
-        self.student: nn.Module = student
-        self.accuracies: list[float] = []
-        self.stage = Stage(
-            job.recipe,
-            job.problem,
-            student,
-            job.streams,
-            self._measure,
-            job.precision,
-            job.trial.evaluate_every,
-            job.real,
-        )
-
-    def _measure(self, student: nn.Module) -> dict[str, float]:
-        test = self.job.test
-        accuracy = top1(student, test.images, test.labels, self.job.problem.domain, self.job.precision)
-        self.accuracies.append(accuracy)
-        return {"top1": accuracy}
-
-    @property
-    def finished(self) -> bool:
-        return self.stage.finished
-
-    def advance(self) -> list[Row]:
-        return self.stage.advance()
-
-    def position(self) -> Position:
-        return self.stage.position()
-
-    def loss(self) -> float | None:
-        return self.stage.loss()
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"stage": self.stage.state_dict(), "accuracies": list(self.accuracies)}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.stage.load_state_dict(state["stage"])
-        self.accuracies = list(state["accuracies"])
-
-    def result(self) -> dict[str, Any]:
-        stage = self.stage
-        return {
-            "last": self.accuracies[-1],
-            "best": max(self.accuracies),
-            "teacher_top1": self.job.teacher_top1,
-            "data_free": self.job.recipe.data_free,
-            "images": stage.images,
-            "synthesis_steps": stage.steps["synthesis"],
-            "student_steps": stage.steps["student"],
-            "synthesis_seconds": round(stage.seconds["synthesis"], 2),
-            "student_seconds": round(stage.seconds["student"], 2),
-        }
-
-    def save(self, folder: Path) -> None:
-        save_weights(self.student, folder / "student.safetensors")
-        pool = self.stage.pool
-        if not self.job.recipe.data_free or not len(pool):
-            return
-        # The newest images: what the method makes once the student has learnt something.
-        images, targets = pool.images[-2000:].cpu(), pool.targets[-2000:].cpu()
-        write_grid(folder / "samples.png", images, targets, class_names=self.job.class_names)
-        if self.job.trial.keep_pool:
-            torch.save(pool.state_dict(), folder / "pool.pt")
 
 
 class KnowledgeDistillation(Task):
     name = "kd"
     summary = "data-free distillation: a smaller student from a teacher without its data"
 
-    def start(self, job: Job) -> Distillation:
-        return Distillation(job)
+    def start(self, job: Job) -> SingleStage:
+        """The student starts from the same weights for every method of a seed."""
+        domain, device = job.problem.domain, job.problem.device
+        student = build_net(job.trial.student, domain, device, *job.trial.seed_parts(), "student")
+        return SingleStage(job, student)
 
 
 TASK = KnowledgeDistillation()

@@ -198,7 +198,9 @@ def _explain(error: ValidationError, path: Path) -> str:
     where = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         fields = _fields_at(problem["loc"][:-1])
-        return f"{path}: {where}: {suggest(str(problem['loc'][-1]), fields)}; valid: {', '.join(sorted(fields))}"
+        return (
+            f"{path}: {where}: {suggest(str(problem['loc'][-1]), fields)}; valid: {', '.join(sorted(fields))}"
+        )
     found = "" if problem["type"] == "missing" else f", found {problem['input']!r}"
     message = problem["msg"].removeprefix("Value error, ")
     return f"{path}: {where}: {message}{found}".replace("\n", " ")

@@ -42,7 +42,8 @@ class Job:
 class TaskRun(Run, Protocol):
     """A resumable run that can say what came out."""
 
-    student: nn.Module
+    @property
+    def student(self) -> nn.Module: ...
 
     def result(self) -> dict[str, Any]:
         """Final numbers: `last` and `best` accuracy, images, steps and seconds, and what else the task measures."""

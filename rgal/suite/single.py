@@ -1,0 +1,85 @@
+"""The run of tasks with one teacher and one student: a stage, its evaluations, its record."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from rgal.nets.checkpoint import save_weights
+from rgal.reporting.grids import write_grid
+from rgal.stage import SHOWN, Position, Row, Stage
+from rgal.suite.task import Job
+from rgal.training import top1
+
+
+class SingleStage:
+    """Trains `student` under the job's recipe. `stage_options`: further arguments of the stage."""
+
+    def __init__(self, job: Job, student: nn.Module, **stage_options: Any) -> None:
+        self.job, self.student = job, student
+        self.accuracies: list[float] = []
+        self.stage = Stage(
+            job.recipe,
+            job.problem,
+            student,
+            job.streams,
+            self._measure,
+            job.precision,
+            job.trial.evaluate_every,
+            job.real,
+            **stage_options,
+        )
+
+    def _measure(self, student: nn.Module) -> dict[str, float]:
+        test = self.job.test
+        accuracy = top1(student, test.images, test.labels, self.job.problem.domain, self.job.precision)
+        self.accuracies.append(accuracy)
+        return {"top1": accuracy}
+
+    @property
+    def finished(self) -> bool:
+        return self.stage.finished
+
+    def advance(self) -> list[Row]:
+        return self.stage.advance()
+
+    def position(self) -> Position:
+        return self.stage.position()
+
+    def loss(self) -> float | None:
+        return self.stage.loss()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"stage": self.stage.state_dict(), "accuracies": list(self.accuracies)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.stage.load_state_dict(state["stage"])
+        self.accuracies = list(state["accuracies"])
+
+    def result(self) -> dict[str, Any]:
+        stage = self.stage
+        return {
+            "last": self.accuracies[-1],
+            "best": max(self.accuracies),
+            "teacher_top1": self.job.teacher_top1,
+            "data_free": self.job.recipe.data_free,
+            "images": stage.images,
+            "synthesis_steps": stage.steps["synthesis"],
+            "student_steps": stage.steps["student"],
+            "synthesis_seconds": round(stage.seconds["synthesis"], 2),
+            "student_seconds": round(stage.seconds["student"], 2),
+        }
+
+    def save(self, folder: Path) -> None:
+        save_weights(self.student, folder / "student.safetensors")
+        pool = self.stage.pool
+        if not self.job.recipe.data_free or not len(pool):
+            return
+        # The newest images: what the method makes once the student has learnt something.
+        images, targets = pool.images[-SHOWN:].cpu(), pool.targets[-SHOWN:].cpu()
+        write_grid(folder / "samples.png", images, targets, class_names=self.job.class_names)
+        if self.job.trial.keep_pool:
+            torch.save(pool.state_dict(), folder / "pool.pt")
