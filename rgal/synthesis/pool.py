@@ -31,7 +31,7 @@ class ImagePool:
         self.added = 0
         self._order = torch.empty(0, dtype=torch.int64, device=self.device)
         self._cursor = 0
-        self._counts: Tensor | None = None  # images of each class, until the next image comes
+        self._by_label: tuple[Tensor, Tensor] | None = None  # until the next image comes: see `_classes`
 
     def __len__(self) -> int:
         return self.added if self.capacity is None else min(self.added, self.capacity)
@@ -53,7 +53,7 @@ class ImagePool:
         if self.capacity is not None:
             images, targets = images[-self.capacity :], targets[-self.capacity :]
         self._reserve(self.added + len(images))
-        self._counts = None
+        self._by_label = None
         rows = torch.arange(len(images), device=self.device) + self.added
         if self.capacity is not None:
             rows %= self.capacity
@@ -100,10 +100,7 @@ class ImagePool:
     def _by_class(self, n: int, per_class: int, rng: torch.Generator) -> Tensor:
         """Rows of a classes x samples batch (n,). Fewer classes than n / per_class: they take turns. A class with
         fewer images than its share repeats them."""
-        if self._counts is None:
-            self._counts = torch.bincount(self.targets)
-        counts = self._counts
-        present = counts.nonzero().flatten()
+        counts, present = self._classes()
         # One sort puts the images in class order, and in random order inside a class.
         keys = torch.rand(len(self), generator=rng, device=self.device, dtype=torch.float64)
         order = (self.targets + keys).argsort()
@@ -113,6 +110,14 @@ class ImagePool:
         labels = chosen[group % len(present)]
         position = (slot % per_class + turn * per_class) % counts[labels]
         return order[(counts.cumsum(0) - counts)[labels] + position]
+
+    def _classes(self) -> tuple[Tensor, Tensor]:
+        """(images of every label, the labels that occur). Kept, because sizes that depend on data cost a host
+        synchronisation."""
+        if self._by_label is None:
+            counts = torch.bincount(self.targets)
+            self._by_label = counts, counts.nonzero().flatten()
+        return self._by_label
 
     def state_dict(self, contents: bool = True) -> dict[str, Any]:
         """contents=False leaves the images out and stores only where sampling stands."""
@@ -130,4 +135,4 @@ class ImagePool:
         if "images" in state:
             self._images, self._targets = state["images"].to(self.device), state["targets"].to(self.device)
             self.added = int(state["added"])
-        self._counts = None
+        self._by_label = None
