@@ -39,6 +39,8 @@ def layer_report(student: QuantizedNet, images: Tensor) -> list[dict[str, Any]]:
 
     def weight(name: str) -> Callable[..., None]:
         def hook(module: QuantizedLayer, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            if any(row["kind"] == "weight" and row["layer"] == name for row in rows):
+                return  # a layer that runs twice
             w = module.weight
             chosen = {"low": float(w.min()), "high": float(w.max()), "sqnr_db": sqnr(w, module.quantizer(w))}
             seen = {"seen_low": None, "seen_high": None}

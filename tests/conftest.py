@@ -28,3 +28,9 @@ def student() -> nn.Module:
 @pytest.fixture
 def streams() -> Streams:
     return Streams("cpu", "tests")
+
+
+@pytest.fixture(params=["symmetric", "asymmetric"])
+def symmetric(request: pytest.FixtureRequest) -> bool:
+    """Of grids."""
+    return request.param == "symmetric"

@@ -6,7 +6,6 @@ differentiable, so that gradients can be compared too.
 
 from __future__ import annotations
 
-import ctypes
 import math
 from collections.abc import Sequence
 
@@ -100,6 +99,52 @@ def batch_norm_l2(inputs: Sequence[Tensor], running: Sequence[tuple[Tensor, Tens
         total = total + norm([a - b for a, b in zip(running_var.double(), variances, strict=True)])
         total = total + norm([a - b for a, b in zip(running_mean.double(), means, strict=True)])
     return total
+
+
+def batch_norm_mse(inputs: Sequence[Tensor], running: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """Mean over layers of the mean over channels of (mean - running_mean)^2 + (var - running_var)^2."""
+    layers = []
+    for x, (running_mean, running_var) in zip(inputs, running, strict=True):
+        errors = [
+            (mean - running_mean[c].double()) ** 2 + (var - running_var[c].double()) ** 2
+            for c, (mean, var) in enumerate(zip(*channel_statistics(x), strict=True))
+        ]
+        layers.append(sum(errors) / len(errors))
+    return sum(layers) / len(layers)
+
+
+def spatial_statistics(channel: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and unbiased variance of one channel of one image; variance 0 of a single pixel."""
+    values = channel.flatten()
+    mean = values.sum() / len(values)
+    return mean, ((values - mean) ** 2).sum() / max(1, len(values) - 1)
+
+
+def image_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    """`spatial_statistics` of every image's channels, two (N,C)."""
+    pairs = [spatial_statistics(channel) for image in x for channel in image]
+    mean, var = zip(*pairs, strict=True)
+    return torch.stack(mean).view(x.shape[:2]), torch.stack(var).view(x.shape[:2])
+
+
+def image_norm_l2(
+    inputs: Sequence[Tensor], running: Sequence[tuple[Tensor, Tensor]], images: Tensor
+) -> Tensor:
+    """Of each image: squared distances of its layers' means to the running ones, of its deviations to the running ones,
+    of the means of its own channels to 0 and of their deviations to 1; mean over images."""
+    total = torch.zeros((), dtype=torch.float64)
+    for i, image in enumerate(images):
+        for channel in image:
+            mean, var = spatial_statistics(channel)
+            total = total + mean**2 + (torch.sqrt(var + 1e-6) - 1) ** 2
+        for x, (running_mean, running_var) in zip(inputs, running, strict=True):
+            for c, channel in enumerate(x[i]):
+                mean, var = spatial_statistics(channel)
+                wanted = torch.sqrt(running_var[c].double() + 1e-6)
+                total = (
+                    total + (mean - running_mean[c].double()) ** 2 + (torch.sqrt(var + 1e-6) - wanted) ** 2
+                )
+    return total / len(images)
 
 
 def total_variation_l1(images: Tensor) -> Tensor:
@@ -299,87 +344,3 @@ def crop_flip(image: Tensor, top: int, left: int, mirrored: bool, padding: int) 
     padded[:, padding : padding + height, padding : padding + width] = image
     window = padded[:, top : top + height, left : left + width]
     return window.flip(2) if mirrored else window
-
-
-# Quantization ---------------------------------------------------------------------------------------------------
-
-
-def float32(value: float) -> float:
-    """The nearest float32, infinity beyond the largest."""
-    return ctypes.c_float(value).value
-
-
-def grid_ends(bits: int, symmetric: bool) -> tuple[int, int]:
-    return (1 - 2 ** (bits - 1), 2 ** (bits - 1) - 1) if symmetric else (0, 2**bits - 1)
-
-
-def grid_over(low: float, high: float, bits: int, symmetric: bool) -> tuple[float, int]:
-    """(step, zero-point) of a grid that reaches from low to high and over 0; step 1 over nothing."""
-    low, high = min(low, 0.0), max(high, 0.0)
-    step = max(-low, high) / grid_ends(bits, symmetric)[1] if symmetric else (high - low) / (2**bits - 1)
-    return (step, 0 if symmetric else round(-low / step)) if step > 0 else (1.0, 0)
-
-
-def on_grid(x: float, step: float, zero: int, bits: int, symmetric: bool) -> tuple[float, float, bool]:
-    """(x^, dx^/ds, whether x was inside) of one float32 number: x^ = (clamp(round(x/s) + z) - z) s."""
-    low, high = grid_ends(bits, symmetric)
-    quotient = float32(x / step)
-    q = (quotient if math.isinf(quotient) else round(quotient)) + zero  # Python rounds half to even
-    inside = low <= q <= high
-    level = min(max(q, low), high) - zero
-    return float32(level * step), level - quotient if inside else level, inside
-
-
-def fake_quantize(
-    x: Tensor, step: Tensor, zero: Tensor, bits: int, symmetric: bool, gradient: str, upstream: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """(x^, gradient of x, gradient of step), one element after the other; `upstream` is the gradient of x^."""
-    channel = torch.arange(step.numel()).view(step.shape).expand(x.shape).flatten().tolist()
-    steps, zeros = step.flatten().tolist(), zero.flatten().tolist()
-    values, grads, parts = [], [], [[0.0] for _ in steps]
-    for number, g, c in zip(x.float().flatten().tolist(), upstream.flatten().tolist(), channel, strict=True):
-        value, slope, inside = on_grid(number, steps[c], int(zeros[c]), bits, symmetric)
-        values.append(value)
-        grads.append(g if inside or gradient == "identity" else 0.0)
-        parts[c].append(g * slope)
-    step_grad = torch.tensor([math.fsum(p) for p in parts], dtype=torch.float64)
-    tensors = (torch.tensor(v).view(x.shape).to(x.dtype) for v in (values, grads))
-    return *tensors, step_grad.view(step.shape)
-
-
-def square_error(values: Sequence[float], low: float, high: float, bits: int, symmetric: bool) -> float:
-    step, zero = grid_over(low, high, bits, symmetric)
-    return math.fsum((on_grid(v, step, zero, bits, symmetric)[0] - v) ** 2 for v in values)
-
-
-def best_range(values: Sequence[float], bits: int, symmetric: bool) -> tuple[float, float]:
-    """Of a * [min, max], a = 1, 39/40, ..., 1/40, the one with the least squared error."""
-    ranges = [(min(values) * a / 40, max(values) * a / 40) for a in range(40, 0, -1)]
-    return min(ranges, key=lambda r: square_error(values, *r, bits, symmetric))
-
-
-def moving_average(values: Sequence[float], momentum: float) -> float:
-    """sum_i (1-m) m^(t-i) x_i / (1 - m^t), the bias-corrected average of Adam."""
-    t = len(values)
-    total = math.fsum((1 - momentum) * momentum ** (t - 1 - i) * x for i, x in enumerate(values))
-    return total / (1 - momentum**t)
-
-
-def straight_through(
-    x: Tensor, step: Tensor | float, zero: Tensor | float, ends: tuple[float, float], clipped: bool = False
-) -> Tensor:
-    """x^ in float64, with the gradient of x, or of clamp(x) if `clipped`."""
-    q = torch.round(x.detach() / step) + zero
-    outside = (q < ends[0]) | (q > ends[1])
-    base = torch.where(outside, x.detach(), x) if clipped else x
-    return base + ((q.clamp(*ends) - zero) * step - x).detach()
-
-
-def rows(weight: Tensor, axis: int) -> list[list[float]]:
-    """The values of every output channel."""
-    return [weight.select(axis, i).flatten().tolist() for i in range(weight.shape[axis])]
-
-
-def along(values: Sequence[float], ndim: int, axis: int) -> Tensor:
-    """A value a channel, in a shape that broadcasts."""
-    return torch.tensor(values, dtype=torch.float64).view([-1 if d == axis else 1 for d in range(ndim)])

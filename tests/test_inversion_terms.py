@@ -6,14 +6,11 @@ import math
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from rgal.errors import UserError
-from rgal.observe import BatchNormStatistics, Observation, batch_norms, channel_statistics, observe
-from rgal.problem import Problem
+from rgal.observe import Observation
 from rgal.terms.inversion import (
     adversarial,
-    batch_norm_l2,
     bn_statistics,
     image_l2,
     jensen_shannon,
@@ -175,67 +172,6 @@ def test_the_image_terms_see_the_normalised_image() -> None:
         images(),
     )
     small.assert_twins(lambda x: term(image_l2(1.0), x), lambda x: naive.image_l2(x, mean, std), images())
-
-
-# Batch norm statistics ------------------------------------------------------------------------------------------
-
-
-def running(seed: int) -> tuple[Tensor, Tensor]:
-    return small.randn(4, seed=seed), small.rand(4, seed=seed) + 0.5
-
-
-def statistics(x: Tensor, seed: int) -> BatchNormStatistics:
-    return BatchNormStatistics(*channel_statistics(x), *running(seed))
-
-
-def test_batch_norm_l2_equals_the_loop() -> None:
-    maps = [small.randn(3, 4, 2, 5), 2 * small.randn(6, 4, 3, 3, seed=1) + 1]
-    small.assert_twins(
-        lambda a, b: batch_norm_l2([statistics(a, 0), statistics(b, 1)]),
-        lambda a, b: naive.batch_norm_l2([a, b], [running(0), running(1)]),
-        *maps,
-    )
-
-
-@pytest.mark.parametrize("dtype", HALVES)
-def test_batch_norm_l2_of_half_precision_maps(dtype: torch.dtype) -> None:
-    x = (small.randn(6, 4, 3, 3) + 1).to(dtype)
-    value = batch_norm_l2([statistics(x, 0)])
-    assert value.dtype == torch.float32
-    assert value.item() == pytest.approx(naive.batch_norm_l2([x.double()], [running(0)]).item(), rel=1e-4)
-
-
-def test_batch_norm_l2_has_finite_gradients_where_statistics_match() -> None:
-    x = small.randn(8, 4, 3, 3).requires_grad_()
-    mean, var = channel_statistics(x)
-    loss = batch_norm_l2([BatchNormStatistics(mean, var, mean.detach(), var.detach())])
-    loss.backward()
-    assert loss.item() == 0 and torch.isfinite(x.grad).all()
-
-
-def test_the_bn_term_reads_the_teachers_layers(problem: Problem) -> None:
-    term = bn_statistics(1.0).build(Setting(problem.domain, {"teacher": problem.teacher}))
-    inputs: list[Tensor] = []
-    handles = [
-        layer.register_forward_pre_hook(lambda _, args: inputs.append(args[0].double()))
-        for layer in batch_norms(problem.teacher)
-    ]
-    x = problem.domain.normalise(images())
-    problem.teacher(x)
-    for handle in handles:
-        handle.remove()
-    stored = [(layer.running_mean, layer.running_var) for layer in batch_norms(problem.teacher)]
-    expected = naive.batch_norm_l2(inputs, stored).item()  # type: ignore[arg-type]
-    value = term(small.context(teacher=observe(problem.teacher, x, ["bn"])))
-    assert value.item() == pytest.approx(expected, rel=1e-5) and expected > 0
-    assert [(need.net, need.what, need.view) for need in term.needs] == [("teacher", "bn", "global")]
-
-
-def test_the_bn_term_refuses_a_teacher_without_batch_norm() -> None:
-    plain = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False))
-    with pytest.raises(UserError, match="no BatchNorm2d") as caught:
-        bn_statistics(1.0).build(Setting(small.COLOUR, {"teacher": plain}))
-    assert "\n" not in str(caught.value)
 
 
 # The terms as recipes name them ---------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from rgal.observe import WHAT, batch_norms, channel_statistics, observe
+from rgal.observe import WHAT, batch_norms, channel_statistics, image_statistics, observe
 from rgal.problem import Problem
 from tests import naive, small
 
@@ -70,17 +70,22 @@ def test_an_observation_equals_hand_made_hooks(name: str) -> None:
         torch.testing.assert_close(found.var, var, rtol=1e-4, atol=1e-5)
 
 
+def test_statistics_of_images_are_those_of_each_image_alone() -> None:
+    net, x = small.network("wrn10_1", small.COLOUR), inputs()
+    together, hand = observe(net, x, ["bn_images"]).bn_images, ByHand(net, x)
+    alone = [observe(net, image[None], ["bn"]).bn for image in x]
+    for found, layer, b, *single in zip(together, hand.bn_layers, hand.bn_inputs, *alone, strict=True):
+        assert found.running_mean is layer.running_mean and found.running_var is layer.running_var
+        pixels = b.shape[2] * b.shape[3]
+        unbiased = torch.stack([s.var for s in single]) * pixels / (pixels - 1)
+        torch.testing.assert_close(found.mean, torch.stack([s.mean for s in single]), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(found.var, unbiased, rtol=1e-4, atol=1e-5)
+
+
 def test_only_what_is_asked_for_is_there(problem: Problem) -> None:
-    filled = {
-        "logits": "logits",
-        "feature": "feature",
-        "layers": "layers",
-        "bn": "bn",
-        "bn_pooled": "bn_pooled",
-    }
     for what in WHAT:
         seen = observe(problem.teacher, inputs(), [what])
-        there = {name for name, field in filled.items() if not is_empty(getattr(seen, field))}
+        there = {name for name, value in vars(seen).items() if not is_empty(value)}
         assert there == {"logits", what}
 
 
@@ -90,7 +95,7 @@ def is_empty(value: object) -> bool:
 
 def test_gradients_flow_through_everything_seen() -> None:
     net = small.network("wrn10_1", small.COLOUR)
-    for what in ("logits", "feature", "layers", "bn", "bn_pooled"):
+    for what in sorted(WHAT):
         x = inputs().requires_grad_()
         seen = observe(net, x, [what])
         loss = {
@@ -99,6 +104,7 @@ def test_gradients_flow_through_everything_seen() -> None:
             "layers": lambda s: torch.cat([layer.mean((2, 3)) for layer in s.layers], 1),
             "bn": lambda s: torch.cat([b.mean + b.var for b in s.bn]),
             "bn_pooled": lambda s: s.bn_pooled,
+            "bn_images": lambda s: torch.cat([b.mean + b.var for b in s.bn_images], 1),
         }[what](seen)
         (gradient,) = torch.autograd.grad(loss.square().sum(), x)
         assert gradient.abs().max() > 0
@@ -219,3 +225,45 @@ def test_channel_statistics_work_with_one_gradient_missing() -> None:
             x,
             tolerance=2e-5,
         )
+
+
+# Statistics of single images --------------------------------------------------------------------------------------
+
+
+def image_loss(mean: Tensor, var: Tensor) -> Tensor:
+    """Depends on both statistics of every channel of every image, each with a weight of its own."""
+    weight = torch.arange(1, mean.numel() + 1).view(mean.shape)
+    return (weight * mean).sum() + (var * (3 + weight)).square().sum()
+
+
+@pytest.mark.parametrize("layout", FORMATS)
+@pytest.mark.parametrize("shape", [*SHAPES, (1, 1, 1, 1), (3, 2, 1, 4)])
+def test_image_statistics_equal_the_loop(shape: tuple[int, ...], layout: torch.memory_format) -> None:
+    small.assert_twins(
+        lambda x: image_loss(*image_statistics(x)),
+        lambda x: image_loss(*naive.image_statistics(x)),
+        sample(shape, layout),
+        tolerance=2e-5,
+    )
+
+
+def test_single_pixels_have_no_variance_and_gradients_of_the_mean_only() -> None:
+    x = small.randn(3, 2, 1, 1).requires_grad_()
+    mean, var = image_statistics(x)
+    assert torch.equal(mean, x.flatten(1)) and torch.equal(var, torch.zeros(3, 2))
+    assert torch.equal(torch.autograd.grad((mean + var).sum(), x)[0], torch.ones_like(x))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_image_statistics_of_half_precision_are_float32(dtype: torch.dtype) -> None:
+    leaf = sample((6, 4, 5, 5), torch.contiguous_format).to(dtype).requires_grad_()
+    mean, var = image_statistics(leaf)
+    double = leaf.detach().double().requires_grad_()
+    wanted = naive.image_statistics(double)
+    assert mean.dtype == var.dtype == torch.float32
+    torch.testing.assert_close((mean.double(), var.double()), wanted, rtol=1e-5, atol=1e-5)
+    image_loss(mean, var).backward()
+    image_loss(*wanted).backward()
+    assert leaf.grad.dtype == dtype
+    error = (leaf.grad.double() - double.grad).abs().max() / double.grad.abs().max()
+    assert error < 2 * torch.finfo(dtype).eps

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from rgal.errors import UserError
+from rgal.recipe import Recipe
 from rgal.registry import methods, parameters, resolve
 
 
@@ -62,3 +65,83 @@ def test_a_suite_may_tune_a_host() -> None:
     assert not tuned.recipe.pairs and tuned.name == "rgal[bn=3]"
     with pytest.raises(UserError, match="no parameter 'ohh'; did you mean 'oh'"):
         resolve("rgal", {"ohh": 5.0})
+
+
+# Defaults of a task and parameters of a suite ---------------------------------------------------------------------
+
+TASK: dict[str, Any] = {"cd": 0.0, "pairs": False, "per_class": 4}
+
+
+def facts(recipe: Recipe) -> dict[str, Any]:
+    """All of a recipe that can be compared: its terms by name, weight and when they are active."""
+    terms = [
+        (phase, w.name, w.weight, w.after_warmup, w.until)
+        for phase in ("synthesis", "transfer")
+        for w in getattr(recipe, phase)
+    ]
+    fields = ("images", "optimiser", "student", "rounds", "keep", "source", "pairs", "per_class", "fmix")
+    return {"terms": terms, **{name: getattr(recipe, name) for name in fields}}
+
+
+def relational(text: str, tuned: Any = None, defaults: Any = None) -> tuple[float, bool, int]:
+    """The weight of channel distillation, whether images come in pairs, and images a class."""
+    recipe = resolve(text, tuned, defaults).recipe
+    return {w.name: w.weight for w in recipe.transfer}["cd"], recipe.pairs, recipe.per_class
+
+
+@pytest.mark.parametrize("text", ["rgal", "cmi+rgal", "real_kd+rgal"])
+def test_a_tasks_defaults_apply_to_host_and_plug_in(text: str) -> None:
+    assert relational(text) == (0.1, True, 0)
+    assert relational(text, None, TASK) == (0.0, False, 4)
+    assert resolve(text, None, TASK).name == text
+    assert facts(resolve(text, None, {"lr_of_nobody": 1.0}).recipe) == facts(resolve(text).recipe)
+
+
+def test_a_tasks_defaults_reach_hosts_that_have_the_parameter() -> None:
+    both = {"temperature": 4.0, "bn": 3.0, "spread": 0.7}
+    terms = {w.name: w.weight for w in resolve("cmi+rgal", None, both).recipe.synthesis}
+    assert (terms["bn"], terms["spread"]) == (3.0, 0.7)
+    assert facts(resolve("scratch", None, both).recipe) == facts(resolve("scratch").recipe)
+
+
+def test_the_text_goes_before_the_suite_and_the_suite_before_the_task() -> None:
+    assert relational("rgal[pairs=true,cd=0.3]", {"cd": 0.2}, TASK) == (0.3, True, 4)
+    assert relational("rgal[pairs=true]", {"cd": 0.2}, TASK) == (0.2, True, 4)
+    assert relational("cmi+rgal[per_class=2]", {"bn": 2.0}, TASK) == (0.0, False, 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("rgal[cd=0.1]", "rgal[cd=0.1]"),
+        ("rgal[cd=0]", "rgal"),
+        ("rgal[pairs=true,per_class=0]", "rgal[pairs=true,per_class=0]"),
+        ("cmi+rgal[pairs=true]", "cmi+rgal[pairs=true]"),
+        ("cmi+rgal[pairs=false,per_class=4,cd=0.0]", "cmi+rgal"),
+        ("cmi[bn=1]+rgal[spread=0.1,cd=0.1]", "cmi[bn=1]+rgal[cd=0.1]"),
+        ("cmi[bn=2]", "cmi"),
+    ],
+)
+def test_names_tell_what_differs_from_a_bare_name_in_this_suite(text: str, name: str) -> None:
+    """A value that is a function's default, but not the task's or the suite's, stays in the name."""
+    tuned = {"bn": 2.0} if text.startswith("cmi") else None
+    assert resolve(text, tuned, TASK).name == name
+
+
+@pytest.mark.parametrize("tuned", [None, {"bn": 2.0, "oh": 0.0}])
+@pytest.mark.parametrize("defaults", [None, TASK])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "plain[bn=1,oh=1]",
+        "cmi[cr=0.5,bn=1]+rgal[cd=0.1,pairs=true]",
+        "cmi+rgal[pairs=false,follows=code,low=none,per_class=0]",
+        "cmi[bn=2]+rgal[cd=0,margin=0.2]",
+        "rgal[cd=0.1,bn=1,pairs=true,per_class=0,low=0.4]",
+        "rgal[oh=0,cd=0,band=uniform]",
+    ],
+)
+def test_a_canonical_name_means_the_same_recipe(text: str, tuned: Any, defaults: Any) -> None:
+    first = resolve(text, tuned, defaults)
+    again = resolve(first.name, tuned, defaults)
+    assert again.name == first.name and facts(again.recipe) == facts(first.recipe)

@@ -34,6 +34,7 @@ TRIAL = Trial(
     data_root=None,
     order=0,
     keep_pool=False,
+    setting="digits wrn16_1 -> wrn10_1",
 )
 
 

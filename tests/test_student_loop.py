@@ -27,7 +27,8 @@ def make_loop(optimiser: SGD, total: int, **options: Any) -> StudentLoop:
 
 
 def expected_rates(spec: SGD, total: int) -> list[float]:
-    """A line up to lr over rise * total steps, then lr (1 + cos(pi x)) / 2 for x from 0 to 1."""
+    """A line up to lr over rise * total steps, then lr (1 + cos(pi x)) / 2 or lr / 10^(whole quarters of x) for x from
+    0 to 1."""
     rise = spec.rise * total
     rates = []
     for step in range(total):
@@ -35,17 +36,37 @@ def expected_rates(spec: SGD, total: int) -> list[float]:
             rates.append(spec.lr * (step + 1) / math.ceil(rise))
         elif spec.schedule == "constant":
             rates.append(spec.lr)
+        elif spec.schedule == "quarters":
+            past = [quarter for quarter in (1, 2, 3) if 4 * (step - rise) >= quarter * (total - rise)]
+            rates.append(spec.lr / 10 ** len(past))
         else:
             rates.append(spec.lr * (1 + math.cos(math.pi * (step - rise) / (total - rise))) / 2)
     return rates
 
 
-@pytest.mark.parametrize("schedule", ["cosine", "constant"])
+@pytest.mark.parametrize("schedule", ["cosine", "constant", "quarters"])
 @pytest.mark.parametrize("rise", [0.0, 0.1, 0.25, 1.0])
 def test_the_learning_rate_is_the_formula(schedule: str, rise: float) -> None:
     spec = SGD(lr=0.3, schedule=schedule, rise=rise)
     loop = make_loop(spec, 30)
     assert [loop.learning_rate(step) for step in range(30)] == pytest.approx(expected_rates(spec, 30))
+
+
+def test_quarters_by_hand() -> None:
+    """A tenth after each quarter of what is left after the rise; and no step of it is lost to rounding."""
+    for total, rise, expected in (
+        (8, 0.0, [1, 1, 0.1, 0.1, 0.01, 0.01, 1e-3, 1e-3]),
+        (10, 0.2, [0.5, 1, 1, 1, 0.1, 0.1, 0.01, 0.01, 1e-3, 1e-3]),
+        (6, 0.0, [1, 1, 0.1, 0.01, 0.01, 1e-3]),
+        (2, 0.0, [1, 0.01]),
+    ):
+        loop = make_loop(SGD(lr=1.0, schedule="quarters", rise=rise), total)
+        assert [loop.learning_rate(step) for step in range(total)] == pytest.approx(expected), total
+    loop = make_loop(SGD(lr=1.0, schedule="quarters"), 80_000)
+    edges = [
+        loop.learning_rate(step) for quarter in (20_000, 40_000, 60_000) for step in (quarter - 1, quarter)
+    ]
+    assert edges == pytest.approx([1, 0.1, 0.1, 0.01, 0.01, 1e-3])
 
 
 def test_the_learning_rate_reaches_the_optimiser_and_ends_near_zero() -> None:

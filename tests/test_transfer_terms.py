@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -93,6 +95,25 @@ def test_distillation_is_kl_to_the_teacher(temperature: float) -> None:
     small.assert_twins(
         lambda s, t: term(small.context(student=Observation(s), teacher=Observation(t))),
         lambda s, t: naive.kl_div(s, t, temperature),
+        3 * small.randn(5, 4),
+        3 * small.randn(5, 4, seed=1),
+    )
+
+
+@pytest.mark.parametrize("temperature", [1.0, 20.0])
+def test_the_mean_form_is_the_loss_of_torch_without_arguments(temperature: float) -> None:
+    """Which divides by batch and classes, and warns of it."""
+    term = built(distillation(temperature=temperature, reduction="mean"))
+
+    def divergence(s: Tensor, t: Tensor) -> Tensor:
+        log_q, p = F.log_softmax(s / temperature, dim=1), F.softmax(t / temperature, dim=1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return nn.KLDivLoss()(log_q, p) * temperature**2
+
+    small.assert_twins(
+        lambda s, t: term(small.context(student=Observation(s), teacher=Observation(t))),
+        divergence,
         3 * small.randn(5, 4),
         3 * small.randn(5, 4, seed=1),
     )
