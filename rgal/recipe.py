@@ -8,10 +8,12 @@ from types import MappingProxyType
 from typing import Literal, cast, get_args
 
 from rgal.synthesis.images import Adam, ImageSpec
-from rgal.synthesis.views import View, crop_flip
+from rgal.synthesis.views import View, crop_flip, identity
 from rgal.terms.objective import Weighted
 from rgal.terms.relation import Feature, Net, relation
 from rgal.terms.transfer import channel_distillation, distillation, gram_distillation
+
+Follows = Literal["paper", "code"]  # where a paper and its release differ
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,33 @@ class Recipe:
     @property
     def data_free(self) -> bool:
         return self.images is not None
+
+
+def alternating(
+    images: ImageSpec,
+    synthesis: tuple[Weighted, ...],
+    transfer: tuple[Weighted, ...],
+    optimiser: Adam,
+    student_steps: int,
+    source: Literal["generator", "batch"] = "generator",
+) -> Recipe:
+    """A generator against a student: one step of the one, then `student_steps` of the other, 400 of these a round.
+
+    The student sees images as they are, without augmentation: fresh draws of the generator, or with source "batch"
+    the batch that its last step was made on. CMI's schedule for such methods: 200 rounds of 256 images a step.
+    """
+    rounds = Rounds(200, 400 // student_steps, 400, synthesis_batch=256, batch=256, interleaved=True)
+    return Recipe(
+        images=images,
+        transfer=transfer,
+        synthesis=synthesis,
+        views={"global": identity},
+        optimiser=optimiser,
+        rounds=rounds,
+        keep="last",
+        source=source,
+        student_view=identity,
+    )
 
 
 def plus_rgal(

@@ -21,7 +21,7 @@ from rgal.recipe import Recipe
 from rgal.seeding import Streams
 from rgal.synthesis.loop import Inversion
 from rgal.synthesis.pool import ImagePool
-from rgal.terms.objective import Progress
+from rgal.terms.objective import Progress, labels_of
 from rgal.training import StudentLoop
 
 Row = dict[str, Any]
@@ -71,7 +71,7 @@ class Stage:
         self.measure, self.evaluate_every, self.train_mode = measure, evaluate_every, train_mode
         self.on_images = on_images
         self.trainable = [p for p in student.parameters() if p.requires_grad]
-        if recipe.source == "batch" and capacity is None:
+        if recipe.source != "pool" and capacity is None:
             capacity = SHOWN
         self.pool = ImagePool(problem.domain.shape, problem.device, capacity) if real is None else real
         self.inversion = Inversion(recipe, problem, student, streams, precision) if recipe.data_free else None
@@ -157,6 +157,12 @@ class Stage:
             return self.batch
         assert self.inversion is not None
         images = self.inversion.images.draw(batch, rng)
+        self.images += len(images)
+        # To look at, the pool keeps the last of each round, under the labels that the teacher gives them.
+        if self.done["student"] + 1 >= self.quota()["student"]:
+            with torch.no_grad():
+                seen = self.problem.teacher(self.problem.domain.normalise(images))
+            self.pool.add(images, seen.argmax(1))
         return images, images.new_zeros(batch, dtype=torch.int64)
 
     def _leave(self, phase: str) -> list[Row]:
@@ -165,9 +171,10 @@ class Stage:
         if phase == "synthesis":
             if self.inversion is None:
                 return []
-            if not interleaved:
-                if not self.quota()["synthesis"]:
-                    self.inversion.begin()
+            unmade = not self.quota()["synthesis"]
+            if unmade:
+                self.inversion.begin()
+            if unmade or not interleaved:
                 self._take_images()
         self._lap()
         return [] if interleaved else self._phase_row(phase)
@@ -182,15 +189,16 @@ class Stage:
         """The images that are done, to where the student finds them."""
         assert self.inversion is not None
         images, targets = self.inversion.finish()
+        labels = labels_of(targets)
         if self.on_images is not None:
-            self.on_images(images, targets)
+            self.on_images(images, labels)
         if self.recipe.source == "generator":
             return
         if self.recipe.source == "batch":
             self.batch = images, targets
         # Of a student that sees every batch once, the pool keeps the last of each round, to look at.
         if self.recipe.source == "pool" or self.done["synthesis"] + 1 >= self.quota()["synthesis"]:
-            self.pool.add(images, targets)
+            self.pool.add(images, labels)
         self.images += len(images)
 
     def _phase_row(self, phase: str) -> list[Row]:

@@ -76,7 +76,8 @@ class StudentLoop:
         return self.spec.lr * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
     def step(self, images: Tensor, targets: Tensor, progress: Progress = Progress()) -> None:  # noqa: B008
-        """One SGD step on images (N,C,H,W) in [0,1] and labels (N,). No host synchronisation."""
+        """One SGD step on images (N,C,H,W) in [0,1] and labels (N,) or shares of the classes (N,C). No host
+        synchronisation."""
         if self.pairs:
             images, targets = torch.cat([images, images]), torch.cat([targets, targets])
         seen = self.view(images, self.domain, self.streams.get("student view"))

@@ -10,6 +10,7 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
+import numpy
 import safetensors.torch
 import torch
 from torch import Tensor, nn
@@ -53,6 +54,34 @@ def save_weights(net: nn.Module, path: str | Path) -> None:
         write_atomically(path, data)
     except OSError as error:
         raise UserError(f"{path}: cannot write weights: {error.strerror or error}") from error
+
+
+def load_table(path: str | Path, rows: int) -> Tensor:
+    """One matrix (rows, D) of finite numbers as float32, out of a .npy, .safetensors, .pt or .pth file that holds just
+    this. UserError for anything else."""
+    path = Path(path)
+    found = _read_array(path) if path.suffix == ".npy" else _read(path)
+    if isinstance(found, dict) and len(found) == 1:
+        (found,) = found.values()
+    expected = f"expected one matrix with {rows} rows"
+    if not isinstance(found, Tensor):
+        kind = f"{len(found)} entries" if isinstance(found, dict) else f"a {type(found).__name__}"
+        raise UserError(f"{path}: holds {kind}, {expected}")
+    if found.ndim != 2 or found.shape[0] != rows or not found.shape[1]:
+        raise UserError(f"{path}: holds a tensor of shape {tuple(found.shape)}, {expected}")
+    if not found.is_floating_point() or found.is_sparse or not found.isfinite().all():
+        raise UserError(
+            f"{path}: holds {found.dtype} values of which some are not finite or no numbers, {expected}"
+        )
+    return found.detach().float().contiguous()
+
+
+def _read_array(path: Path) -> Tensor:
+    """A .npy file, in which pickled objects are refused."""
+    try:
+        return torch.from_numpy(numpy.load(path, allow_pickle=False))
+    except Exception as error:  # numpy raises whatever a damaged header makes it stumble over
+        raise UserError(f"{path}: {_reason(error, path)}; expected a .npy file of numbers") from error
 
 
 def _read(path: Path) -> Any:

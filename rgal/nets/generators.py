@@ -83,6 +83,33 @@ def reset_generator(net: nn.Module, generator: torch.Generator) -> None:
             module.bias.zero_()
 
 
+@torch.no_grad()
+def reset_first(net: nn.Module, generator: torch.Generator) -> None:
+    """Forget the way in: weights of the linear layer and γ of the first batch norm ~ N(0, 0.02), their biases 0.
+
+    FastDFKD's `reset_l0`. γ around 0, not 1, is its own: images start out nearly constant.
+    """
+    assert isinstance(net, Generator)
+    for module in (net.project, net.body[0]):
+        assert isinstance(module, (nn.Linear, nn.BatchNorm2d))
+        _draw(module.weight, 0.0, generator)
+        module.bias.zero_()
+
+
+@torch.no_grad()
+def reinitialise(net: nn.Module, generator: torch.Generator) -> None:
+    """Torch's own initialisation, drawn from `generator` on its device, of every linear, convolutional and batch norm
+    layer of the net: weights and biases ~ U(-1, 1)/sqrt(fan in); γ 1, β 0, statistics (0, 1)."""
+    for module in net.modules():
+        if isinstance(module, (nn.Linear, nn.Conv2d)):
+            bound = module.weight[0].numel() ** -0.5
+            for parameter in (p for p in (module.weight, module.bias) if p is not None):
+                values = torch.empty(parameter.shape, dtype=parameter.dtype, device=generator.device)
+                parameter.copy_(values.uniform_(-bound, bound, generator=generator))
+        elif isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
+            module.reset_parameters()
+
+
 def _draw(parameter: Tensor, mean: float, generator: torch.Generator) -> None:
     values = torch.empty(parameter.shape, dtype=parameter.dtype, device=generator.device)
     parameter.copy_(values.normal_(mean, 0.02, generator=generator))

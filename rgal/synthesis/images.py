@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from rgal.nets.generators import Generator, LargeGenerator, reset_generator
+from rgal.nets.generators import Generator, LargeGenerator, reset_first, reset_generator
 from rgal.precision import adam, place
 from rgal.problem import Domain
 from rgal.seeding import global_seed
@@ -30,7 +30,12 @@ class Adam:
 
 
 class Parameterisation:
-    """Base of all parameterisations. Images are (N,C,H,W) in [0,1] and differentiable in `parameters()`."""
+    """Base of all parameterisations. Images are (N,C,H,W) in [0,1] and differentiable in `parameters()`.
+
+    shares: where the round's images mix classes, the share of each class in each image, (N,C); set by `start`.
+    """
+
+    shares: Tensor | None = None
 
     def __init__(self, domain: Domain, device: torch.device) -> None:
         self.domain, self.device = domain, device
@@ -45,6 +50,10 @@ class Parameterisation:
     def start(self, targets: Tensor, optimiser: Adam) -> None:
         """Begin a round of `self.n` images with labels `targets` (n,)."""
         raise NotImplementedError
+
+    def wanted_labels(self, n: int, rng: torch.Generator) -> Tensor | None:
+        """Labels (n,) of a round, where this parameterisation cannot do with any; None: as the recipe draws them."""
+        return None
 
     def images(self) -> Tensor:
         raise NotImplementedError
@@ -178,10 +187,12 @@ class MetaGenerator(FreshGenerator):
 
     Fang et al., "Up to 100x Faster Data-Free Knowledge Distillation", AAAI 2022. form "fomaml": the gradients of
     all inner steps, summed; "reptile": the difference to the adapted copy. meta_lr: Adam step of the meta update.
+    reset: the round, counted from 1, that begins with `reset_first` of the meta-generator; 0: none.
     """
 
     meta_lr: float = 0.02
     form: str = "fomaml"
+    reset: int = 0
 
     def build(self, domain: Domain, device: torch.device, seed: int) -> Parameterisation:
         return _MetaGenerator(self, domain, device, seed)
@@ -305,8 +316,12 @@ class _MetaGenerator(_FreshGenerator):
         self.inner = copy.deepcopy(self.net)
         groups = [{"params": list(self.net.parameters()), "lr": spec.meta_lr}]
         self.meta_optimiser = adam(groups, (0.5, 0.999), device)
+        self.rounds = 0
 
     def start(self, targets: Tensor, optimiser: Adam) -> None:
+        self.rounds += 1
+        if self.rounds == self.spec.reset:
+            reset_first(self.net, self.rng)
         self.inner.load_state_dict(self.net.state_dict())
         self.meta_optimiser.zero_grad(set_to_none=True)
         self.codes = torch.randn(self.n, self.spec.latent, generator=self.rng, device=self.device)
@@ -346,11 +361,12 @@ class _MetaGenerator(_FreshGenerator):
     def state_dict(self) -> dict[str, Any]:
         grads = [None if p.grad is None else p.grad.clone() for p in self.net.parameters()]
         meta = {"inner": self.inner.state_dict(), "meta_optimiser": self.meta_optimiser.state_dict()}
-        return super().state_dict() | meta | {"meta_grads": grads}
+        return super().state_dict() | meta | {"meta_grads": grads, "rounds": self.rounds}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
         self.inner.load_state_dict(state["inner"])
         self.meta_optimiser.load_state_dict(state["meta_optimiser"])
+        self.rounds = int(state["rounds"])
         for parameter, grad in zip(self.net.parameters(), state["meta_grads"], strict=True):
             parameter.grad = None if grad is None else grad.to(self.device)

@@ -19,8 +19,9 @@ class Inversion:
     """Optimises one batch of images a round under a recipe's synthesis objective.
 
     begin() -> step() x synthesis_steps -> finish(), which returns the kept images (N,C,H,W) in [0,1] and their
-    labels. "best" keeps the iterate with the lowest total loss, chosen on the device. A student is consulted, never
-    changed: the caller freezes it for the phase.
+    labels (N,), or the shares of the classes in them (N,C) where they are mixtures. "best" keeps the iterate with
+    the lowest total loss, chosen on the device. A student is consulted, never changed: the caller freezes it for the
+    phase.
     """
 
     def __init__(
@@ -56,19 +57,27 @@ class Inversion:
         self.best_loss = torch.full((), float("inf"), device=self.problem.device)
 
     def _draw_targets(self, n: int, rng: torch.Generator) -> Tensor:
-        """n labels (n,), each class as likely; `per_class` of each drawn class where the recipe wants that."""
+        """n labels (n,), each class as likely; `per_class` of each drawn class where the recipe wants that; else those
+        that the images must have."""
         classes, device = self.problem.domain.classes, self.problem.device
         if not self.recipe.per_class:
+            if (wanted := self.images.wanted_labels(n, rng)) is not None:
+                return wanted
             return torch.randint(0, classes, (n,), generator=rng, device=device)
         chosen = torch.randperm(classes, generator=rng, device=device)
         return chosen[(torch.arange(n, device=device) // self.recipe.per_class) % classes]
+
+    @property
+    def wanted(self) -> Tensor:
+        """What the round's images are to show: labels (N,), or shares of the classes (N,C)."""
+        return self.targets if self.images.shares is None else self.images.shares
 
     def step(self, progress: Progress) -> None:
         """One optimiser step on the images. No host synchronisation."""
         with autocast(self.problem.device, self.precision):
             images = self.images.images()
             total, parts, ctx = self.objective(
-                images, self.targets, self._views(images), self.streams, progress
+                images, self.wanted, self._views(images), self.streams, progress
             )
         with torch.no_grad():
             loss = total.detach()
@@ -98,11 +107,11 @@ class Inversion:
             }
 
     def finish(self) -> tuple[Tensor, Tensor]:
-        """End the round: the kept images, clamped to [0,1], and their labels. Without steps, as they started."""
+        """End the round: the kept images, clamped to [0,1], and what they show. Without steps, as they started."""
         kept = self.best if self.recipe.rounds.synthesis_steps else self.images.images().detach()
         self.images.finish()
         self.objective.end_round()
-        return kept.clamp(0, 1), self.targets
+        return kept.clamp(0, 1), self.wanted
 
     def state_dict(self) -> dict[str, Any]:
         return {

@@ -97,6 +97,19 @@ def resized_crop(
     return view
 
 
+def sometimes(view: View, probability: float = 0.5) -> View:
+    """The view with a probability, else the image itself: one coin for the whole batch, drawn before the view's draws.
+
+    The view is made in either case: the coin stays on the device.
+    """
+
+    def chosen(images: Tensor, domain: Domain, rng: torch.Generator) -> Tensor:
+        coin = torch.rand((), generator=rng, device=images.device)
+        return torch.where(coin < probability, view(images, domain, rng), images)
+
+    return chosen
+
+
 def fmix(
     images: Tensor, rng: torch.Generator, decay: float = 3.0, concentration: float = 1.0
 ) -> tuple[Tensor, Tensor, Tensor]:

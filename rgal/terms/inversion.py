@@ -11,7 +11,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from rgal.errors import UserError
 from rgal.observe import BatchNormStatistics, batch_norms, image_statistics
@@ -109,9 +109,19 @@ def jensen_shannon(student: Tensor, teacher: Tensor, temperature: float = 3.0, c
 
 
 def one_hot(weight: float) -> Weighted:
-    """Cross-entropy of the teacher's logits and the drawn targets."""
+    """Cross-entropy of the teacher's logits and the drawn targets, of mixed images with their classes' shares."""
     return stateless(
-        "oh", weight, lambda ctx: F.cross_entropy(ctx.of("teacher").logits, ctx.targets), Need("teacher")
+        "oh", weight, lambda ctx: F.cross_entropy(ctx.of("teacher").logits, ctx.wanted), Need("teacher")
+    )
+
+
+def teacher_norms(setting: Setting) -> list[nn.BatchNorm2d]:
+    """The teacher's batch norm layers. UserError when there are none."""
+    if layers := batch_norms(setting.nets["teacher"]):
+        return layers
+    raise UserError(
+        "the term 'bn' matches batch norm statistics, but the teacher has no BatchNorm2d layer; "
+        "use another teacher or set the method's parameter bn=0"
     )
 
 
@@ -128,11 +138,7 @@ def bn_statistics(weight: float, form: Literal["l2", "mse", "images"] = "l2") ->
     }
 
     def build(setting: Setting) -> Term:
-        if not batch_norms(setting.nets["teacher"]):
-            raise UserError(
-                "the term 'bn' matches batch norm statistics, but the teacher has no BatchNorm2d layer; "
-                "use another teacher or set the method's parameter bn=0"
-            )
+        teacher_norms(setting)
         return terms[form]
 
     return Weighted("bn", weight, build)

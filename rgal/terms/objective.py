@@ -27,12 +27,19 @@ class Progress:
         return max(0, self.round - self.warmup) / max(1, self.rounds - self.warmup)
 
 
+def labels_of(targets: Tensor) -> Tensor:
+    """The labels (N,) of targets that are labels (N,) or, of mixed images, shares of the classes (N,C): the class
+    with the largest share."""
+    return targets if targets.ndim == 1 else targets.argmax(1)
+
+
 @dataclass
 class Context:
     """What a term may look at in one step.
 
     images: (N,C,H,W) in [0,1], before any view. targets: (N,) labels. views: normalised inputs by view name.
     seen: one Observation a (network, view). notes: scalars a term reports beside its loss (never added to it).
+    shares: (N,C) shares of the classes in mixed images; targets are then the largest. None: one class an image.
     """
 
     domain: Domain
@@ -43,6 +50,12 @@ class Context:
     streams: Streams
     progress: Progress = field(default_factory=Progress)
     notes: dict[str, Tensor] = field(default_factory=dict)
+    shares: Tensor | None = None
+
+    @property
+    def wanted(self) -> Tensor:
+        """What cross-entropies aim at: shares (N,C) of mixed images, else labels (N,)."""
+        return self.targets if self.shares is None else self.shares
 
     def of(self, net: str, view: str = "global") -> Observation:
         return self.seen[net, view]
@@ -159,9 +172,15 @@ class Objective(nn.Module):
         streams: Streams,
         progress: Progress,
     ) -> tuple[Tensor, dict[str, Tensor], Context]:
-        """(total loss, unweighted parts and notes by name as detached tensors, the context). Nothing syncs."""
+        """(total loss, unweighted parts and notes by name as detached tensors, the context). Nothing syncs.
+
+        targets: labels (N,), or shares of the classes (N,C).
+        """
         active = self.active(progress)
-        ctx = Context(self.setting.domain, images, targets, views, {}, streams, progress)
+        shares = targets if targets.ndim == 2 else None
+        ctx = Context(
+            self.setting.domain, images, labels_of(targets), views, {}, streams, progress, shares=shares
+        )
         reads: dict[tuple[str, str], set[str]] = {}
         for weighted in active:
             for need in self._term(weighted).needs:

@@ -32,10 +32,46 @@ def distillation(
 
 
 def cross_entropy(weight: float = 1.0) -> Weighted:
-    """Cross-entropy of the student and the batch's labels (true labels where the images are real)."""
+    """Cross-entropy of the student and the batch's labels (true labels where the images are real), or the shares of
+    the classes in mixed images."""
     return stateless(
-        "ce", weight, lambda ctx: F.cross_entropy(ctx.of("student").logits, ctx.targets), Need("student")
+        "ce", weight, lambda ctx: F.cross_entropy(ctx.of("student").logits, ctx.wanted), Need("student")
     )
+
+
+def logit_distance(weight: float = 1.0) -> Weighted:
+    """Mean |s - t| of the logits over samples and classes: DFAD's distillation (Fang et al. 2019)."""
+    return stateless(
+        "kd",
+        weight,
+        lambda ctx: F.l1_loss(ctx.of("student").logits, ctx.of("teacher").logits),
+        Need("student"),
+        Need("teacher"),
+    )
+
+
+def attention(layer: Tensor, size: tuple[int, int]) -> Tensor:
+    """Where a layer (N,C,H,W) is active: the mean over channels of its squares, averaged to `size`, of unit l2 norm a
+    sample; (N, h*w)."""
+    energy = layer.float().square().mean(1, keepdim=True)
+    return F.normalize(F.adaptive_avg_pool2d(energy, size).flatten(1))
+
+
+def attention_transfer(weight: float) -> Weighted:
+    """sum_l mean over samples and positions of (A(s_l) - A(t_l))^2, A = `attention` (Zagoruyko & Komodakis 2017).
+
+    The form of their code and of ZSKT's, whose weight of 250 is for it; ZSKT's paper writes unsquared norms, averaged
+    over layers. Layers are paired from the front, and compared at the smaller of their two sizes.
+    """
+
+    def loss(ctx: Context) -> Tensor:
+        losses = []
+        for s, t in zip(ctx.of("student").layers, ctx.of("teacher").layers, strict=False):
+            size = min(s.shape[2], t.shape[2]), min(s.shape[3], t.shape[3])
+            losses.append(F.mse_loss(attention(s, size), attention(t, size)))
+        return torch.stack(losses).sum()
+
+    return stateless("at", weight, loss, Need("student", "layers"), Need("teacher", "layers"))
 
 
 def channel_means(layer: Tensor) -> Tensor:

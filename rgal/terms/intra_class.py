@@ -1,0 +1,137 @@
+"""IntraQ's terms: images of a class that are not all alike, in confidence and in feature.
+
+Zhong et al., "IntraQ: Learning Synthetic Images with Intra-Class Heterogeneity for Zero-Shot Network Quantization",
+CVPR 2022, arXiv 2111.09136.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rgal.observe import observe
+from rgal.problem import evaluating
+from rgal.terms.objective import Context, Need, Setting, Term, Weighted
+
+
+def inception(logits: Tensor, labels: Tensor, goal: Tensor) -> Tensor:
+    """(1/N) sum_i (softmax(logits_i)[label_i] - goal_i)^2: logits (N,C), labels (N,), goal (N,). 0 without images.
+
+    The paper's soft inception loss, as its code has it.
+    """
+    p = logits.softmax(1).gather(1, labels[:, None]).squeeze(1)
+    return (p - goal).square().sum() / max(1, len(p))
+
+
+def marginal_distance(
+    features: Tensor, labels: Tensor, sums: Tensor, counts: Tensor, lower: float, upper: float
+) -> Tensor:
+    """Mean of max(0, lower - d_i) + max(0, d_i - upper), d_i = 1 - cos(feature_i, mean feature of class label_i).
+
+    features (N,D), labels (N,), sums (C,D) and counts (C,) of the features that the means are of. The mean runs over
+    images of classes that have one; a zero attached to the graph if there is none.
+    """
+    # The cosine does not see the scale: a class's sum is as good as its mean.
+    distance = 1 - F.cosine_similarity(features, sums[labels], eps=1e-6)
+    known = (counts[labels] > 0).to(distance.dtype)
+    hinges = (lower - distance).clamp_min(0) + (distance - upper).clamp_min(0)
+    return (hinges * known).sum() / known.sum().clamp_min(1)
+
+
+class Inception(Term):
+    """`inception` with goals drawn once a round: 1, or with p = 0.5 one of U(low, 1). State: the round's goals."""
+
+    needs = (Need("teacher"),)
+
+    def __init__(self, low: float) -> None:
+        super().__init__()
+        self.low = low
+        self.goal: Tensor | None = None
+
+    def get_extra_state(self) -> dict[str, Any]:
+        return {"goal": self.goal}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        self.goal = state["goal"]
+
+    def forward(self, ctx: Context) -> Tensor:
+        logits = ctx.of("teacher").logits
+        if self.goal is None:
+            rng = ctx.streams.get("soft targets")
+            coin, level = torch.rand(2, len(logits), generator=rng, device=logits.device)
+            self.goal = torch.where(coin < 0.5, self.low + (1 - self.low) * level, 1.0)
+        return inception(logits, ctx.targets, self.goal.to(logits.device))
+
+    def end_round(self) -> None:
+        self.goal = None
+
+
+class MarginalDistance(Term):
+    """`marginal_distance` to the classes' mean features over all earlier rounds.
+
+    The feature is the input of the teacher's head. State: a sum and a count a class, and, inside a round, features
+    and labels of the kept images, which join the sums at its end: as they were seen in that step, in its view.
+    """
+
+    needs = (Need("teacher", "feature"),)
+    sums: Tensor
+    counts: Tensor
+
+    def __init__(self, setting: Setting, lower: float, upper: float) -> None:
+        super().__init__()
+        self.lower, self.upper = lower, upper
+        teacher = setting.nets["teacher"]
+        probe = torch.zeros(1, *setting.domain.shape, device=next(teacher.parameters()).device)
+        with torch.no_grad(), evaluating(teacher):
+            feature = observe(teacher, probe, ["feature"]).feature
+        assert feature is not None
+        self.register_buffer("sums", feature.new_zeros(setting.domain.classes, feature.shape[1]))
+        self.register_buffer("counts", feature.new_zeros(setting.domain.classes))
+        self.kept_features, self.kept_labels = self._nothing()
+
+    def _nothing(self) -> tuple[Tensor, Tensor]:
+        return self.sums[:0], torch.empty(0, dtype=torch.int64, device=self.sums.device)
+
+    def get_extra_state(self) -> dict[str, Tensor]:
+        return {"features": self.kept_features.clone(), "labels": self.kept_labels.clone()}
+
+    def set_extra_state(self, state: dict[str, Tensor]) -> None:
+        self.kept_features = state["features"].to(self.sums.device)
+        self.kept_labels = state["labels"].to(self.sums.device)
+
+    def _feature(self, ctx: Context) -> Tensor:
+        feature = ctx.of("teacher").feature
+        assert feature is not None
+        return feature
+
+    def forward(self, ctx: Context) -> Tensor:
+        return marginal_distance(
+            self._feature(ctx), ctx.targets, self.sums, self.counts, self.lower, self.upper
+        )
+
+    @torch.no_grad()
+    def kept(self, ctx: Context, better: Tensor) -> None:
+        current = self._feature(ctx).detach()
+        first = len(self.kept_features) != len(current)
+        self.kept_features = current.clone() if first else torch.where(better, current, self.kept_features)
+        self.kept_labels = ctx.targets
+
+    @torch.no_grad()
+    def end_round(self) -> None:
+        # A product with indicators, not index_add, whose order of summation varies on GPUs.
+        classes = torch.arange(len(self.counts), device=self.counts.device)
+        member = (self.kept_labels == classes[:, None]).to(self.sums.dtype)
+        self.sums += member @ self.kept_features
+        self.counts += member.sum(1)
+        self.kept_features, self.kept_labels = self._nothing()
+
+
+def soft_inception(weight: float, low: float = 0.95) -> Weighted:
+    return Weighted("inception", weight, lambda setting: Inception(low))
+
+
+def class_margin(weight: float, lower: float = 0.05, upper: float = 0.8) -> Weighted:
+    return Weighted("margin", weight, lambda setting: MarginalDistance(setting, lower, upper))
