@@ -23,11 +23,12 @@ def code_blocks(document: str) -> list[str]:
 
 def test_the_documented_baseline_is_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The file from docs/adding_a_baseline.md, dropped into the package, runs, with RGAL too."""
+    known = dict(registry.methods())  # before the package holds one more
     (source,) = code_blocks("adding_a_baseline.md")
     assert len(source.splitlines()) <= 30
     (tmp_path / "entropy.py").write_text(source)
     monkeypatch.setattr(baselines, "__path__", [*baselines.__path__, str(tmp_path)])
-    monkeypatch.setattr(registry, "_METHODS", dict(registry._METHODS))
+    monkeypatch.setattr(registry, "_METHODS", known)
     (tmp_path / "suite.yaml").write_text(SUITE)
     arguments = ["--suite", str(tmp_path / "suite.yaml"), "--results", str(tmp_path / "r"), "--jobs", "0"]
     try:
@@ -41,6 +42,13 @@ def test_fidelity_names_every_parameter_of_rgal() -> None:
     text = (ROOT / "docs" / "fidelity.md").read_text(encoding="utf-8")
     missing = [name for name in registry.parameters(registry.methods()["rgal"].recipe) if name not in text]
     assert not missing, f"docs/fidelity.md says nothing about {missing}"
+
+
+def test_methods_has_a_line_for_every_method_of_distillation() -> None:
+    text = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    described = re.findall(r"^\| `(\w+)` \|", text, flags=re.M)
+    registered = [name for name, method in registry.methods().items() if method.tasks[0] == "kd"]
+    assert sorted(described) == registered
 
 
 def test_readme_commands_parse() -> None:

@@ -13,7 +13,7 @@ from tests.test_bad_inputs import DFQ_SUITE, SUITE
 
 ROOT = Path(run_suite.__file__).parent
 METHODS = ["plain", "rgal", "cmi", "deepinversion"]
-QUANTIZED = ["naive", "zeroq", "gdfq", "rgal", "cmi", "deepinversion"]
+QUANTIZED = ["naive", "zeroq", "gdfq", "qimera", "intraq", "rgal", "cmi", "deepinversion"]
 
 
 def call(folder: Path, *arguments: str, text: str = SUITE) -> int:

@@ -48,7 +48,7 @@ def test_the_cmi_readme_is_the_primary_source() -> None:
     pair = ("vgg11", "resnet18")
     value = reference.published("kd", "cifar100", *pair, "dafl")  # the Fast README prints 54.16
     assert value is not None and value[0] == 57.29 and value[1].startswith(CMI_README)
-    fast = reference.published("kd", "cifar10", "wrn40_2", "wrn16_1", "fast_10")
+    fast = reference.published("kd", "cifar10", "wrn40_2", "wrn16_1", "fast[k=10]")
     assert fast is not None and fast[0] == 89.29 and "Fast-Datafree" in fast[1]
     big = reference.published("kd", "imagenet", "resnet50", "resnet50", "deepinversion")
     assert big is not None and big[0] == 68.0

@@ -1,0 +1,24 @@
+"""DFAD: the game of ZSKT over the mean absolute difference of logits, for both players.
+
+Fang et al., "Data-Free Adversarial Distillation", 2019, arXiv 1912.11006. Schedule and optimisers of CMI's script,
+which are the authors' own on CIFAR (five student steps on fresh draws for each generator step) but for the number of
+epochs (200 of 80 generator steps; theirs are 500 of 50) and the weight decay (1e-4; theirs is 5e-4). Theirs draws
+student batches with batch statistics, CMI's with running ones, as here.
+"""
+
+from rgal.recipe import Recipe, alternating
+from rgal.registry import method
+from rgal.synthesis.images import Adam, PersistentGenerator
+from rgal.terms.game import game
+from rgal.terms.transfer import logit_distance
+
+
+@method("dfad", reference="Fang et al. 2019, arXiv 1912.11006")
+def dfad(adv: float = 1.0, kd: float = 1.0, lr: float = 1e-3) -> Recipe:
+    return alternating(
+        images=PersistentGenerator(latent=256),
+        synthesis=(game(adv, "l1"),),
+        transfer=(logit_distance(kd),),
+        optimiser=Adam(lr, (0.5, 0.999)),
+        student_steps=5,
+    )

@@ -1,0 +1,32 @@
+"""ZSKT: a generator looks for images on which teacher and student disagree, and the student learns them.
+
+Micaelli & Storkey, "Zero-shot Knowledge Transfer via Adversarial Belief Matching", NeurIPS 2019, arXiv 1905.09768.
+
+follows: "code" (default) is CMI's copy of the method, to which the published numbers of our pairs belong: five student
+steps on fresh draws for each generator step, no attention transfer, and T = 1, although the script says 20. "paper"
+has ten student steps on the very images of the generator step, and attention transfer of weight 250 (`at`). Generator
+and optimisers are CMI's either way; the authors train both networks with Adam and clip gradients.
+"""
+
+from rgal.recipe import Follows, Recipe, alternating
+from rgal.registry import method
+from rgal.synthesis.images import Adam, PersistentGenerator
+from rgal.terms.game import game
+from rgal.terms.transfer import attention_transfer, distillation
+
+
+@method("zskt", reference="Micaelli & Storkey, NeurIPS 2019, arXiv 1905.09768")
+def zskt(
+    follows: Follows = "code", adv: float = 1.0, at: float | None = None,
+    lr: float = 1e-3, temperature: float = 1.0,
+) -> Recipe:  # fmt: skip
+    paper = follows == "paper"
+    weight = (250.0 if paper else 0.0) if at is None else at
+    return alternating(
+        PersistentGenerator(latent=256),
+        synthesis=(game(adv),),
+        transfer=(distillation(temperature=temperature), attention_transfer(weight)),
+        optimiser=Adam(lr, (0.5, 0.999)),
+        student_steps=10 if paper else 5,
+        source="batch" if paper else "generator",
+    )

@@ -1,0 +1,141 @@
+"""Whole objectives of methods against their twins in `naive_methods`: values and gradients on fixed observations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from rgal.errors import UserError
+from rgal.observe import BatchNormStatistics, Observation, channel_statistics
+from rgal.registry import resolve
+from rgal.seeding import Streams
+from rgal.synthesis.images import MetaGenerator
+from rgal.terms.batch_norm import bn_gaussian, bn_momentum
+from rgal.terms.game import negative_information_entropy
+from rgal.terms.objective import Objective, Progress, Setting
+from rgal.terms.transfer import attention_transfer
+from tests import small
+from tests.naive_methods import METHODS, Seen
+
+N, CLASSES = 6, 5
+TARGETS = torch.arange(N) % CLASSES
+RUNNING = [(small.randn(c, seed=c), small.rand(c, seed=c) + 0.5) for c in (3, 2)]
+TEACHER = nn.Sequential(nn.BatchNorm2d(3), nn.BatchNorm2d(2))
+AFTER_WARMUP = Progress(round=300, rounds=400, warmup=200)
+
+
+def leaves(seed: int = 0) -> list[Tensor]:
+    """Student and teacher logits, which agree on some classes; feature; two batch norm inputs; two layers of each."""
+    teacher = 2 * small.randn(N, CLASSES, seed=seed)
+    return [
+        teacher + small.randn(N, CLASSES, seed=seed + 1),
+        teacher,
+        small.randn(N, 4, seed=seed + 2),
+        small.randn(N, 3, 2, 3, seed=seed + 3) + 1,
+        2 * small.randn(N, 2, 2, 2, seed=seed + 4),
+        *(small.randn(N, c, 4 - i, 2, seed=seed + 5 + i) for i, c in enumerate((3, 4))),
+        *(small.randn(N, c, 4 - i, 2, seed=seed + 7 + i) for i, c in enumerate((5, 2))),
+    ]
+
+
+class Fixed(Objective):
+    """An objective whose networks have given these observations."""
+
+    seen: dict[str, Observation]
+
+    def _observe(self, net: str, *rest: Any) -> Observation:
+        return self.seen[net]
+
+    def of(self, *values: Tensor) -> Tensor:
+        student, teacher, feature, *maps = values
+        statistics = [
+            BatchNormStatistics(*channel_statistics(x), *running)
+            for x, running in zip(maps[:2], RUNNING, strict=True)
+        ]
+        self.seen = {
+            "student": Observation(student, layers=maps[2:4]),
+            "teacher": Observation(teacher, feature, maps[4:], statistics),
+        }
+        images = torch.zeros(N, *small.COLOUR.shape)
+        views = {"global": images}
+        total, _, self.ctx = self(images, TARGETS, views, Streams("cpu", 0), AFTER_WARMUP)
+        return total
+
+
+def seen(values: tuple[Tensor, ...], past: list[list[Tensor]]) -> Seen:
+    student, teacher, feature, *maps = values
+    return Seen(student, teacher, feature, maps[:2], RUNNING, TARGETS, maps[2:4], maps[4:], past)
+
+
+def objective(method: str, phase: str) -> Fixed:
+    return Fixed(getattr(resolve(method).recipe, phase), Setting(small.COLOUR, {"teacher": TEACHER}))
+
+
+@pytest.mark.parametrize("past_rounds", [0, 1, 3])
+@pytest.mark.parametrize("method", METHODS)
+def test_the_synthesis_loss_is_its_twins(method: str, past_rounds: int) -> None:
+    """Also after rounds that a term may remember, each of two steps, of which the last counts."""
+    ours, past = objective(method, "synthesis"), []
+    for earlier in range(past_rounds):
+        for step in range(2):
+            made = leaves(100 * earlier + 50 * step + 20)
+            ours.of(*made)
+            ours.kept(ours.ctx, torch.tensor(step == 0))
+        past.append(made[3:5])
+        ours.end_round()
+    small.assert_twins(ours.of, lambda *values: METHODS[method][0](seen(values, past)), *leaves())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_transfer_loss_is_its_twins(method: str) -> None:
+    small.assert_twins(
+        objective(method, "transfer").of, lambda *values: METHODS[method][1](seen(values, [])), *leaves()
+    )
+
+
+# Edges of the terms ---------------------------------------------------------------------------------------------
+
+
+def test_class_entropy_is_finite_where_a_class_never_comes() -> None:
+    logits = (500 * torch.eye(CLASSES)[[0, 0, 1]]).requires_grad_()
+    value = negative_information_entropy(logits)
+    value.backward()
+    p = torch.tensor([2 / 3, 1 / 3])
+    assert value.item() == pytest.approx((p * p.log()).sum().item(), rel=1e-5)
+    assert torch.isfinite(logits.grad).all()
+
+
+def test_attention_is_compared_at_the_smaller_size() -> None:
+    term = attention_transfer(1.0).build(Setting(small.COLOUR, {}))
+    tall = small.randn(2, 3, 4, 4).repeat_interleave(2, 2).repeat_interleave(2, 3)
+    same = tall[:, :, ::2, ::2]
+    ctx = small.context(
+        student=Observation(tall, layers=[tall]), teacher=Observation(tall, layers=[same, same])
+    )
+    assert term(ctx).item() == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("weighted", [bn_momentum(1.0), bn_gaussian(1.0)])
+def test_a_teacher_without_batch_norm_is_refused(weighted: Any) -> None:
+    with pytest.raises(UserError, match="no BatchNorm2d layer"):
+        weighted.build(Setting(small.COLOUR, {"teacher": nn.Linear(2, 2)}))
+
+
+# Parameters -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("k", "lr", "lr_z"), [(2, 5e-3, 0.015), (5, 3e-3, 0.01), (10, 2e-3, 0.01)])
+def test_fast_has_the_published_step_sizes_of_its_k(k: int, lr: float, lr_z: float) -> None:
+    recipe = resolve(f"fast[k={k}]").recipe
+    assert isinstance(recipe.images, MetaGenerator)
+    assert (recipe.optimiser.lr, recipe.images.lr_latent) == (lr, lr_z)
+    assert recipe.images.meta_lr == pytest.approx(k * lr) and recipe.rounds.synthesis_steps == k
+
+
+def test_fast_asks_for_step_sizes_of_another_k() -> None:
+    with pytest.raises(UserError, match="k=7 has no published step sizes"):
+        resolve("fast[k=7]")
+    assert resolve("fast[k=7,lr=0.001,lr_z=0.01]").recipe.rounds.synthesis_steps == 7
