@@ -51,6 +51,6 @@ setup(
             "types-PyYAML",
             "types-tabulate",
             "types-tqdm",
-        ]
+        ],
     },
 )

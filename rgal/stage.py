@@ -276,7 +276,8 @@ class Stage:
         left = {kind: steps - self.steps[kind] for kind, steps in total.items()}
         remaining = sum(n * spent[kind] / self.steps[kind] for kind, n in left.items() if self.steps[kind])
         untimed = any(n and not self.steps[kind] for kind, n in left.items())
-        done = sum(self.steps.values()) / max(1, sum(total.values()))
+        # Ranges alone take no steps at all.
+        done = sum(self.steps.values()) / sum(total.values()) if sum(total.values()) else float(self.finished)
         return Position(self.phase, min(self.round + 1, rounds.count), rounds.count, done, remaining, untimed)
 
     def loss(self) -> float | None:
