@@ -45,6 +45,7 @@ setup(
         "onnx": ["onnx>=1.20", "onnxscript>=0.7", "onnxruntime>=1.24"],
         "dev": [
             "pytest>=8",
+            "pytest-xdist>=3.6",
             "ruff>=0.14",
             "mypy>=1.18",
             "pandas-stubs",

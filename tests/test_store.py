@@ -10,7 +10,7 @@ import pytest
 
 import run_suite
 from rgal.suite.config import load_suite
-from rgal.suite.frames import load_frames
+from rgal.suite.frames import load_frames, newest
 from rgal.suite.store import Metrics, Store, read_json, write_json
 from rgal.suite.trial import Trial
 from tests.test_bad_inputs import SUITE
@@ -113,6 +113,23 @@ def test_frames_survive_broken_records(tmp_path: Path) -> None:
     assert sorted(results["status"]) == ["broken", "broken", "finished"]
     assert len(curves) == 1 and curves["top1"].notna().all()
     assert run_suite.main([*arguments, "--report-only"]) == 0
+
+
+def test_a_budget_that_was_edited_is_not_averaged_with_itself(tmp_path: Path) -> None:
+    """Tables show the newest trial of a method and seed; another seed, or the validation images, stand for themselves."""
+    (tmp_path / "suite.yaml").write_text(SUITE)
+    arguments = ["--suite", str(tmp_path / "suite.yaml"), "--results", str(tmp_path / "r"), "--jobs", "0"]
+    assert run_suite.main(arguments) == 0
+    for record in (tmp_path / "r" / "trials").glob("*/trial.json"):  # clocks have seconds
+        record.write_text(record.read_text().replace('"started": "2', '"started": "1'))
+    assert run_suite.main([*arguments, "--set", "student_steps=3", "--seeds", "0", "1"]) == 0
+    results, _ = load_frames(Store(tmp_path / "r"))
+    assert len(results) == 3
+    kept = newest(results)
+    assert sorted(zip(kept["seed"], kept["student_steps"], strict=True)) == [(0, 3), (1, 3)]
+    assert run_suite.main([*arguments, "--set", "evaluate_on=validation"]) == 0
+    results, _ = load_frames(Store(tmp_path / "r"))
+    assert len(newest(results)) == 3 and results["setting"].nunique() == 2
 
 
 def test_finished_trials_are_not_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,6 +22,7 @@ RESULT_COLUMNS = [
     "method",
     "order",
     "seed",
+    "started",
     "status",
     "reason",
     "data_free",
@@ -55,6 +56,9 @@ SETTINGS = (
 )
 
 
+SAME_TRIAL = ("task", "setting", "budget", "case", "method", "seed")
+
+
 def load_frames(store: Store, keys: set[str] | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
     """(results, curves) of the trials with these keys, or of all. Broken records appear with status "broken"."""
     results: list[dict[str, Any]] = []
@@ -70,6 +74,8 @@ def load_frames(store: Store, keys: set[str] | None = None) -> tuple[pd.DataFram
         for name in SETTINGS:
             row[name] = settings.get(name)  # type: ignore[union-attr]
         row["setting"] = row["setting"] or f"{row['dataset']} {row['teacher']} -> {row['student']}"
+        environment = about.get("environment")
+        row["started"] = str(environment.get("started", "")) if isinstance(environment, dict) else ""
         row.update((read_json(folder / "export.json") or {}).get("measured", {}))
         row.update({k: v for k, v in result.items() if k not in ("schema", "status", "reason")})
         results.append(row)
@@ -78,6 +84,17 @@ def load_frames(store: Store, keys: set[str] | None = None) -> tuple[pd.DataFram
         pd.DataFrame(results).reindex(columns=_with(RESULT_COLUMNS, results)),
         pd.DataFrame(curves).reindex(columns=CURVE_COLUMNS),
     )
+
+
+def newest(results: pd.DataFrame) -> pd.DataFrame:
+    """One trial a method, case and seed of a budget: the one that was started last.
+
+    A budget that is edited under its old name makes new trials beside the old ones; they must not be averaged.
+    """
+    ordered = results.sort_values("started", kind="stable")
+    broken = ordered["method"].isna()
+    kept = ordered[broken | ~ordered.duplicated([*SAME_TRIAL], keep="last")]
+    return results[results.index.isin(kept.index)]
 
 
 def _with(columns: list[str], rows: list[dict[str, Any]]) -> list[str]:

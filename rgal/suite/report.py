@@ -14,7 +14,7 @@ from rgal.reporting.frames import groups
 from rgal.reporting.plots import write_plots
 from rgal.reporting.reference import load_reference
 from rgal.reporting.tables import group_tables, write_tables
-from rgal.suite.frames import load_frames, load_layers
+from rgal.suite.frames import load_frames, load_layers, newest
 from rgal.suite.store import Store
 
 REFERENCE = Path(__file__).parents[2] / "benchmarks" / "reference"
@@ -32,9 +32,10 @@ class Rendered:
 
 def render(store: Store, keys: set[str] | None = None) -> Rendered:
     """Write tables/ and plots/ for everything in the store; the returned text covers `keys` only (default: all)."""
-    results, curves = load_frames(store)
-    if results.empty:
+    everything, curves = load_frames(store)
+    if everything.empty:
         raise UserError(f"results directory {store.root}: no trial in it; run a suite first")
+    results = newest(everything)
     reference = load_reference(REFERENCE) if REFERENCE.is_dir() else None
     try:
         tables = write_tables(results, store.root / "tables", reference)
@@ -44,7 +45,7 @@ def render(store: Store, keys: set[str] | None = None) -> Rendered:
         raise UserError(
             f"results directory {store.root}: cannot write tables and plots ({error.strerror})"
         ) from error
-    shown = results if keys is None else results[results["key"].isin(keys)]
+    shown = results if keys is None else everything[everything["key"].isin(keys)]
     shown_tables = [table for group in groups(shown).values() for table in group_tables(group, reference)]
     text = "\n\n".join(table.text("md") for table in shown_tables)
     return Rendered(text, tables, plots, samples)

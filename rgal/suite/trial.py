@@ -182,7 +182,8 @@ def expand(suite: Suite, task: Task, dataset: Dataset, device: str) -> list[Tria
         "device": device,
         "data_root": suite.data_root,
         "keep_pool": suite.keep_pool,
-        "setting": task.setting(suite.dataset, suite.teacher, student, options),
+        "setting": task.setting(suite.dataset, suite.teacher, student, options)
+        + (", on validation images" if suite.evaluate_on == "validation" else ""),
         "case_title": task.case_title,
     }
     return [
