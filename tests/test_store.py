@@ -116,7 +116,7 @@ def test_frames_survive_broken_records(tmp_path: Path) -> None:
 
 
 def test_a_budget_that_was_edited_is_not_averaged_with_itself(tmp_path: Path) -> None:
-    """Tables show the newest trial of a method and seed; another seed, or the validation images, stand for themselves."""
+    """Tables show the newest trial of a method and seed. Another seed, or validation images, stand for themselves."""
     (tmp_path / "suite.yaml").write_text(SUITE)
     arguments = ["--suite", str(tmp_path / "suite.yaml"), "--results", str(tmp_path / "r"), "--jobs", "0"]
     assert run_suite.main(arguments) == 0
