@@ -17,6 +17,8 @@ from multiprocessing.connection import Connection, wait
 from types import FrameType
 from typing import Any
 
+import torch
+
 from rgal.suite.drive import Report
 from rgal.suite.work import Outcome, WorkJob, perform
 
@@ -29,6 +31,9 @@ PRELOAD = (
     "kornia.geometry.transform",
     "sklearn.datasets",
 )
+# Torch imports its compiler at the first optimiser step: two seconds a trial. It asks for devices when it does, and
+# whoever asked CUDA must not fork.
+PRELOAD_ON_CPU = ("torch._dynamo",)
 
 
 @dataclass
@@ -72,7 +77,7 @@ def run_jobs(
 ) -> bool:
     """Run the jobs, at most `slots` at a time. True if all were run, False if Ctrl-C or SIGTERM stopped them."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(PRELOAD))
+    context.set_forkserver_preload([*PRELOAD, *(() if torch.cuda.is_available() else PRELOAD_ON_CPU)])
     waiting: list[tuple[WorkJob, int]] = [(job, 1) for job in jobs]
     running: list[_Worker] = []
     told = False
