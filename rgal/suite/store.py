@@ -7,7 +7,8 @@
         metrics.jsonl       one row an event: loss parts, evaluations, seconds
         result.json         status and final numbers; written last
         checkpoint.pt       state of an unfinished trial
-        student.safetensors, samples.png
+        student.safetensors, samples.png; layers.json of quantization
+        export.json         what was measured of an exported student (model.onnx)
       tables/, plots/       rendered from the above
 
 A trial without result.json is unfinished; one with status "failed" is run again. Only "finished" is cached.
