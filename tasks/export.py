@@ -85,10 +85,7 @@ class _StoredGrid(nn.Module):
         kind = torch.int8 if quantizer.symmetric else torch.uint8
         self.ends = limits(quantizer.bits, quantizer.symmetric)
         self.clips = self.ends != (torch.iinfo(kind).min, torch.iinfo(kind).max)
-        scale = quantizer.scale.detach().float()
-        if quantizer.scheme.activation_range == "learned":
-            scale = scale.abs().clamp_min(1e-12)  # as the quantizer does
-        self.register_buffer("scale", scale)
+        self.register_buffer("scale", quantizer.step.detach().float())
         self.register_buffer("zero", quantizer.zero.to(kind))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -99,18 +96,18 @@ class _StoredGrid(nn.Module):
         return _operator("DequantizeLinear", [q, *grid], x, torch.float32)
 
 
-def _weight_grid(layer: QuantizedLayer, input_step: Tensor | None) -> tuple[Tensor, Tensor]:
-    """(step, zero-point) of the weight, each (output channels,): the simulation's.
+def _weight_step(layer: QuantizedLayer, input_step: Tensor | None) -> Tensor:
+    """The step of the weight (output channels,): the simulation's.
 
     Only where the bias would be beyond int32 the step is raised until it fits: in channels whose weights are all but
     0, as weight decay leaves them. That moves the output by less than 1e-3 of the bias.
     """
-    scale, zero = (v.detach() for v in layer.quantizer.grid(layer.weight))
+    scale = layer.quantizer.grid(layer.weight)[0].detach()
     if layer.bias is None or input_step is None:
-        return scale, zero
+        return scale
     largest = (layer.bias_step(input_step) * _LARGEST_BIAS).clamp_min(1e-30)
     rise = (layer.bias.detach().abs() / largest).clamp_min(1)
-    return scale * rise.view(-1, len(scale)).amax(0), zero
+    return scale * rise.view(-1, len(scale)).amax(0)
 
 
 class _StoredLayer(nn.Module):
@@ -118,14 +115,11 @@ class _StoredLayer(nn.Module):
 
     def __init__(self, layer: QuantizedLayer, input_step: Tensor | None) -> None:
         super().__init__()
-        quantizer, weight = layer.quantizer, layer.weight.detach().float()
+        quantizer = layer.quantizer
         self.layer, self.axis = layer.layer, quantizer.axis
-        scale, zero = _weight_grid(layer, input_step)
-        shape = [1] * weight.ndim
-        shape[self.axis] = -1
-        q = torch.round(weight / scale.view(shape)) + zero.view(shape)
+        q, scale, zero = quantizer.integers(layer.weight, _weight_step(layer, input_step))
         kind = torch.int8 if quantizer.symmetric else torch.uint8
-        self.register_buffer("weight", q.clamp(*limits(quantizer.bits, quantizer.symmetric)).to(kind))
+        self.register_buffer("weight", q.to(kind))
         self.register_buffer("scale", scale)
         # Stored even if it is 0: ONNX Runtime leaves linear layers in float without.
         self.register_buffer("zero", zero.to(kind))

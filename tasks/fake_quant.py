@@ -164,6 +164,11 @@ def shrunk_range(x: Tensor, bits: int, symmetric: bool) -> tuple[Tensor, Tensor]
     return found
 
 
+def positive(step: Tensor) -> Tensor:
+    """A learned step as it is used: above 0, whatever the optimiser does to it."""
+    return step.abs().clamp_min(1e-12)
+
+
 class WeightQuantizer(nn.Module):
     """A step an output channel, from the live weight in every call, or learned from where the first weight puts it.
 
@@ -193,22 +198,25 @@ class WeightQuantizer(nn.Module):
         if self.scale is None:
             with torch.no_grad():
                 return self._from_range(weight)
-        # A step must stay positive whatever the optimiser does to it.
-        return self.scale.abs().clamp_min(1e-12), self.get_buffer("zero")
+        return positive(self.scale), self.get_buffer("zero")
 
-    def forward(self, weight: Tensor) -> Tensor:
+    def _along_axis(self, values: Tensor, weight: Tensor) -> Tensor:
+        """(output channels,) in a shape that broadcasts to the weight's."""
         shape = [1] * weight.ndim
         shape[self.axis] = -1
-        scale, zero = (v.view(shape) for v in self.grid(weight))
+        return values.view(shape)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        scale, zero = (self._along_axis(v, weight) for v in self.grid(weight))
         share = (weight.numel() / weight.shape[self.axis] * limits(self.bits, self.symmetric)[1]) ** -0.5
         return fake_quantize(weight, scale, zero, self.bits, self.symmetric, self.scheme.gradient, share)
 
-    def integers(self, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(q as int32 of weight's shape, step, zero-point): what is stored of a weight."""
-        scale, zero = (v.detach() for v in self.grid(weight))
-        shape = [1] * weight.ndim
-        shape[self.axis] = -1
-        q = torch.round(weight.detach().float() / scale.view(shape)) + zero.view(shape)
+    def integers(self, weight: Tensor, scale: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """(q as int32 of weight's shape, step, zero-point): what is stored of a weight. scale: another step."""
+        own, zero = (v.detach() for v in self.grid(weight))
+        scale = own if scale is None else scale
+        q = torch.round(weight.detach().float() / self._along_axis(scale, weight))
+        q = q + self._along_axis(zero, weight)
         return q.clamp(*limits(self.bits, self.symmetric)).int(), scale, zero.int()
 
 
@@ -237,16 +245,18 @@ class ActivationQuantizer(nn.Module):
         else:
             self.register_buffer("scale", torch.zeros(()))
 
+    @property
+    def step(self) -> Tensor:
+        """What values are divided by."""
+        return positive(self.scale) if self.scheme.activation_range == "learned" else self.scale
+
     def forward(self, x: Tensor) -> Tensor:
         if self.tracking:
             self.track(x)
         if not self.ready:
             return x
-        scale = self.scale
-        if self.scheme.activation_range == "learned":
-            scale = scale.abs().clamp_min(1e-12)
         share = (max(1, x.numel()) / max(1, len(x)) * limits(self.bits, self.symmetric)[1]) ** -0.5
-        return fake_quantize(x, scale, self.zero, self.bits, self.symmetric, self.scheme.gradient, share)
+        return fake_quantize(x, self.step, self.zero, self.bits, self.symmetric, self.scheme.gradient, share)
 
     @torch.no_grad()
     def track(self, x: Tensor) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from rgal.errors import UserError, nearest
-from rgal.suite.store import SCHEMA, Store, read_json, write_json
+from rgal.suite.store import SCHEMA, Store, key_of, read_json, write_json
 from rgal.suite.task import tasks
 from rgal.suite.trial import Trial
 from rgal.suite.work import prepare
@@ -28,9 +28,9 @@ def find_trial(store: Store, name: str) -> Path:
     """The folder of a trial given as its key, its folder's name or a path to it. UserError unless there is one."""
     wanted = Path(name).name
     folders = store.trial_folders()
-    found = [f for f in folders if f.name == wanted or f.name.rpartition("-")[2] == wanted]
+    found = [f for f in folders if wanted in (f.name, key_of(f))]
     if len(found) != 1:
-        keys = [f.name.rpartition("-")[2] for f in folders]
+        keys = [key_of(f) for f in folders]
         raise UserError(f"--export-only {name}: no such trial in {store.root}; {nearest(wanted, keys)}")
     if store.status(found[0]) != "finished":
         raise UserError(f"--export-only {name}: this trial is {store.status(found[0])}, not finished")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from rgal.suite.store import Metrics, Store, read_json
+from rgal.suite.store import Metrics, Store, key_of, read_json
 
 RESULT_COLUMNS = [
     "key",
@@ -66,7 +66,7 @@ def load_frames(store: Store, keys: set[str] | None = None) -> tuple[pd.DataFram
     for folder in store.trial_folders():
         about = read_json(folder / "trial.json") or {}
         settings = about.get("settings") if isinstance(about.get("settings"), dict) else {}
-        key = str(about.get("key", folder.name.rpartition("-")[2]))
+        key = str(about.get("key", key_of(folder)))
         if keys is not None and key not in keys:
             continue
         result = read_json(folder / "result.json") or {}
@@ -122,7 +122,7 @@ def _curve(folder: Any, row: dict[str, Any]) -> list[dict[str, Any]]:
 def load_layers(store: Store, results: pd.DataFrame) -> pd.DataFrame:
     """One row a layer of every finished trial that recorded its layers (layers.json)."""
     finished = results[results["status"] == "finished"]
-    folders = {folder.name.rpartition("-")[2]: folder for folder in store.trial_folders()}
+    folders = {key_of(folder): folder for folder in store.trial_folders()}
     rows: list[dict[str, Any]] = []
     for trial in finished[["key", "task", "setting", "budget", "method", "case", "seed"]].to_dict("records"):
         record = read_json(folders[trial["key"]] / "layers.json") if trial["key"] in folders else None

@@ -77,6 +77,11 @@ class Metrics:
         return rows
 
 
+def key_of(folder: Path) -> str:
+    """The key at the end of a trial folder's name."""
+    return folder.name.rpartition("-")[2]
+
+
 class Store:
     """A results directory."""
 
