@@ -132,6 +132,71 @@ def test_hold_out_errors() -> None:
         Dataset(data.spec, single, single).hold_out()
 
 
+def test_select_restricts_both_splits_and_renumbers() -> None:
+    data = load("digits")
+    chosen = [7, 0, 3]
+    part = data.select(chosen)
+    for whole, selected in ((data.train, part.train), (data.test, part.test)):
+        keep = torch.isin(whole.labels, torch.tensor(chosen))
+        assert torch.equal(selected.images, whole.images[keep])  # in the order of the split
+        assert selected.labels.tolist() == [chosen.index(label) for label in whole.labels[keep].tolist()]
+    assert part.spec.classes == 3
+    assert part.spec.class_names == ("7", "0", "3")
+    kept = ("name", "shape", "mean", "std", "flip", "crop_padding")
+    assert all(getattr(part.spec, name) == getattr(data.spec, name) for name in kept)
+
+
+def test_select_has_a_fingerprint_of_its_own() -> None:
+    data = load("digits")
+    choices: list[list[int]] = [[7, 0, 3], [0, 7, 3], [0, 3], list(range(10))]
+    found = [data.select(chosen).spec.fingerprint for chosen in choices]
+    found.append(data.hold_out().select([7, 0, 3]).spec.fingerprint)
+    assert len({data.spec.fingerprint, *found}) == 6
+    assert all(len(value) == 12 and int(value, 16) >= 0 for value in found)
+    assert data.select((7, 0, 3)).spec == data.select([7, 0, 3]).spec
+    assert data.select(np.array([7, 0, 3])).spec == data.select([7, 0, 3]).spec  # type: ignore[arg-type]
+
+
+def test_select_shares_no_memory() -> None:
+    data = load("digits")
+    part = data.select(range(10))
+    for selected in (part.train, part.test):
+        assert selected.images.untyped_storage().nbytes() == selected.images.numel()
+    assert torch.equal(part.train.images, data.train.images)
+    watch = weakref.ref(part.train.images)
+    part.close_training_data()
+    assert watch() is None
+    assert len(data.train) == 1297  # closing the one leaves the other
+    other = data.select([1])
+    data.close_training_data()
+    assert set(other.train.labels.tolist()) == {0}
+    with pytest.raises(DataFirewallError):
+        data.select([1])
+
+
+def test_select_of_any_image_size(tmp_path: Path) -> None:
+    data = load("mine", tiny(tmp_path / "set", classes=5), size=17)
+    part = data.select([4, 1])
+    assert part.train.images.shape == (6, 3, 17, 17)
+    assert part.test.images.shape == (2, 3, 17, 17)
+    assert part.test.labels.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("classes", "fragment"),
+    [
+        ([], "no class of 'digits' selected"),
+        ([1, 10], "'digits' has no class 10; expected 0 to 9"),
+        ([-1], "'digits' has no class -1; expected 0 to 9"),
+        ([2, 5, 2], "class 2 of 'digits' is selected twice"),
+    ],
+)
+def test_select_errors(classes: list[int], fragment: str) -> None:
+    with pytest.raises(UserError, match=fragment) as caught:
+        load("digits").select(classes)
+    assert len(str(caught.value).splitlines()) == 1
+
+
 def test_evaluate_batches_gives_every_image_once_in_order() -> None:
     images = ImageSet(torch.arange(7 * 12).reshape(7, 3, 2, 2).to(torch.uint8), torch.arange(7))
     parts = list(evaluate_batches(images, 3, "cpu"))

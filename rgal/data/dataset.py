@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -84,7 +85,7 @@ class Dataset:
         if self._train is None:
             raise DataFirewallError(
                 f"the training images of '{self.spec.name}' were closed: "
-                "what follows the training of the teacher is data-free"
+                "what follows is data-free, or gets them one phase at a time"
             )
         return self._train
 
@@ -108,6 +109,40 @@ class Dataset:
         origin = f"{self.spec.fingerprint} hold_out {fraction!r} {HOLD_OUT_SEED}"
         spec = replace(self.spec, fingerprint=hashlib.sha256(origin.encode()).hexdigest()[:12])
         return Dataset(spec, train.subset(rest), train.subset(held))
+
+    def select(self, classes: Sequence[int]) -> Dataset:
+        """Both splits restricted to these classes, whose labels become their positions in `classes`.
+
+        Images keep their order. They are copies: the result shares no memory with this data set, so closing
+        one does not close the other. Raises UserError if `classes` is empty, names a class twice or one that
+        is not there, DataFirewallError once the training images are closed.
+        """
+        chosen = [int(label) for label in classes]
+        if not chosen:
+            raise UserError(f"no class of '{self.spec.name}' selected; expected one or more")
+        for label in chosen:
+            if not 0 <= label < self.spec.classes:
+                raise UserError(
+                    f"'{self.spec.name}' has no class {label}; expected 0 to {self.spec.classes - 1}"
+                )
+            if chosen.count(label) > 1:
+                raise UserError(f"class {label} of '{self.spec.name}' is selected twice; expected once")
+        position = torch.full((self.spec.classes,), -1, dtype=torch.int64)
+        position[chosen] = torch.arange(len(chosen))
+
+        def restrict(part: ImageSet) -> ImageSet:
+            labels = position[part.labels]
+            keep = labels >= 0
+            return ImageSet(part.images[keep], labels[keep])
+
+        origin = f"{self.spec.fingerprint} select {chosen}"
+        spec = replace(
+            self.spec,
+            classes=len(chosen),
+            class_names=tuple(self.spec.class_names[label] for label in chosen),
+            fingerprint=hashlib.sha256(origin.encode()).hexdigest()[:12],
+        )
+        return Dataset(spec, restrict(self.train), restrict(self.test))
 
 
 def stratified_split(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
