@@ -60,7 +60,7 @@ def test_the_cmi_readme_is_the_primary_source() -> None:
 def test_a_folder_holds_what_its_files_hold() -> None:
     reference, kd = load_reference(REFERENCE), load_reference(REFERENCE / "kd.yaml")
     assert {key: value for key, value in reference.values.items() if key[0] == "kd"} == kd.values
-    assert set(reference.about) == {"kd", "dfq"} and reference.about["kd"] == kd.about["kd"]
+    assert set(reference.about) == {"kd", "dfq", "necil"} and reference.about["kd"] == kd.about["kd"]
 
 
 @pytest.mark.parametrize(

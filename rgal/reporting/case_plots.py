@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rgal.reporting.curves import case_data, teacher_level
+from rgal.reporting.curves import case_data, percent_limits, teacher_level
 from rgal.reporting.frames import case_label, case_title, cases, heading, marked, methods, require_one_group
 from rgal.reporting.style import (
     LineStyle,
@@ -85,8 +85,7 @@ def _scale_y(axes: Axes, data: pd.DataFrame, levels: pd.DataFrame) -> None:
     bottom = max(min([*(data["top1_mean"] - spread), *levels["top1"]]), 0.0)
     top = min(max([*(data["top1_mean"] + spread), *levels["top1"]]), 100 - LEAST_ERROR)
     if 100 - bottom <= 5 * (100 - top):
-        margin = 0.05 * (top - bottom) or 1.0
-        axes.set_ylim(max(bottom - margin, -1.0), min(top + margin, 101.0))
+        axes.set_ylim(*percent_limits(bottom, top))
         return
     low, high = (float(_height(value)) for value in (bottom, top))
     margin = 0.05 * (high - low)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from rgal.reporting.curves import Quantity, curve_data, level_data, y_range
 from rgal.reporting.frames import (
@@ -84,7 +85,14 @@ def _draw(
     grid_lines(axes)
     low, high = y_range(data, levels)
     axes.set_ylim(low, high)
-    handles = []
+    lines = draw_curves(axes, data, styles)
+    draw_levels(axes, levels, (low, high))
+    legend_below(figure, list(lines.values()), list(lines))
+
+
+def draw_curves(axes: Axes, data: pd.DataFrame, styles: Mapping[str, LineStyle]) -> dict[str, Line2D]:
+    """The mean of each method, in a band of its standard deviation where that is known; the line of each."""
+    lines: dict[str, Line2D] = {}
     for index, (name, curve) in enumerate(data.groupby("method", sort=False)):
         style = styles[str(name)]
         every = marked_points(len(curve), index)
@@ -94,10 +102,8 @@ def _draw(
             spread["x"], spread["top1_mean"] - spread["top1_std"], spread["top1_mean"] + spread["top1_std"],
             color=style.colour, alpha=0.15, linewidth=0, zorder=2,
         )  # fmt: skip
-        handles.append((line, str(name)))
-    draw_levels(axes, levels, (low, high))
-    lines, names = zip(*handles, strict=True)
-    legend_below(figure, lines, names)
+        lines[str(name)] = line
+    return lines
 
 
 def marked_points(n: int, offset: int) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Literal
 
 import pandas as pd
@@ -30,16 +31,26 @@ def curve_data(curves: pd.DataFrame, results: pd.DataFrame, x: Quantity = "secon
     A method whose x never leaves zero has no place on that axis and is left out. ValueError for several cases.
     """
     require_one_case(results)
+    data_free = {name: trials for name, trials in methods(results).items() if not uses_real_data(trials)}
+    data = mean_curves(curves, data_free, x)
+    return data[data.groupby("method")["x"].transform("max") > 0].reset_index(drop=True)
+
+
+def mean_curves(curves: pd.DataFrame, trials_of: Mapping[str, pd.DataFrame], x: str) -> pd.DataFrame:
+    """Top-1 of each method's trials at the rounds that all its finished trials with a curve have.
+
+    One row a (method, round), as in `curve_data`. Without the columns key, round, x and top1 there is no row.
+    """
     rows: list[pd.DataFrame] = []
     if not {"key", "round", x, "top1"} <= set(curves.columns):
         return pd.DataFrame(columns=list(CURVE_COLUMNS))
     points = curves.assign(x=numbers(curves, x), top1=numbers(curves, "top1")).dropna(subset=["x", "top1"])
     # a trial that was resumed may have evaluated a round twice: the later one counts
     points = points.sort_values(["key", "round", "x", "top1"]).drop_duplicates(["key", "round"], keep="last")
-    for name, trials in methods(results).items():
+    for name, trials in trials_of.items():
         done = finished(trials)
         mine = points[points["key"].isin(done["key"])] if "key" in done.columns else points.iloc[:0]
-        if uses_real_data(trials) or mine.empty or mine["x"].max() <= 0:
+        if mine.empty:
             continue
         by_round = mine.groupby("round", sort=True).agg(
             x=("x", "mean"), top1_mean=("top1", "mean"), top1_std=("top1", "std"), n=("top1", "size")
@@ -100,5 +111,10 @@ def y_range(data: pd.DataFrame, levels: pd.DataFrame) -> tuple[float, float]:
     low = min([ends.min(), data["top1_mean"].quantile(0.2), *levels["top1"]])
     if low - bottom < 0.25 * (top - bottom):
         low = bottom
-    margin = 0.05 * (top - low) or 1.0
-    return max(low - margin, -1.0), min(top + margin, 101.0)
+    return percent_limits(low, top)
+
+
+def percent_limits(low: float, high: float) -> tuple[float, float]:
+    """The ends of an axis of percentages between these: a margin of 5 %, but hardly below 0 or above 100."""
+    margin = 0.05 * (high - low) or 1.0
+    return max(low - margin, -1.0), min(high + margin, 101.0)

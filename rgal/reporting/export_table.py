@@ -6,19 +6,10 @@ from typing import Any
 
 import pandas as pd
 
-from rgal.reporting.frames import (
-    Row,
-    case_title,
-    finished,
-    heading,
-    known,
-    method_rows,
-    numbers,
-    require_one_group,
-    uses_real_data,
-)
+from rgal.reporting.frames import Row, finished, heading, known, method_rows, numbers, require_one_group
 from rgal.reporting.notes import REAL_DATA, remarks, row_names
 from rgal.reporting.render import CASE, METHOD, Column, accuracy, count, ratio, seconds
+from rgal.reporting.rows import as_table, row_start, titled
 
 # What a trial measured of its exported model; any of these makes it an exported trial. Name here -> name there.
 MEASURED = {
@@ -76,13 +67,9 @@ def export_table(results: pd.DataFrame) -> pd.DataFrame:
     require_one_group(results)
     every = method_rows(results.reset_index(drop=True))
     rows = {row: exported for row, trials in every.items() if len(exported := _exported(trials))}
-    table = pd.DataFrame([_row(row, trials) for row, trials in rows.items()], columns=list(RAW_COLUMNS))
-    if not known(table, "case"):
-        table = table.drop(columns="case")
-    table.attrs["caption"] = ", ".join(part for part in (heading(results), "exported to ONNX") if part)
-    table.attrs["case_title"] = case_title(results)
-    table.attrs["notes"] = _notes(table, rows, every)
-    return table
+    table = as_table([_row(row, trials) for row, trials in rows.items()], RAW_COLUMNS)
+    caption = ", ".join(part for part in (heading(results), "exported to ONNX") if part)
+    return titled(table, results, caption, _notes(table, rows, every))
 
 
 def _exported(trials: pd.DataFrame) -> pd.DataFrame:
@@ -97,9 +84,7 @@ def _row(row: Row, trials: pd.DataFrame) -> dict[str, Any]:
     for name, (above, below) in QUOTIENTS.items():
         values[name] = values[above] / values[below].where(lambda number: number > 0)
     return {
-        "case": row[0],
-        "method": row[1],
-        "data_free": not uses_real_data(trials),
+        **row_start(row, trials),
         "exported": len(trials),
         "simulated_top1_percent": numbers(trials, "last").mean(),
         **{name: column.mean() for name, column in values.items()},

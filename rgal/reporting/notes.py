@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import pandas as pd
 
@@ -10,19 +10,29 @@ from rgal.reporting.frames import DAGGER, Row, case_label, finished, known, numb
 
 NO_FINISHED = "No finished trials."
 REAL_DATA = f"{DAGGER} Trained on real data: a reference, not data-free."
+# Columns of published numbers -> those of their sources.
+PUBLISHED = {"published_percent": "published_source", "published_last_percent": "published_last_source"}
 Trials = Mapping[Row, pd.DataFrame]
 
 
 def accuracy_notes(table: pd.DataFrame, rows: Trials, about: str, teacher: float | None) -> list[str]:
     """All notes of an accuracy table. `about` and `teacher` (%) belong to its published numbers."""
-    notes = _meaning(rows)
-    if not table["data_free"].all():
-        notes.append(REAL_DATA)
-    notes += _size_notes(table)
-    notes += remarks(rows, "image_note", "Images of ")
-    notes += remarks(rows, "layer_note")
-    notes += _unfinished_notes(rows)
-    return notes + _published_notes(table, about, teacher)
+    return [
+        *_meaning(rows),
+        *row_notes(table, rows, REAL_DATA, _size_notes(table)),
+        *published_notes(table, about, "" if teacher is None else f"Published teacher: {teacher:.2f} %."),
+    ]
+
+
+def row_notes(table: pd.DataFrame, rows: Trials, dagger: str, on_columns: Sequence[str] = ()) -> list[str]:
+    """What concerns some rows: the dagger, notes on columns, remarks of trials, and trials without a result."""
+    return [
+        *([] if table["data_free"].all() else [dagger]),
+        *on_columns,
+        *remarks(rows, "image_note", "Images of "),
+        *remarks(rows, "layer_note"),
+        *_unfinished_notes(rows),
+    ]
 
 
 def remarks(rows: Trials, column: str, before: str = "") -> list[str]:
@@ -114,11 +124,11 @@ def _causes(missing: pd.DataFrame) -> str:
     return "; ".join(f"{cause}: {text}" if text else cause for cause, text in causes.items())
 
 
-def _published_notes(table: pd.DataFrame, about: str, teacher: float | None) -> list[str]:
-    found = table[table["published_percent"].notna()]
-    if found.empty:
+def published_notes(table: pd.DataFrame, about: str, more: str = "") -> list[str]:
+    """Where the published numbers of the table come from; nothing where it has none."""
+    columns = [name for name in PUBLISHED if known(table, name)]
+    if not columns:
         return []
-    sources = "; ".join(dict.fromkeys(found["published_source"]))
-    teacher_text = "" if teacher is None else f"Published teacher: {teacher:.2f} %."
-    parts = ("Published: not measured here.", about, teacher_text, f"Source: {sources}.")
+    found = [source for name in columns for source in table.loc[table[name].notna(), PUBLISHED[name]]]
+    parts = ("Published: not measured here.", about, more, f"Source: {'; '.join(dict.fromkeys(found))}.")
     return [" ".join(part for part in parts if part)]

@@ -12,32 +12,41 @@ from rgal.files import write_atomically
 from rgal.reporting.case_plots import accuracy_versus_cases
 from rgal.reporting.curve_plots import accuracy_versus_images, accuracy_versus_time
 from rgal.reporting.frames import cases, file_stems, groups
+from rgal.reporting.increment_plots import accuracy_per_phase, old_and_new
 from rgal.reporting.layer_plots import layer_figure
 from rgal.reporting.style import LineStyle, all_styles, figure_bytes
 
 __all__ = [
+    "accuracy_per_phase",
     "accuracy_versus_cases",
     "accuracy_versus_images",
     "accuracy_versus_time",
     "layer_figure",
+    "old_and_new",
     "write_plots",
 ]
 
 
 def write_plots(
-    results: pd.DataFrame, curves: pd.DataFrame, folder: str | Path, layers: pd.DataFrame | None = None
+    results: pd.DataFrame,
+    curves: pd.DataFrame,
+    folder: str | Path,
+    layers: pd.DataFrame | None = None,
+    phases: pd.DataFrame | None = None,
 ) -> list[Path]:
     """Write <task>_<setting>_<budget>_{time,images}.{png,svg} for every (task, setting, budget).
 
-    With cases: ..._<case>_{time,images}, where `layers` has its quantizers ..._<case>_layers, and, from two
-    cases on, ..._cases.
+    Where `phases` has rows of its trials: ..._{phases,old_new} instead. With cases: ..._<case>_{time,images},
+    where `layers` has its quantizers ..._<case>_layers, and, from two cases on, ..._cases.
     """
+    layers = pd.DataFrame() if layers is None else layers
+    phases = pd.DataFrame() if phases is None else phases
     paths = []
     for stem, group in groups(results).items():
         Path(folder).mkdir(parents=True, exist_ok=True)
         # of all results of the task: a method looks the same in each of its figures
         styles = all_styles(_same_task(results, group))
-        for name, figure in _figures(group, curves, pd.DataFrame() if layers is None else layers, styles):
+        for name, figure in _figures(group, curves, layers, phases, styles):
             for fmt in ("png", "svg"):
                 path = Path(folder) / f"{stem}_{name}.{fmt}"
                 paths.append(write_atomically(path, figure_bytes(figure, fmt)))
@@ -45,15 +54,26 @@ def write_plots(
 
 
 def _figures(
-    group: pd.DataFrame, curves: pd.DataFrame, layers: pd.DataFrame, styles: Mapping[str, LineStyle]
+    group: pd.DataFrame,
+    curves: pd.DataFrame,
+    layers: pd.DataFrame,
+    phases: pd.DataFrame,
+    styles: Mapping[str, LineStyle],
 ) -> Iterator[tuple[str, Figure]]:
     """(name, figure) of one group; one at a time, they are large."""
     found = cases(group)
     stems = file_stems([(case,) for case in found])
+    in_phases = bool(
+        {"key"} <= {*phases.columns} & {*group.columns} and phases["key"].isin(group["key"]).any()
+    )
     for case, rows in found.items():
         before = f"{stems[case,]}_" if case else ""
-        yield f"{before}time", accuracy_versus_time(curves, rows, styles)
-        yield f"{before}images", accuracy_versus_images(curves, rows, styles)
+        if in_phases:
+            yield f"{before}phases", accuracy_per_phase(phases, rows, styles)
+            yield f"{before}old_new", old_and_new(phases, rows)
+        else:
+            yield f"{before}time", accuracy_versus_time(curves, rows, styles)
+            yield f"{before}images", accuracy_versus_images(curves, rows, styles)
         figure = layer_figure(layers, rows, styles)
         if figure is not None:
             yield f"{before}layers", figure

@@ -14,6 +14,7 @@ from rgal.reporting.frames import case_label, known, marked
 
 Format = Literal["md", "csv", "tex"]
 FORMATS: tuple[Format, ...] = get_args(Format)
+MOST_COLUMNS = 12  # of a LaTeX table in a legible font
 MINUS = "−"
 PLUS_MINUS = " ± "
 
@@ -67,9 +68,9 @@ def _method(row: Any) -> str:
     return marked(row.method, row.data_free)
 
 
-def _top1(row: Any) -> str:
-    mean, std = accuracy(row.top1_mean_percent), accuracy(row.top1_std_points)
-    return f"{mean}{PLUS_MINUS}{std}" if std else mean
+def mean_and_std(mean: float, std: float) -> str:
+    """As in "92.00 ± 2.00"; the mean alone where the spread is unknown."""
+    return f"{accuracy(mean)}{PLUS_MINUS}{accuracy(std)}" if accuracy(std) else accuracy(mean)
 
 
 def _trials(row: Any) -> str:
@@ -79,17 +80,28 @@ def _trials(row: Any) -> str:
 # The first columns of every table. The title of the cases is the task's: `attrs["case_title"]`.
 CASE = Column("Case", lambda row: case_label(row.case), needs="case", text=True)
 METHOD = Column("Method", _method, text=True)
+TRIALS = Column("n", _trials)
+
+
+def cost_columns(learner: str) -> tuple[Column, ...]:
+    """Images, steps and seconds; what the steps and seconds beside the synthesis are spent on is `learner`."""
+    short = learner.lower()
+    return (
+        Column("Images", lambda row: count(row.images)),
+        Column("Synthesis steps", lambda row: count(row.synthesis_steps), "Steps", "synthesis"),
+        Column(f"{learner} steps", lambda row: count(row.student_steps), "Steps", short),
+        Column("Synthesis (s)", lambda row: seconds(row.synthesis_seconds), "Time (s)", "synthesis"),
+        Column(f"{learner} (s)", lambda row: seconds(row.student_seconds), "Time (s)", short),
+    )
+
+
 COLUMNS = (
     CASE,
     METHOD,
-    Column("Top-1 (%)", _top1),
-    Column("n", _trials),
+    Column("Top-1 (%)", lambda row: mean_and_std(row.top1_mean_percent, row.top1_std_points)),
+    TRIALS,
     Column("Drop (points)", lambda row: accuracy(row.drop_points)),
-    Column("Images", lambda row: count(row.images)),
-    Column("Synthesis steps", lambda row: count(row.synthesis_steps), "Steps", "synthesis"),
-    Column("Student steps", lambda row: count(row.student_steps), "Steps", "student"),
-    Column("Synthesis (s)", lambda row: seconds(row.synthesis_seconds), "Time (s)", "synthesis"),
-    Column("Student (s)", lambda row: seconds(row.student_seconds), "Time (s)", "student"),
+    *cost_columns("Student"),
     Column("Model (MB)", lambda row: ratio(row.model_mb, 3), needs="model_mb"),
     Column("Latency ratio", lambda row: ratio(row.latency_ratio), needs="latency_ratio"),
     Column("Published (%)", lambda row: accuracy(row.published_percent), needs="published_percent"),
@@ -206,7 +218,7 @@ def _latex(table: pd.DataFrame, columns: Sequence[Column]) -> str:
         r"\begin{table}[htbp]",
         r"\centering",
         rf"\caption{{{latex_text(table.attrs.get('caption', ''))}}}",
-        rf"\medskip{_size(table)}",
+        rf"\medskip{_size(table, columns)}",
         *(_tabular(table, columns) if len(table) else []),
         r"\par\medskip",
         r"\begin{minipage}{\linewidth}\footnotesize",
@@ -218,9 +230,9 @@ def _latex(table: pd.DataFrame, columns: Sequence[Column]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _size(table: pd.DataFrame) -> str:
-    """The font, and with cases narrower columns: such tables have more rows and columns than others."""
-    if not known(table, "case"):
+def _size(table: pd.DataFrame, columns: Sequence[Column]) -> str:
+    """The font. With cases or many columns it is smaller and columns are narrower, or they run off the sheet."""
+    if not known(table, "case") and len(columns) <= MOST_COLUMNS:
         return r"\small"
     return (r"\footnotesize" if len(table) <= 24 else r"\scriptsize") + r"\setlength{\tabcolsep}{4pt}"
 

@@ -16,23 +16,33 @@ from rgal.files import write_atomically
 from rgal.reporting.export_table import EXPORT_COLUMNS, export_table
 from rgal.reporting.frames import (
     Row,
-    case_title,
     finished,
     groups,
     heading,
-    known,
     method_rows,
     numbers,
     only,
     require_one_group,
-    uses_real_data,
 )
+from rgal.reporting.increment_table import INCREMENT_COLUMNS, increment_table, measures_increments
 from rgal.reporting.notes import accuracy_notes
 from rgal.reporting.reference import TEACHER, Reference
 from rgal.reporting.render import COLUMNS as PRINTED
 from rgal.reporting.render import FORMATS, Column, Format, render
+from rgal.reporting.rows import (
+    COSTS,
+    UNPUBLISHED,
+    about_published,
+    as_table,
+    look_up,
+    means,
+    row_start,
+    spread,
+    titled,
+    trial_counts,
+)
 
-__all__ = ["accuracy_table", "export_table", "group_tables", "render", "write_tables"]
+__all__ = ["accuracy_table", "export_table", "group_tables", "increment_table", "render", "write_tables"]
 
 # Columns of the result, in order. Accuracies in percent, differences in points, durations in seconds.
 COLUMNS = (
@@ -44,26 +54,14 @@ COLUMNS = (
     "finished",
     "planned",
     "drop_points",
-    "images",
-    "synthesis_steps",
-    "student_steps",
-    "synthesis_seconds",
-    "student_seconds",
+    *COSTS,
     "model_mb",
     "float_mb",
     "latency_ratio",
     "published_percent",
     "published_source",
 )
-MEANS = (
-    "images",
-    "synthesis_steps",
-    "student_steps",
-    "synthesis_seconds",
-    "student_seconds",
-    "model_mb",
-    "float_mb",
-)
+MEANS = {name: name for name in (*COSTS, "model_mb", "float_mb")}
 # What only some tasks have: a table of which nothing is known here has no such column.
 OPTIONAL = ("case", "model_mb", "float_mb", "latency_ratio")
 
@@ -91,21 +89,22 @@ def accuracy_table(results: pd.DataFrame, reference: Reference | None = None) ->
     require_one_group(results)
     results = results.reset_index(drop=True)
     rows = method_rows(results)
-    table = pd.DataFrame(
-        [_row(row, trials, reference) for row, trials in rows.items()], columns=list(COLUMNS)
-    )
-    table = table.drop(columns=[name for name in OPTIONAL if not known(table, name)])
-    about = reference.about.get(only(results, "task"), "") if reference else ""
+    table = as_table([_row(row, trials, reference) for row, trials in rows.items()], COLUMNS, OPTIONAL)
     teacher = _published(results, ("", TEACHER), reference)
-    table.attrs["caption"] = heading(results) or "Results"
-    table.attrs["case_title"] = case_title(results)
-    table.attrs["notes"] = accuracy_notes(table, rows, about, teacher[0] if teacher else None)
-    return table
+    about = about_published(reference, results)
+    notes = accuracy_notes(table, rows, about, teacher[0] if teacher else None)
+    return titled(table, results, heading(results) or "Results", notes)
 
 
 def group_tables(results: pd.DataFrame, reference: Reference | None = None) -> list[Table]:
-    """The tables of one (task, setting, budget): accuracy, and where a trial was exported the exported models."""
-    tables = [Table("", accuracy_table(results, reference), PRINTED)]
+    """The tables of one (task, setting, budget): accuracy, and where a trial was exported the exported models.
+
+    Where classes came in phases, the accuracy table is the one of these.
+    """
+    if measures_increments(results):
+        tables = [Table("", increment_table(results, reference), INCREMENT_COLUMNS)]
+    else:
+        tables = [Table("", accuracy_table(results, reference), PRINTED)]
     exported = export_table(results)
     return [*tables, Table("_export", exported, EXPORT_COLUMNS)] if len(exported) else tables
 
@@ -127,18 +126,14 @@ def write_tables(results: pd.DataFrame, folder: str | Path, reference: Reference
 def _row(row: Row, trials: pd.DataFrame, reference: Reference | None) -> dict[str, Any]:
     done = finished(trials)
     last = numbers(done, "last")
-    published = _published(trials, row, reference) or (float("nan"), "")
+    published = _published(trials, row, reference) or UNPUBLISHED
     latency = numbers(done, "latency_ms_64") / numbers(done, "float_latency_ms_64").where(lambda ms: ms > 0)
     return {
-        "case": row[0],
-        "method": row[1],
-        "data_free": not uses_real_data(trials),
-        "top1_mean_percent": last.mean(),
-        "top1_std_points": last.std(ddof=1),
-        "finished": len(done),
-        "planned": len(trials),
+        **row_start(row, trials),
+        **spread("top1", last),
+        **trial_counts(trials),
         "drop_points": (numbers(done, "teacher_top1") - last).mean(),
-        **{column: numbers(done, column).mean() for column in MEANS},
+        **means(done, MEANS),
         "latency_ratio": latency.mean(),
         "published_percent": published[0],
         "published_source": published[1],
@@ -146,9 +141,4 @@ def _row(row: Row, trials: pd.DataFrame, reference: Reference | None) -> dict[st
 
 
 def _published(trials: pd.DataFrame, row: Row, reference: Reference | None) -> tuple[float, str] | None:
-    if reference is None:
-        return None
-    task, dataset, teacher, student = (
-        only(trials, name) for name in ("task", "dataset", "teacher", "student")
-    )
-    return reference.published(task, dataset, teacher, student, row[1], row[0])
+    return look_up(reference, trials, (only(trials, "teacher"), only(trials, "student")), row)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
@@ -49,6 +51,10 @@ CURVE_COLUMNS = [
     "top1",
 ]
 
+
+# What the records of a trial's layers or phases repeat of it.
+TRIAL_COLUMNS = ["key", "task", "setting", "budget", "method", "case", "seed"]
+PHASE_COLUMNS = [*TRIAL_COLUMNS, "phase", "classes", "top1", "old_top1", "new_top1"]
 
 SETTINGS = (
     *("task", "setting", "budget", "dataset", "teacher", "student"),
@@ -121,12 +127,70 @@ def _curve(folder: Any, row: dict[str, Any]) -> list[dict[str, Any]]:
 
 def load_layers(store: Store, results: pd.DataFrame) -> pd.DataFrame:
     """One row a layer of every finished trial that recorded its layers (layers.json)."""
+    return pd.DataFrame([about | layer for about, layer in _entries(store, results, "layers")])
+
+
+def load_phases(store: Store, results: pd.DataFrame) -> pd.DataFrame:
+    """One row a phase of every finished trial that recorded its phases (phases.json).
+
+    top1, old_top1 and new_top1: percent of the test images of all classes seen so far, of those of earlier phases
+    (NaN in phase 0) and of the phase's own. A phase with malformed counts is left out; a later record of a phase
+    replaces an earlier one.
+    """
+    rows: dict[tuple[str, int], dict[str, Any]] = {}
+    for about, entry in _entries(store, results, "phases"):
+        accuracies = _accuracies(entry)
+        if accuracies is not None:
+            phase, classes = entry["phase"], entry["classes"]
+            rows[about["key"], phase] = about | {"phase": phase, "classes": classes} | accuracies
+    return pd.DataFrame(list(rows.values()), columns=PHASE_COLUMNS)
+
+
+def _entries(
+    store: Store, results: pd.DataFrame, name: str
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """(trial, record) for each mapping in the list `name` of the finished trials' NAME.json."""
     finished = results[results["status"] == "finished"]
     folders = {key_of(folder): folder for folder in store.trial_folders()}
-    rows: list[dict[str, Any]] = []
-    for trial in finished[["key", "task", "setting", "budget", "method", "case", "seed"]].to_dict("records"):
-        record = read_json(folders[trial["key"]] / "layers.json") if trial["key"] in folders else None
-        layers = (record or {}).get("layers")
-        about = {str(name): value for name, value in trial.items()}
-        rows += [about | layer for layer in layers or () if isinstance(layer, dict)]
-    return pd.DataFrame(rows)
+    for trial in finished[TRIAL_COLUMNS].to_dict("records"):
+        content = read_json(folders[trial["key"]] / f"{name}.json") if trial["key"] in folders else None
+        found = (content or {}).get(name)
+        about = {str(column): value for column, value in trial.items()}
+        yield from ((about, record) for record in _mappings(found))
+
+
+def _mappings(value: Any) -> list[dict[str, Any]]:
+    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
+
+
+def _accuracies(entry: dict[str, Any]) -> dict[str, float] | None:
+    """Percentages from a phase's counts, one [correct, total] for each phase up to it; None if they are malformed."""
+    phase: Any = entry.get("phase")
+    tasks = entry.get("tasks")
+    if not _is_count(phase) or not _is_count(entry.get("classes"), 1) or not isinstance(tasks, list):
+        return None
+    if len(tasks) != phase + 1 or not all(map(_is_share, tasks)):
+        return None
+    return {
+        "top1": _percent(tasks),
+        "old_top1": _percent(tasks[:-1]),
+        "new_top1": _percent(tasks[-1:]),
+    }
+
+
+def _is_share(pair: Any) -> bool:
+    """Whether this is [correct, total]."""
+    if not isinstance(pair, list) or len(pair) != 2 or not all(map(_is_count, pair)):
+        return False
+    return bool(0 < pair[1] >= pair[0])
+
+
+def _is_count(value: Any, least: int = 0) -> bool:
+    """Whether this is a whole number, not too big for a float either."""
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value < 2**53
+
+
+def _percent(shares: list[list[int]]) -> float:
+    """Image-weighted accuracy of some tasks; NaN of none."""
+    total = sum(total for _, total in shares)
+    return 100 * sum(correct for correct, _ in shares) / total if total else math.nan

@@ -14,7 +14,7 @@ from rgal.reporting.frames import groups
 from rgal.reporting.plots import write_plots
 from rgal.reporting.reference import load_reference
 from rgal.reporting.tables import group_tables, write_tables
-from rgal.suite.frames import load_frames, load_layers, newest
+from rgal.suite.frames import load_frames, load_layers, load_phases, newest
 from rgal.suite.store import Store
 
 REFERENCE = Path(__file__).parents[2] / "benchmarks" / "reference"
@@ -39,7 +39,8 @@ def render(store: Store, keys: set[str] | None = None) -> Rendered:
     reference = load_reference(REFERENCE) if REFERENCE.is_dir() else None
     try:
         tables = write_tables(results, store.root / "tables", reference)
-        plots = write_plots(results, curves, store.root / "plots", load_layers(store, results))
+        layers, phases = load_layers(store, results), load_phases(store, results)
+        plots = write_plots(results, curves, store.root / "plots", layers, phases)
         samples = _collect_samples(store, results)
     except OSError as error:
         raise UserError(
