@@ -13,7 +13,7 @@ from rgal.terms.inversion import adversarial, bn_statistics, one_hot
 from rgal.terms.transfer import distillation
 
 
-@method("cmi", reference="Fang et al., IJCAI 2021, arXiv 2105.08584", tasks=("kd", "dfq"))
+@method("cmi", reference="Fang et al., IJCAI 2021, arXiv 2105.08584", tasks=("kd", "dfq", "necil"))
 def cmi(
     bn: float = 1.0,
     oh: float = 1.0,

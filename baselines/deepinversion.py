@@ -13,7 +13,7 @@ from rgal.terms.inversion import adversarial, bn_statistics, image_l2, one_hot, 
 from rgal.terms.transfer import distillation
 
 
-@method("deepinversion", reference="Yin et al., CVPR 2020, arXiv 1912.08795", tasks=("kd", "dfq"))
+@method("deepinversion", reference="Yin et al., CVPR 2020, arXiv 1912.08795", tasks=("kd", "dfq", "necil"))
 def deepinversion(
     bn: float = 10.0,
     oh: float = 1.0,

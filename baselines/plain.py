@@ -7,7 +7,7 @@ from rgal.terms.inversion import adversarial, bn_statistics, one_hot
 from rgal.terms.transfer import distillation
 
 
-@method("plain", reference="the host recipe of Liang & Fu, IJCV 2024", tasks=("kd", "dfq"))
+@method("plain", reference="the host recipe of Liang & Fu, IJCV 2024", tasks=("kd", "dfq", "necil"))
 def plain(
     bn: float = 1.0, oh: float = 1.0, adv: float = 1.0, lr: float = 1e-3, temperature: float = 20.0
 ) -> Recipe:

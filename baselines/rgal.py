@@ -9,6 +9,6 @@ from baselines.plain import plain
 from rgal.recipe import plus_rgal
 from rgal.registry import compose, method
 
-rgal = method("rgal", reference="Liang & Fu, IJCV 2024, arXiv 2412.11380", tasks=("kd", "dfq"))(
+rgal = method("rgal", reference="Liang & Fu, IJCV 2024, arXiv 2412.11380", tasks=("kd", "dfq", "necil"))(
     compose(plain, plus_rgal)
 )

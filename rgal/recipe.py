@@ -7,11 +7,27 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Literal, cast, get_args
 
-from rgal.synthesis.images import Adam, ImageSpec
+from rgal.learner import Learner
+from rgal.optimiser import SGD, StudentOptimiser
+from rgal.synthesis.images import Adam, ImageSpec, PersistentGenerator
 from rgal.synthesis.views import View, crop_flip, identity
 from rgal.terms.objective import Weighted
+from rgal.terms.prototypes import prototype_relation
 from rgal.terms.relation import Feature, Net, relation
 from rgal.terms.transfer import channel_distillation, distillation, gram_distillation
+
+__all__ = [
+    "SGD",
+    "Follows",
+    "Learner",
+    "Recipe",
+    "Rounds",
+    "alternating",
+    "dreaming",
+    "learning",
+    "plus_rgal",
+    "replaying",
+]
 
 Follows = Literal["paper", "code"]  # where a paper and its release differ
 
@@ -40,20 +56,9 @@ class Rounds:
         return (self.count - self.warmup) * self.student_steps
 
 
-@dataclass(frozen=True)
-class SGD:
-    """The student's optimiser. Learning rate: linear rise over `rise` of the steps, then cosine to zero, a tenth
-    after each quarter of the steps, or constant. Stepped every step, where the public implementations step once an
-    epoch of 400."""
-
-    lr: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-    nesterov: bool = False
-    schedule: Literal["cosine", "quarters", "constant"] = "cosine"
-    rise: float = 0.0
-
-
+REPLAY_ROUNDS = 20  # of images, before each phase's learning: 5,120 of them at the usual 256 a round
+# ABD's schedule of a phase: a tenth after epochs 100, 150 and 200 of 250.
+STEPPED = SGD(0.1, 2e-4, schedule="steps", drops=((0.4, 0.1), (0.6, 0.01), (0.8, 0.001)))
 GLOBAL_VIEW: Mapping[str, View] = MappingProxyType({"global": crop_flip})
 
 
@@ -61,7 +66,7 @@ GLOBAL_VIEW: Mapping[str, View] = MappingProxyType({"global": crop_flip})
 class Recipe:
     """Everything a method is.
 
-    images: what is optimised; None means the pool holds real images and the row is not data-free.
+    images: what is optimised; None: nothing is synthesised.
     views: what the networks see in synthesis, by name; terms read "global" unless they say otherwise.
     synthesis, transfer: weighted terms of the two phases. keep: which iterate of a round enters the pool.
     source: students train on the pool, on fresh draws of a persistent generator, or on the batch that was synthesised
@@ -70,6 +75,8 @@ class Recipe:
     per_class: if not 0, batches of synthesis and of the student hold that many images of each of their classes, so
     that same-label pairs exist whatever the number of classes.
     fmix: mix student batches by FMix; the teacher labels the mixture.
+    learner: how a model takes on new classes, of recipes for class-incremental learning: their student trains on real
+    images of the new classes, and beside them on as many synthesised ones of the old if there are `images`.
     """
 
     images: ImageSpec | None
@@ -77,7 +84,7 @@ class Recipe:
     synthesis: tuple[Weighted, ...] = ()
     views: Mapping[str, View] = field(default_factory=lambda: GLOBAL_VIEW)
     optimiser: Adam = Adam()
-    student: SGD = SGD()
+    student: StudentOptimiser = SGD()
     rounds: Rounds = Rounds()
     keep: Literal["best", "last"] = "best"
     source: Literal["pool", "generator", "batch"] = "pool"
@@ -85,10 +92,12 @@ class Recipe:
     pairs: bool = False
     per_class: int = 0
     fmix: bool = False
+    learner: Learner | None = None
 
     @property
     def data_free(self) -> bool:
-        return self.images is not None
+        """Whether no real image is used that the task keeps from its methods. The others are reference rows."""
+        return self.images is not None if self.learner is None else not self.learner.joint
 
 
 def alternating(
@@ -118,6 +127,62 @@ def alternating(
     )
 
 
+def learning(
+    *transfer: Weighted,
+    learner: Learner = Learner(),  # noqa: B008
+    student: StudentOptimiser = STEPPED,
+    steps: int = 9750,
+    batch: int = 128,
+) -> Recipe:
+    """A learner of new classes from their real images alone, under these terms; `steps` a phase of `batch` images.
+
+    The default is ABD's 250 epochs of a phase with 5,000 images.
+    """
+    return Recipe(None, transfer, student=student, rounds=Rounds(1, 0, steps, batch=batch), learner=learner)
+
+
+def dreaming(
+    host: Recipe, synthesis: tuple[Weighted, ...], lr: float = 1e-3, synthesis_steps: int = 10_000
+) -> Recipe:
+    """The learner `host` on images of an unconditional generator, which is trained before it learns and draws new ones
+    in each of its steps; they are seen as they are (ABD, R-DFCIL)."""
+    return replace(
+        host,
+        images=PersistentGenerator(latent=1000),
+        views={"global": identity},
+        synthesis=synthesis,
+        optimiser=Adam(lr, (0.9, 0.999)),
+        keep="last",
+        source="generator",
+        student_view=identity,
+        rounds=replace(host.rounds, synthesis_steps=synthesis_steps, synthesis_batch=host.rounds.batch),
+    )
+
+
+def replaying(host: Recipe, source: Recipe) -> Recipe:
+    """The learner `host` on the images of `source`, which come from a pool. ValueError if those do not."""
+    if source.images is None or source.source != "pool" or source.rounds.interleaved:
+        raise ValueError("a source of replayed images synthesises rounds of them into a pool")
+    return replace(
+        host,
+        images=source.images,
+        synthesis=source.synthesis,
+        views=source.views,
+        optimiser=source.optimiser,
+        keep=source.keep,
+        source="pool",
+        student_view=source.student_view,
+        per_class=source.per_class,
+        rounds=replace(
+            host.rounds,
+            count=REPLAY_ROUNDS,
+            warmup=REPLAY_ROUNDS - 1,
+            synthesis_steps=source.rounds.synthesis_steps,
+            synthesis_batch=source.rounds.synthesis_batch,
+        ),
+    )
+
+
 def plus_rgal(
     recipe: Recipe,
     spread: float = 0.1,
@@ -139,6 +204,7 @@ def plus_rgal(
     per_class: int = 0,
     fmix: bool = False,
     spread_warmup: bool = False,
+    mixed: float = 0.0,
 ) -> Recipe:
     """`recipe + RGAL`: the spread triplet in synthesis, the gather triplet and channel distillation in training.
 
@@ -151,6 +217,10 @@ def plus_rgal(
     the student's extra terms are on. pairs: every student image twice, augmented independently, so that positive
     pairs exist; doubles the images a step. per_class: batches of that many images a class (0: as the host draws
     them). spread_warmup: leave the spread term out of warm-up rounds.
+
+    Of a class-incremental learner's step the gather triplet is computed apart in the real images of new classes and in
+    the replayed ones of old classes, weighted by their numbers of classes. mixed: weight, relative to these, of new
+    images against replayed ones. A learner that keeps class means also gets new images against noisy means.
     """
     features = tuple(feature.split("|"))
     if not set(features) <= set(get_args(Feature)):
@@ -177,16 +247,25 @@ def plus_rgal(
         layers=(start_layer, end_layer),
         margin=margin,
         until=custom_steps,
+        mixed=mixed,
     )
+    learner = recipe.learner
+    of_means: tuple[Weighted, ...] = ()
+    if learner is not None and "radius" in learner.keeps:
+        of_means = (prototype_relation(gather, student_band, margin),)
+    if learner is not None and learner.translates:
+        learner = replace(learner, donor="spread")
     return replace(
         recipe,
-        synthesis=(*recipe.synthesis, extra_synthesis) if recipe.data_free else (),
+        synthesis=(*recipe.synthesis, extra_synthesis) if recipe.images is not None else (),
         transfer=(
             *recipe.transfer,
             channel_distillation(cd, until=custom_steps),
             gram_distillation(gram, until=custom_steps),
             extra_transfer,
+            *of_means,
         ),
+        learner=learner,
         pairs=pairs,
         per_class=per_class or recipe.per_class,
         fmix=fmix,

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, get_args, get_origin, get_type_hints
 
 from rgal.errors import UserError, nearest
-from rgal.recipe import Recipe, plus_rgal
+from rgal.recipe import Recipe, plus_rgal, replaying
 
 _METHODS: dict[str, Method] = {}
 _PART = re.compile(r"^([a-z][a-z0-9_]*)(?:\[(.*)\])?$")
@@ -109,6 +109,16 @@ def resolve(
         recipe = _call(plus_rgal, "+rgal", {**task, **values}, recipe)
         canonical += "+" + _canonical("rgal", plus_rgal, values, task)
     return Resolved(canonical, recipe, chosen)
+
+
+def from_source(source: str, host: Recipe) -> Recipe:
+    """A learner on the images of the method called `source`, "" for its own. ValueError if that one makes none."""
+    if not source:
+        return host
+    try:
+        return replaying(host, resolve(source).recipe)
+    except ValueError as error:
+        raise ValueError(f"source={source}: {error}") from error
 
 
 def _known(function: Callable[..., Recipe], defaults: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from rgal.memory import Memory
 from rgal.precision import Precision
 from rgal.problem import Problem
 from rgal.recipe import Recipe
@@ -34,20 +35,23 @@ class Diverged(RuntimeError):
 
 @dataclass(frozen=True)
 class Position:
-    """Where a stage stands, for a progress line. While a phase has not been timed yet, remaining_seconds leaves it
-    out and `at_least` says so."""
+    """Where a run stands, for a progress line: number `at` of `of` `unit`s. While a phase has not been timed yet,
+    remaining_seconds leaves it out and `at_least` says so."""
 
     phase: str
-    round: int
-    rounds: int
+    at: int
+    of: int
     done: float
     remaining_seconds: float
     at_least: bool = False
+    unit: str = "round"
 
 
 class Stage:
-    """See the module. `real` is a pool of real images for reference rows; data-free recipes synthesise into a pool
-    of their own. `measure(student)` gives the evaluation row's numbers. `train_mode` readies the student for
+    """See the module. `real` is a pool of real images: of those that reference rows train on, or of a learner's new
+    classes, beside which its student sees as many synthesised ones. Recipes with images synthesise into a pool of their
+    own. `consult` is what synthesis sees of the student (default: all of it); `memory` what the terms of a learner know
+    of old classes. `measure(student)` gives the evaluation row's numbers. `train_mode` readies the student for
     training steps (default: `.train()`). `on_images(images, targets)` is told of every synthesised batch, (N,C,H,W) in
     [0,1], before the student trains on it."""
 
@@ -64,17 +68,25 @@ class Stage:
         capacity: int | None = None,
         train_mode: Callable[[nn.Module], Any] = nn.Module.train,
         on_images: Callable[[torch.Tensor, torch.Tensor], None] | None = None,
+        consult: nn.Module | None = None,
+        memory: Memory = Memory(),  # noqa: B008
     ) -> None:
-        if recipe.data_free == (real is not None):
-            raise ValueError("real images are for recipes without image synthesis, and only for them")
+        synthesises, learner = recipe.images is not None, recipe.learner
+        if (real is None) != (synthesises and learner is None):
+            raise ValueError(
+                "real images are for learners and recipes without image synthesis, and only for them"
+            )
         self.recipe, self.problem, self.student, self.streams = recipe, problem, student, streams
         self.measure, self.evaluate_every, self.train_mode = measure, evaluate_every, train_mode
         self.on_images = on_images
         self.trainable = [p for p in student.parameters() if p.requires_grad]
         if recipe.source != "pool" and capacity is None:
             capacity = SHOWN
-        self.pool = ImagePool(problem.domain.shape, problem.device, capacity) if real is None else real
-        self.inversion = Inversion(recipe, problem, student, streams, precision) if recipe.data_free else None
+        self.real = real
+        self.pool = ImagePool(problem.domain.shape, problem.device, capacity)
+        self.inversion = (
+            Inversion(recipe, problem, consult or student, streams, precision) if synthesises else None
+        )
         self.loop = StudentLoop(
             {"student": student, "teacher": problem.teacher},
             problem.domain,
@@ -86,6 +98,8 @@ class Stage:
             recipe.student_view,
             recipe.pairs,
             recipe.fmix,
+            learner is not None and learner.rotations,
+            memory,
         )
         self.batch: tuple[torch.Tensor, torch.Tensor] | None = None  # for students that train on the last one
         self.round, self.phase = 0, "synthesis"
@@ -114,7 +128,8 @@ class Stage:
         if due == "synthesis":
             self._synthesise()
         else:
-            self.loop.step(*self._student_batch(), self.progress)
+            images, targets, real = self._student_batch()
+            self.loop.step(images, targets, self.progress, real)
         self.done[due] += 1
         self.steps[due] += 1
         return []
@@ -137,7 +152,11 @@ class Stage:
 
     @property
     def progress(self) -> Progress:
-        return Progress(self.round, self.recipe.rounds.count, self.recipe.rounds.warmup)
+        rounds = self.recipe.rounds
+        within = 0.0
+        if self.recipe.learner is not None and self.phase == "student":
+            within = self.done["student"] / max(1, rounds.student_steps)
+        return Progress(self.round, rounds.count, rounds.warmup, within)
 
     def _synthesise(self) -> None:
         assert self.inversion is not None
@@ -148,15 +167,29 @@ class Stage:
         if alone:
             self._take_images()
 
-    def _student_batch(self) -> tuple[torch.Tensor, torch.Tensor]:
-        rng, batch = self.streams.get("student batches"), self.recipe.rounds.batch
+    def _student_batch(self) -> tuple[torch.Tensor, torch.Tensor, int]:
+        """Images (N,C,H,W), targets, and how many of them, the first, are real ones of new classes."""
+        batch = self.recipe.rounds.batch
+        if self.real is None:
+            return *self._synthesised(batch), 0
+        rng = self.streams.get("student batches")
+        images, targets = self.real.sample(batch, rng, self.recipe.per_class)
+        if self.recipe.learner is None:
+            return images, targets, 0
+        if self.inversion is None:
+            return images, targets, batch
+        replayed, theirs = self._synthesised(batch)
+        return torch.cat([images, replayed]), torch.cat([targets, labels_of(theirs)]), batch
+
+    def _synthesised(self, batch: int) -> tuple[torch.Tensor, torch.Tensor]:
         if self.recipe.source == "pool":
-            return self.pool.sample(batch, rng, self.recipe.per_class)
+            purpose = "student batches" if self.real is None else "replayed batches"
+            return self.pool.sample(batch, self.streams.get(purpose), self.recipe.per_class)
         if self.recipe.source == "batch":
             assert self.batch is not None
             return self.batch
         assert self.inversion is not None
-        images = self.inversion.images.draw(batch, rng)
+        images = self.inversion.images.draw(batch, self.streams.get("student batches"))
         self.images += len(images)
         # To look at, the pool keeps the last of each round, under the labels that the teacher gives them.
         if self.done["student"] + 1 >= self.quota()["student"]:
@@ -265,12 +298,16 @@ class Stage:
         self.seconds[self.phase] += now - self._mark
         self._mark = now
 
-    def position(self) -> Position:
+    def total_steps(self) -> dict[str, int]:
+        """Optimiser steps of all rounds."""
         rounds = self.recipe.rounds
-        total = {
+        return {
             "synthesis": rounds.count * rounds.synthesis_steps if self.inversion is not None else 0,
             "student": rounds.total_student_steps(),
         }
+
+    def position(self) -> Position:
+        rounds, total = self.recipe.rounds, self.total_steps()
         running = 0.0 if self._mark is None else time.perf_counter() - self._mark
         spent = {k: v + (running if k == self.phase else 0.0) for k, v in self.seconds.items()}
         left = {kind: steps - self.steps[kind] for kind, steps in total.items()}
@@ -300,8 +337,9 @@ class Stage:
             "streams": self.streams.state_dict(),
             "loop": self.loop.state_dict(),
             "inversion": None if self.inversion is None else self.inversion.state_dict(),
+            "pool": self.pool.state_dict(),
             # Real images come from the data set; only where sampling stands in them is stored.
-            "pool": self.pool.state_dict(contents=self.recipe.data_free),
+            "real": None if self.real is None else self.real.state_dict(contents=False),
         }
         self._mark = None if self._mark is None else time.perf_counter()
         return state
@@ -312,6 +350,8 @@ class Stage:
         if self.inversion is not None:
             self.inversion.load_state_dict(state["inversion"])
         self.pool.load_state_dict(state["pool"])
+        if self.real is not None:
+            self.real.load_state_dict(state["real"])
         self.steps, self.seconds = dict(state["steps"]), dict(state["seconds"])
         self.images = int(state["images"])
         self.round, self.phase = state["cursor"]

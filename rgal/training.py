@@ -1,8 +1,7 @@
-"""THE student loop: SGD over batches under an objective. Teachers, students and reference rows all train here."""
+"""THE student loop: optimiser steps under an objective. Teachers, students and reference rows train here."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,19 +10,20 @@ from torch import Tensor, nn
 
 from rgal.data.batches import evaluate_batches
 from rgal.data.dataset import ImageSet
+from rgal.memory import Memory
 from rgal.meters import Meter
+from rgal.optimiser import StudentOptimiser
 from rgal.precision import Precision, autocast
 from rgal.problem import Domain, evaluating
-from rgal.recipe import SGD
 from rgal.seeding import Streams, seed_for
-from rgal.synthesis.views import View, crop_flip, fmix
+from rgal.synthesis.views import View, crop_flip, fmix, rotations
 from rgal.terms.objective import Objective, Progress, Setting, Weighted
 
 
 class StudentLoop:
     """Trains `nets["student"]` on batches it is handed; the other nets only look on, without gradient.
 
-    One call of `step` is one SGD step. The step count, schedule and all state survive in `state_dict`.
+    One call of `step` is one optimiser step. The step count, schedule and all state survive in `state_dict`.
     """
 
     def __init__(
@@ -31,13 +31,15 @@ class StudentLoop:
         nets: Mapping[str, nn.Module],
         domain: Domain,
         terms: Sequence[Weighted],
-        optimiser: SGD,
+        optimiser: StudentOptimiser,
         total_steps: int,
         streams: Streams,
         precision: Precision = "fp32",
         view: View = crop_flip,
         pairs: bool = False,
         mix: bool = False,
+        rotations: bool = False,
+        memory: Memory = Memory(),  # noqa: B008
     ) -> None:
         self.student, self.domain, self.spec, self.total_steps = (
             nets["student"],
@@ -45,47 +47,44 @@ class StudentLoop:
             optimiser,
             total_steps,
         )
-        self.streams, self.precision, self.view, self.pairs, self.mix = streams, precision, view, pairs, mix
+        self.streams, self.precision, self.view = streams, precision, view
+        self.pairs, self.mix, self.rotations = pairs, mix, rotations
         self.device = next(self.student.parameters()).device
-        setting = Setting(domain, nets, seed_for(*streams.parts, "student terms"))
+        setting = Setting(domain, nets, seed_for(*streams.parts, "student terms"), memory)
         self.objective = Objective(terms, setting, no_grad=set(nets) - {"student"}).to(self.device)
         parameters = [p for p in self.student.parameters() if p.requires_grad] + list(
             self.objective.parameters()
         )
-        self.optimiser = torch.optim.SGD(
-            parameters,
-            lr=optimiser.lr,
-            momentum=optimiser.momentum,
-            weight_decay=optimiser.weight_decay,
-            nesterov=optimiser.nesterov,
-            fused=self.device.type in ("cpu", "cuda"),
-        )
+        self.optimiser = optimiser.make(parameters, fused=self.device.type in ("cpu", "cuda"))
         self.steps = 0
         self.meter = Meter()
 
     def learning_rate(self, step: int) -> float:
         """Of step 0 .. total_steps - 1."""
-        rise = self.spec.rise * self.total_steps
-        if step < rise:
-            return self.spec.lr * (step + 1) / math.ceil(rise)
-        if self.spec.schedule == "constant":
-            return self.spec.lr
-        done = (step - rise) / max(1.0, self.total_steps - rise)
-        if self.spec.schedule == "quarters":
-            return self.spec.lr * 0.1 ** int(4 * done)
-        return self.spec.lr * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+        return self.spec.learning_rate(step, self.total_steps)
 
-    def step(self, images: Tensor, targets: Tensor, progress: Progress = Progress()) -> None:  # noqa: B008
-        """One SGD step on images (N,C,H,W) in [0,1] and labels (N,) or shares of the classes (N,C). No host
-        synchronisation."""
+    def step(
+        self,
+        images: Tensor,
+        targets: Tensor,
+        progress: Progress = Progress(),  # noqa: B008
+        real: int = 0,
+    ) -> None:
+        """One optimiser step on images (N,C,H,W) in [0,1] and labels (N,) or shares of the classes (N,C). The first
+        `real` of them are real images of new classes, see `Context`. No host synchronisation."""
         if self.pairs:
             images, targets = torch.cat([images, images]), torch.cat([targets, targets])
-        seen = self.view(images, self.domain, self.streams.get("student view"))
+        seen = self._seen(images, real)
         if self.mix:
             seen, _, _ = fmix(seen, self.streams.get("fmix"))
+        if self.rotations:
+            seen, targets = rotations(seen, targets)
+            images, real = seen, 4 * real
         inputs = self.domain.normalise(seen).contiguous(memory_format=torch.channels_last)
         with autocast(self.device, self.precision):
-            total, parts, _ = self.objective(images, targets, {"global": inputs}, self.streams, progress)
+            total, parts, _ = self.objective(
+                images, targets, {"global": inputs}, self.streams, progress, real
+            )
         for group in self.optimiser.param_groups:
             group["lr"] = self.learning_rate(self.steps)
         self.optimiser.zero_grad(set_to_none=True)
@@ -93,6 +92,15 @@ class StudentLoop:
         self.optimiser.step()
         self.steps += 1
         self.meter.add(parts)
+
+    def _seen(self, images: Tensor, real: int) -> Tensor:
+        """Real images of new classes are cropped and flipped; all others as the recipe says."""
+        parts = []
+        if real:
+            parts.append(crop_flip(images[:real], self.domain, self.streams.get("view of new images")))
+        if real < len(images):
+            parts.append(self.view(images[real:], self.domain, self.streams.get("student view")))
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -111,20 +119,34 @@ class StudentLoop:
         self.meter.load_state_dict(state["meter"])
 
 
-@torch.no_grad()
 def top1(
     net: nn.Module,
     images: Tensor,
     labels: Tensor,
     domain: Domain,
     precision: Precision = "fp32",
-    batch: int = 512,
+    outputs: int = 1,
 ) -> float:
-    """Top-1 accuracy in percent on uint8 images (N,C,H,W), in evaluation mode; the net's modes are put back."""
+    """Top-1 accuracy in percent on uint8 images (N,C,H,W); see `hits`."""
+    return 100.0 * int(hits(net, images, labels, domain, precision, outputs).sum()) / len(images)
+
+
+@torch.no_grad()
+def hits(
+    net: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    domain: Domain,
+    precision: Precision = "fp32",
+    outputs: int = 1,
+    batch: int = 512,
+) -> Tensor:
+    """Which of the uint8 images (N,C,H,W) are classified right, bool (N,) on the host, in evaluation mode; the net's
+    modes are put back. outputs: the net's logits per class, of which the first counts."""
     device = next(net.parameters()).device
-    correct = torch.zeros((), dtype=torch.int64, device=device)
+    right = []
     with evaluating(net), autocast(device, precision):
         for pixels, targets in evaluate_batches(ImageSet(images, labels), batch, device):
             logits = net(domain.normalise(pixels).contiguous(memory_format=torch.channels_last))
-            correct += (logits.argmax(1) == targets).sum()
-    return 100.0 * int(correct) / len(images)
+            right.append(logits[:, ::outputs].argmax(1) == targets)
+    return torch.cat(right).cpu()

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MAX_CLASSES = 10
+MAX_PHASES = 8
 CELL = 64  # pixels that a small image is enlarged to, at least
 GAP = 4  # pixels between cells
 BLANK = 240  # grey level of a cell without an image
@@ -55,6 +56,40 @@ def write_grid(path: str | Path, images: Tensor, labels: Tensor, *args: Any, **k
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     return write_atomically(path, figure_bytes(class_grid(images, labels, *args, **kwargs), "png"))
+
+
+def write_replay_grid(
+    path: str | Path, phases: Sequence[tuple[Tensor, Tensor]], class_names: Sequence[str], per_phase: int = 3
+) -> Path:
+    """Replayed images, old classes down and phases across, `per_phase` columns each; a PNG, written atomically.
+
+    phases: uint8 images (N,C,H,W) and labels (N,) a phase. A class is blank where it was not replayed, as classes of
+    later phases are at first. At most ten classes, evenly taken, and eight phases.
+    """
+    import torch
+
+    phases = _evenly(phases, MAX_PHASES)
+    every = sorted({int(label) for _, labels in phases for label in labels.unique()})
+    chosen = _evenly(every, MAX_CLASSES)
+    rows, known = [], []
+    for label in chosen:
+        for images, labels in phases:
+            found = images[labels == label][:per_phase]
+            blank = torch.full((per_phase - len(found), *images.shape[1:]), BLANK, dtype=torch.uint8)
+            rows.append(torch.cat([found, blank]))
+            known.append(torch.full((per_phase,), label))
+    names = [
+        class_names[label] if label < len(class_names) else str(label) for label in range(max(every) + 1)
+    ]
+    title = f"replayed in {len(phases)} phases, {per_phase} columns each"
+    return write_grid(path, torch.cat(rows), torch.cat(known), per_phase * len(phases), chosen, names, title)
+
+
+def _evenly(items: Sequence[Any], limit: int) -> list[Any]:
+    """At most `limit` of the items, the first and the last among them."""
+    if len(items) <= limit:
+        return list(items)
+    return [items[round(i * (len(items) - 1) / (limit - 1))] for i in range(limit)]
 
 
 def _checked(images: Tensor, labels: Tensor, per_class: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

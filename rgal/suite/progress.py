@@ -9,6 +9,7 @@ from typing import TextIO
 from tqdm import tqdm
 
 from rgal.suite.drive import Report
+from rgal.suite.task import tasks
 from rgal.suite.work import Outcome, TeacherJob, WorkJob
 
 QUIET_SECONDS = 15.0
@@ -23,8 +24,7 @@ def clock(seconds: float) -> str:
 def line(title: str, seen: Report) -> str:
     """`cmi seed 0 | round 3/20 student | 41 % | loss 1.23 | top-1 88.20 % | 0:35 left`"""
     at = seen.position
-    unit = "step" if at.phase == "training" else "round"
-    parts = [title, f"{unit} {at.round}/{at.rounds} {at.phase}", f"{100 * at.done:.0f} %"]
+    parts = [title, f"{at.unit} {at.at}/{at.of} {at.phase}", f"{100 * at.done:.0f} %"]
     if seen.loss is not None:
         parts.append(f"loss {seen.loss:.3g}")
     if seen.top1 is not None:
@@ -80,8 +80,8 @@ def describe(job: WorkJob, outcome: Outcome) -> str:
     if outcome.status == "interrupted" or outcome.result is None:
         return "stopped; run the same command again to go on from here"
     result = outcome.result
-    text = f"top-1 {result['last']:.2f} %"
     if isinstance(job, TeacherJob):
-        return text
+        return f"top-1 {result['last']:.2f} %"
+    text = tasks()[job.trial.task].describe(result)
     spent = f"synthesis {clock(result['synthesis_seconds'])}, student {clock(result['student_seconds'])}"
-    return f"{text} (best {result['best']:.2f}), {result['images']:,} images, {spent}"
+    return f"{text}, {result['images']:,} images, {spent}"

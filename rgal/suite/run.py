@@ -17,7 +17,7 @@ from rgal.suite.progress import Console
 from rgal.suite.store import Store, read_json
 from rgal.suite.task import tasks, trial_recipe
 from rgal.suite.teachers import build_net, import_teacher, teacher_files
-from rgal.suite.trial import Trial, expand
+from rgal.suite.trial import Trial, check_options, expand
 from rgal.suite.work import Outcome, TeacherJob, TrialJob, WorkJob, domain_of, open_dataset
 
 BIG_IMAGE = 24 * 24  # pixels from which a convolution is worth a second thread
@@ -67,30 +67,36 @@ def describe_plan(plan: Plan) -> str:
     lines = [
         f"{len(plan.trials)} trials: {plan.trials[0].setting}, budget {plan.suite.budget}, on {plan.device}"
     ]
+    task = tasks()[plan.suite.task]
+    times = task.stages(plan.dataset, check_options(plan.suite, task))
     width = max(len(trial.title) for trial in plan.trials)
     for trial in plan.trials:
         rounds = trial_recipe(trial).rounds
         lines.append(
             f"  {trial.key}  {trial.title:<{width}}  "
-            f"{rounds.count} rounds  {rounds.count * rounds.synthesis_steps:>7,} synthesis steps  "
-            f"{rounds.total_student_steps():>7,} student steps"
+            f"{rounds.count} rounds  {times * rounds.count * rounds.synthesis_steps:>7,} synthesis steps  "
+            f"{times * rounds.total_student_steps():>7,} student steps"
         )
     return "\n".join(lines)
 
 
-def ready_teacher(plan: Plan, store: Store) -> TeacherJob | None:
-    """The job that trains the teacher, or None if it is there. Given weights are checked and imported right away."""
-    suite, trial = plan.suite, plan.trials[0]
-    if suite.teacher_weights:
-        weights = Path(suite.teacher_weights)
-        import_teacher(
-            store.root, trial.teacher, plan.dataset, domain_of(plan.dataset), trial.teacher_key, weights
-        )
-        return None
-    stored, record, _ = teacher_files(store.root, trial.teacher, trial.dataset, trial.teacher_key)
-    if stored.exists() and read_json(record):
-        return None
-    return TeacherJob(store.root, trial, suite.chosen_budget().teacher_training)
+def ready_teachers(plan: Plan, store: Store, trials: list[Trial]) -> list[TeacherJob]:
+    """The jobs that train the teachers which these trials need and which are not there. Given weights are checked and
+    imported right away."""
+    suite, task = plan.suite, tasks()[plan.suite.task]
+    options, jobs = check_options(suite, task), []
+    for trial in {trial.teacher_key: trial for trial in reversed(trials)}.values():
+        purpose = task.pretraining(plan.dataset, trial_recipe(trial), trial.seed, options)
+        if suite.teacher_weights:
+            part, weights = purpose.part(plan.dataset), Path(suite.teacher_weights)
+            import_teacher(store.root, trial.teacher, part, domain_of(part), trial.teacher_key, weights)
+            continue
+        stored, record, _ = teacher_files(store.root, trial.teacher, trial.dataset, trial.teacher_key)
+        if not (stored.exists() and read_json(record)):
+            recipe = suite.chosen_budget().teacher_training
+            recipe = recipe.model_copy(update={"seed": purpose.identity.get("seed", recipe.seed)})
+            jobs.append(TeacherJob(store.root, trial, recipe, purpose.title))
+    return jobs[::-1]
 
 
 def default_slots(device: str, trials: int) -> int:
@@ -101,10 +107,10 @@ def default_slots(device: str, trials: int) -> int:
 def run_plan(plan: Plan, store: Store, slots: int | None) -> tuple[bool, list[tuple[WorkJob, Outcome]]]:
     """Run what is not finished. (whether it ran to the end, the outcomes of this run). slots=0: in this process."""
     todo = [t for t in plan.trials if store.status(store.trial_folder(t.name, t.key)) != "finished"]
-    teacher = ready_teacher(plan, store) if todo else None
+    teachers = ready_teachers(plan, store, todo)
     jobs = [TrialJob(store.root, trial) for trial in todo]
     chosen = default_slots(plan.device, len(jobs)) if slots is None else slots
-    console = Console(len(jobs) + (teacher is not None), max(1, chosen))
+    console = Console(len(jobs) + len(teachers), max(1, chosen))
     if done := len(plan.trials) - len(todo):
         console.write(f"{done} of {len(plan.trials)} trials are finished already")
     outcomes: list[tuple[WorkJob, Outcome]] = []
@@ -121,9 +127,10 @@ def run_plan(plan: Plan, store: Store, slots: int | None) -> tuple[bool, list[tu
     cores = os.cpu_count() or 1
     pixels = plan.dataset.spec.shape[1] * plan.dataset.spec.shape[2]
     try:
-        if teacher is not None:
-            complete = run([teacher], 1, cores if pixels >= BIG_IMAGE else 1)
-            if not complete or outcomes[-1][1].status != "finished":
+        if teachers:
+            at_once = max(1, min(chosen, len(teachers)))
+            complete = run(list(teachers), at_once, max(1, cores // at_once) if pixels >= BIG_IMAGE else 1)
+            if not complete or any(outcome.status != "finished" for _, outcome in outcomes):
                 return complete, outcomes
         return run(list(jobs), chosen, max(1, cores // max(1, chosen))), outcomes
     finally:

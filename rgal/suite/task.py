@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from torch import nn
 
-from rgal.data import ImageSet
+from rgal.data import Dataset, ImageSet, Phases
 from rgal.precision import Precision
 from rgal.problem import Problem
 from rgal.recipe import Recipe
@@ -20,13 +20,15 @@ from rgal.registry import Resolved, resolve
 from rgal.seeding import Streams
 from rgal.suite.config import Schedule, Strict
 from rgal.suite.drive import Run
+from rgal.suite.teachers import Pretraining
 from rgal.suite.trial import Trial, apply_schedule
 from rgal.synthesis.pool import ImagePool
 
 
 @dataclass(frozen=True)
 class Job:
-    """All a task gets for one trial. `real` is a pool of real images for reference rows and None for data-free ones."""
+    """All a task gets for one trial. `real` is a pool of real images for reference rows and None for data-free ones;
+    `phases` are the real images of tasks that hand them out one phase at a time."""
 
     trial: Trial
     recipe: Recipe
@@ -37,6 +39,7 @@ class Job:
     streams: Streams
     precision: Precision
     class_names: tuple[str, ...]
+    phases: Phases | None = None
 
 
 class TaskRun(Run, Protocol):
@@ -89,6 +92,25 @@ class Task:
     def adapt(self, recipe: Recipe) -> Recipe:
         """A recipe that was written for another task, for this one."""
         return recipe
+
+    def check(self, recipe: Recipe, dataset: Dataset) -> None:
+        """UserError if the recipe cannot run on this task and data set."""
+
+    def pretraining(self, dataset: Dataset, recipe: Recipe, seed: int, options: Any) -> Pretraining:
+        """What a trial's teacher is trained for. Trials whose answers have the same identity share it."""
+        return Pretraining()
+
+    def phases(self, dataset: Dataset, recipe: Recipe, options: Any) -> Phases | None:
+        """The real images that a trial gets one phase at a time; None: it gets none, or all as a reference row."""
+        return None
+
+    def stages(self, dataset: Dataset, options: Any) -> int:
+        """How often a trial goes through its recipe's rounds."""
+        return 1
+
+    def describe(self, result: Mapping[str, Any]) -> str:
+        """A finished trial's accuracy for the console."""
+        return f"top-1 {result['last']:.2f} % (best {result['best']:.2f})"
 
     def start(self, job: Job) -> TaskRun:
         raise NotImplementedError

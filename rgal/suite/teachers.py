@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,43 @@ from rgal.suite.config import TeacherRecipe
 from rgal.suite.drive import Report, drive
 from rgal.suite.store import read_json, write_json
 from rgal.synthesis.pool import ImagePool
+from rgal.terms.objective import Weighted
 from rgal.terms.transfer import cross_entropy
 from rgal.training import StudentLoop, top1
 
 
-def build_net(name: str, domain: Domain, device: torch.device, *seed: object) -> nn.Module:
-    """A network of this name for this domain, initialised from the seed parts."""
+@dataclass(frozen=True)
+class Pretraining:
+    """What a teacher is trained for: all classes under cross-entropy, unless a task says otherwise.
+
+    own: it is not one that can be given as weights. classes: these of the data set's only, labelled by their
+    positions. terms, rotations: see rgal.learner. identity: what tells this teacher from others of the same network,
+    data and recipe; a part of its key, as is a "seed" of its own. title: the same for people.
+    """
+
+    own: bool = False
+    classes: tuple[int, ...] | None = None
+    terms: tuple[Weighted, ...] = (cross_entropy(),)
+    rotations: bool = False
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    title: str = ""
+
+    @property
+    def outputs(self) -> int:
+        return 4 if self.rotations else 1
+
+    def part(self, dataset: Dataset) -> Dataset:
+        return dataset if self.classes is None else dataset.select(self.classes)
+
+    def domain(self, domain: Domain) -> Domain:
+        """The domain of the whole data set, cut to the teacher's classes."""
+        return domain if self.classes is None else replace(domain, classes=len(self.classes))
+
+
+def build_net(name: str, domain: Domain, device: torch.device, *seed: object, outputs: int = 1) -> nn.Module:
+    """A network of this name for this domain, initialised from the seed parts. outputs: logits a class."""
     with global_seed(*seed):
-        net = nets.build(name, domain.classes, domain.shape[0], domain.shape[1])
+        net = nets.build(name, domain.classes * outputs, domain.shape[0], domain.shape[1])
     return place(net, device)
 
 
@@ -45,9 +75,11 @@ class TeacherRun:
         recipe: TeacherRecipe,
         precision: Precision,
         device: torch.device,
+        purpose: Pretraining,
     ) -> None:
         parts = ("teacher", dataset.spec.name, name, recipe.seed)
-        self.net = build_net(name, domain, device, *parts)
+        self.net = build_net(name, domain, device, *parts, outputs=purpose.outputs)
+        self.outputs = purpose.outputs
         self.dataset, self.domain, self.recipe, self.precision = dataset, domain, recipe, precision
         self.streams = Streams(device, *parts)
         self.pool = ImagePool(domain.shape, device)
@@ -55,7 +87,14 @@ class TeacherRun:
         self.pool.add(train.images, train.labels)
         spec = SGD(recipe.lr, weight_decay=recipe.weight_decay, nesterov=True, rise=recipe.rise)
         self.loop = StudentLoop(
-            {"student": self.net}, domain, (cross_entropy(),), spec, recipe.steps, self.streams, precision
+            {"student": self.net},
+            domain,
+            purpose.terms,
+            spec,
+            recipe.steps,
+            self.streams,
+            precision,
+            rotations=purpose.rotations,
         )
         self.net.train()
         self.every = max(1, recipe.steps // 20)
@@ -81,12 +120,14 @@ class TeacherRun:
 
     def measure(self) -> float:
         test = self.dataset.test
-        return top1(self.net, test.images, test.labels, self.domain, self.precision)
+        return top1(self.net, test.images, test.labels, self.domain, self.precision, self.outputs)
 
     def position(self) -> Position:
         done = self.loop.steps / self.recipe.steps
         elapsed = self.seconds + time.perf_counter() - self._mark
-        return Position("training", self.loop.steps, self.recipe.steps, done, elapsed * (1 - done) / done)
+        return Position(
+            "training", self.loop.steps, self.recipe.steps, done, elapsed * (1 - done) / done, unit="step"
+        )
 
     def loss(self) -> float | None:
         return self.loop.meter.peek("total")
@@ -115,7 +156,9 @@ def teacher_files(root: Path, name: str, dataset: str, key: str) -> tuple[Path, 
 
 
 def import_teacher(root: Path, name: str, dataset: Dataset, domain: Domain, key: str, weights: Path) -> float:
-    """Check a user's weights file, measure it, and keep a copy in the results directory. Top-1 in percent."""
+    """Check a user's weights file, measure it, and keep a copy in the results directory. Top-1 in percent.
+
+    dataset, domain: of the classes that the teacher is for."""
     stored, record, _ = teacher_files(root, name, dataset.spec.name, key)
     if known := read_json(record):
         return float(known["top1"])
@@ -136,13 +179,14 @@ def train_teacher(
     recipe: TeacherRecipe,
     precision: Precision,
     device: torch.device,
+    purpose: Pretraining,
     report: Callable[[Report], None],
     stop: Callable[[], bool],
 ) -> float | None:
     """Train (or take up) the teacher and store it. Its last top-1 in percent, or None if stopped."""
     stored, record, work = teacher_files(root, name, dataset.spec.name, key)
     work.mkdir(parents=True, exist_ok=True)
-    run = TeacherRun(name, dataset, domain, recipe, precision, device)
+    run = TeacherRun(name, dataset, domain, recipe, precision, device, purpose)
     if not drive(run, work, device, report, stop):
         return None
     accuracy = run.measure()
@@ -156,11 +200,17 @@ def train_teacher(
 
 
 def stored_teacher(
-    root: Path, name: str, dataset_name: str, domain: Domain, key: str, device: torch.device
+    root: Path,
+    name: str,
+    dataset_name: str,
+    domain: Domain,
+    key: str,
+    device: torch.device,
+    outputs: int = 1,
 ) -> tuple[nn.Module, float]:
     """The teacher a trial needs, with its top-1 in percent. It must have been trained or imported before."""
     stored, record, _ = teacher_files(root, name, dataset_name, key)
-    net = build_net(name, domain, device, 0)
-    load_weights(net, stored, domain.classes)
+    net = build_net(name, domain, device, 0, outputs=outputs)
+    load_weights(net, stored, domain.classes * outputs)
     about = read_json(record) or {}
     return net, float(about.get("top1", float("nan")))

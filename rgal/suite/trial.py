@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from rgal.data import Dataset
 from rgal.errors import UserError, nearest
 from rgal.files import slug
 from rgal.recipe import Recipe
-from rgal.registry import methods, resolve
+from rgal.registry import Resolved, methods, resolve
 from rgal.suite.config import Budget, Schedule, Suite, suggest
 from rgal.synthesis.images import FreshGenerator
 
@@ -124,7 +125,7 @@ def apply_schedule(recipe: Recipe, schedule: Schedule, where: str) -> Recipe:
             batch=schedule.batch if schedule.batch is None or not recipe.pairs else schedule.batch // 2,
         ),
     )
-    if not recipe.data_free:
+    if recipe.images is None:
         rounds = replace(rounds, synthesis_steps=0, warmup=0)
     if schedule.warmup is None:  # a published warm-up in a budget shorter than it
         rounds = replace(rounds, warmup=min(rounds.warmup, rounds.count - 1))
@@ -144,7 +145,7 @@ def apply_schedule(recipe: Recipe, schedule: Schedule, where: str) -> Recipe:
     )
 
 
-def teacher_key(suite: Suite, dataset: Dataset, precision: str) -> str:
+def teacher_key(suite: Suite, dataset: Dataset, precision: str, identity: Mapping[str, Any]) -> str:
     """Identifies the teacher: its weights file's content, or all that training it depends on."""
     if suite.teacher_weights:
         return "given-" + file_hash(Path(suite.teacher_weights))
@@ -156,6 +157,7 @@ def teacher_key(suite: Suite, dataset: Dataset, precision: str) -> str:
             "evaluate_on": suite.evaluate_on,
             "precision": precision,
             **suite.chosen_budget().teacher_training.model_dump(),
+            **identity,
         }
     )
 
@@ -167,13 +169,14 @@ def expand(suite: Suite, task: Task, dataset: Dataset, device: str) -> list[Tria
     budget = suite.chosen_budget()
     precision = suite.precision or budget.precision
     chosen_methods = _methods(suite, task, budget)
+    for resolved, _ in chosen_methods:
+        task.check(resolved.recipe, dataset)
     common = {
         "task": suite.task,
         "dataset": suite.dataset,
         "data": dataset.spec.fingerprint,
         "image_size": suite.image_size,
         "teacher": suite.teacher,
-        "teacher_key": teacher_key(suite, dataset, precision),
         "student": student,
         "budget": suite.budget,
         "evaluate_every": budget.evaluate_every,
@@ -186,13 +189,24 @@ def expand(suite: Suite, task: Task, dataset: Dataset, device: str) -> list[Tria
         + (", on validation images" if suite.evaluate_on == "validation" else ""),
         "case_title": task.case_title,
     }
+
+    def key(recipe: Recipe, seed: int) -> str:
+        purpose = task.pretraining(dataset, recipe, seed, options)
+        if suite.teacher_weights and purpose.own:
+            raise UserError(
+                f"--teacher-weights {suite.teacher_weights}: a method of this suite trains a first model of its own; "
+                "leave it out, or run it without given weights"
+            )
+        return teacher_key(suite, dataset, precision, purpose.identity)
+
     return [
         Trial(
-            method=name, seed=seed, schedule=schedule.model_dump(exclude_none=True), order=order,
-            options=chosen, case=case, case_order=task.case_order(case, position), **common,  # type: ignore[arg-type]
+            method=resolved.name, seed=seed, schedule=schedule.model_dump(exclude_none=True), order=order,
+            teacher_key=key(resolved.recipe, seed), options=chosen, case=case,
+            case_order=task.case_order(case, position), **common,  # type: ignore[arg-type]
         )
         for position, (case, chosen) in enumerate(task.cases(options))
-        for order, (name, schedule) in enumerate(chosen_methods)
+        for order, (resolved, schedule) in enumerate(chosen_methods)
         for seed in suite.seeds
     ]  # fmt: skip
 
@@ -218,9 +232,9 @@ def check_options(suite: Suite, task: Task) -> Any:
         raise UserError(f"{key}: {message}, found {problem['input']!r}") from error
 
 
-def _methods(suite: Suite, task: Task, budget: Budget) -> list[tuple[str, Schedule]]:
-    """The suite's methods under their canonical names, each with its schedule."""
-    found: list[tuple[str, Schedule]] = []
+def _methods(suite: Suite, task: Task, budget: Budget) -> list[tuple[Resolved, Schedule]]:
+    """The suite's methods on the task, each with its schedule."""
+    found: list[tuple[Resolved, Schedule]] = []
     for text in suite.methods:
         method = resolve(text, None, task.defaults)
         if suite.task not in method.method.tasks:
@@ -228,8 +242,8 @@ def _methods(suite: Suite, task: Task, budget: Budget) -> list[tuple[str, Schedu
                 f"method '{method.name}' is not for task '{suite.task}'; it is for: {', '.join(method.method.tasks)}"
             )
         schedule = schedule_for(budget, method.name, method.method.name)
-        found.append((task.recipe(text, schedule).name, schedule))
-    names = [name for name, _ in found]
+        found.append((task.recipe(text, schedule), schedule))
+    names = [resolved.name for resolved, _ in found]
     if doubled := sorted({name for name in names if names.count(name) > 1}):
         raise UserError(f"methods: '{doubled[0]}' is listed twice")
     for name in budget.methods:

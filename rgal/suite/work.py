@@ -46,15 +46,17 @@ class Outcome:
 
 @dataclass(frozen=True)
 class TeacherJob:
-    """Train one teacher."""
+    """Train one teacher. purpose: what tells it from the others of its suite, for people."""
 
     root: Path
     trial: Trial
     recipe: TeacherRecipe
+    purpose: str = ""
 
     @property
     def title(self) -> str:
-        return f"teacher {self.trial.teacher} on {self.trial.dataset}"
+        purpose = f" {self.purpose}" if self.purpose else ""
+        return f"teacher {self.trial.teacher} on {self.trial.dataset}{purpose}"
 
 
 @dataclass(frozen=True)
@@ -106,17 +108,21 @@ def perform(job: WorkJob, report: Callable[[Report], None], stop: Callable[[], b
 
 
 def _teacher(job: TeacherJob, report: Callable[[Report], None], stop: Callable[[], bool]) -> Outcome:
-    trial = job.trial
+    trial, task = job.trial, tasks()[job.trial.task]
     dataset = open_dataset(trial.dataset, trial.data_root, trial.image_size, trial.evaluate_on)
+    options = task.options.model_validate(trial.options)
+    purpose = task.pretraining(dataset, trial_recipe(trial), trial.seed, options)
+    part = purpose.part(dataset)
     accuracy = train_teacher(
         job.root,
         trial.teacher,
-        dataset,
-        domain_of(dataset),
+        part,
+        domain_of(part),
         trial.teacher_key,
         job.recipe,
         trial.precision,  # type: ignore[arg-type]
         torch.device(trial.device),
+        purpose,
         report,
         stop,
     )
@@ -153,11 +159,15 @@ def _trial(job: TrialJob, report: Callable[[Report], None], stop: Callable[[], b
 def prepare(root: Path, trial: Trial, device: torch.device) -> Job:
     """Open what a trial works on. For a data-free method the training images are closed before it exists."""
     dataset = open_dataset(trial.dataset, trial.data_root, trial.image_size, trial.evaluate_on)
-    domain = domain_of(dataset)
-    teacher, accuracy = stored_teacher(root, trial.teacher, trial.dataset, domain, trial.teacher_key, device)
-    recipe = trial_recipe(trial)
-    real = None
-    if not recipe.data_free:
+    task, recipe = tasks()[trial.task], trial_recipe(trial)
+    options = task.options.model_validate(trial.options)
+    purpose = task.pretraining(dataset, recipe, trial.seed, options)
+    domain = purpose.domain(domain_of(dataset))
+    teacher, accuracy = stored_teacher(
+        root, trial.teacher, trial.dataset, domain, trial.teacher_key, device, purpose.outputs
+    )
+    phases, real = task.phases(dataset, recipe, options), None
+    if phases is None and not recipe.data_free:
         train = dataset.train
         real = ImagePool(domain.shape, device)
         real.add(train.images, train.labels)
@@ -172,6 +182,7 @@ def prepare(root: Path, trial: Trial, device: torch.device) -> Job:
         streams=Streams(device, *trial.seed_parts()),
         precision=trial.precision,  # type: ignore[arg-type]
         class_names=dataset.spec.class_names,
+        phases=phases,
     )
 
 

@@ -110,6 +110,12 @@ def sometimes(view: View, probability: float = 0.5) -> View:
     return chosen
 
 
+def rotations(images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Square images (N,C,S,S) and labels y (N,) -> (4N,C,S,S), turned by k = 0, 1, 2, 3 quarters, and 4y + k (4N,)."""
+    turned = torch.cat([torch.rot90(images, k, (2, 3)) for k in range(4)])
+    return turned, torch.cat([4 * targets + k for k in range(4)])
+
+
 def fmix(
     images: Tensor, rng: torch.Generator, decay: float = 3.0, concentration: float = 1.0
 ) -> tuple[Tensor, Tensor, Tensor]:

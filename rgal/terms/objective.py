@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from rgal.memory import Memory
 from rgal.observe import Observation, observe
 from rgal.problem import Domain
 from rgal.seeding import Streams
@@ -15,16 +16,18 @@ from rgal.seeding import Streams
 
 @dataclass(frozen=True)
 class Progress:
-    """Where the run stands: round r of `rounds`, of which the first `warmup` have no student steps."""
+    """Where the run stands: round r of `rounds`, of which the first `warmup` have no student steps; `within`: the
+    share of the round's student steps that is done, where terms change inside a round (class-incremental learning)."""
 
     round: int = 0
     rounds: int = 1
     warmup: int = 0
+    within: float = 0.0
 
     @property
     def fraction(self) -> float:
         """Share of the rounds after warm-up that is done, in [0,1)."""
-        return max(0, self.round - self.warmup) / max(1, self.rounds - self.warmup)
+        return max(0.0, self.round + self.within - self.warmup) / max(1, self.rounds - self.warmup)
 
 
 def labels_of(targets: Tensor) -> Tensor:
@@ -40,6 +43,8 @@ class Context:
     images: (N,C,H,W) in [0,1], before any view. targets: (N,) labels. views: normalised inputs by view name.
     seen: one Observation a (network, view). notes: scalars a term reports beside its loss (never added to it).
     shares: (N,C) shares of the classes in mixed images; targets are then the largest. None: one class an image.
+    real: how many of the images, the first, are real ones of new classes, with their labels; the rest is replayed, and
+    its targets mean nothing: the old model labels it. 0 wherever there are no phases.
     """
 
     domain: Domain
@@ -51,6 +56,7 @@ class Context:
     progress: Progress = field(default_factory=Progress)
     notes: dict[str, Tensor] = field(default_factory=dict)
     shares: Tensor | None = None
+    real: int = 0
 
     @property
     def wanted(self) -> Tensor:
@@ -104,19 +110,20 @@ class FunctionTerm(Term):
 
 @dataclass(frozen=True)
 class Setting:
-    """What a term may size itself by: the domain, the networks by name ("teacher", "student", ...), and a seed
-    for the initialisation of its own parameters."""
+    """What a term may size itself by: the domain, the networks by name ("teacher", "student", ...), a seed for the
+    initialisation of its own parameters, and what was kept of old classes besides the model (rgal.memory)."""
 
     domain: Domain
     nets: Mapping[str, nn.Module]
     seed: int = 0
+    memory: Memory = field(default_factory=Memory)
 
 
 @dataclass(frozen=True)
 class Weighted:
     """A named, weighted term of a recipe. `build` makes the (possibly stateful) term for a setting.
 
-    Active from the end of warm-up when `after_warmup`, and while progress.fraction < `until`.
+    Active from the end of warm-up when `after_warmup`, and while `since` <= progress.fraction < `until`.
     """
 
     name: str
@@ -124,9 +131,12 @@ class Weighted:
     build: Callable[[Setting], Term]
     after_warmup: bool = False
     until: float = 1.0
+    since: float = 0.0
 
     def active(self, progress: Progress) -> bool:
-        return progress.fraction < self.until and not (self.after_warmup and progress.round < progress.warmup)
+        return self.since <= progress.fraction < self.until and not (
+            self.after_warmup and progress.round < progress.warmup
+        )
 
 
 def stateless(
@@ -171,6 +181,7 @@ class Objective(nn.Module):
         views: Mapping[str, Tensor],
         streams: Streams,
         progress: Progress,
+        real: int = 0,
     ) -> tuple[Tensor, dict[str, Tensor], Context]:
         """(total loss, unweighted parts and notes by name as detached tensors, the context). Nothing syncs.
 
@@ -179,7 +190,15 @@ class Objective(nn.Module):
         active = self.active(progress)
         shares = targets if targets.ndim == 2 else None
         ctx = Context(
-            self.setting.domain, images, labels_of(targets), views, {}, streams, progress, shares=shares
+            self.setting.domain,
+            images,
+            labels_of(targets),
+            views,
+            {},
+            streams,
+            progress,
+            shares=shares,
+            real=real,
         )
         reads: dict[tuple[str, str], set[str]] = {}
         for weighted in active:

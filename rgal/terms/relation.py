@@ -15,7 +15,7 @@ Everything is dense, N x N: static shapes, O(N^2) memory, no host synchronisatio
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -82,11 +82,17 @@ def log_inverse_density(distance: Tensor, dimension: int) -> Tensor:
 
 @torch.no_grad()
 def sample_negatives(
-    embeddings: Tensor, labels: Tensor, band: Band, rng: torch.Generator, draws: int | None = None
+    embeddings: Tensor,
+    labels: Tensor,
+    band: Band,
+    rng: torch.Generator,
+    draws: int | None = None,
+    among: Tensor | None = None,
 ) -> Negatives:
     """Draw `draws` negatives (default N) for each of N anchors, with replacement.
 
     embeddings (N,D), any scale: distances are those of the normalised rows, and D enters the density. labels (N,).
+    among (N,N): which rows may be whose negatives at all; default: all of them.
     Inadmissible columns are masked *before* the softmax over the log weights. The release normalises by the row
     maximum over all columns first, which at D = 100 underflows every admissible weight as soon as one close
     same-label neighbour exists. Inverse-CDF sampling instead of multinomial: no host-side validity check.
@@ -94,6 +100,8 @@ def sample_negatives(
     n, dimension = embeddings.shape
     distance = unit_distances(F.normalize(embeddings.float(), dim=1)).clamp(min=band.clamp)
     other = labels[:, None] != labels[None, :]
+    if among is not None:
+        other = other & among
     admissible = other & (distance > band.low) & (distance < band.high)
     in_band = admissible.any(1)
     allowed = torch.where(in_band[:, None], admissible, other)
@@ -152,6 +160,19 @@ def relation_distances(u: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     )
 
 
+@dataclass(frozen=True)
+class Group:
+    """Images among which triplets are formed: rows of the batch, labels (n,), what negatives are drawn by (n,D), the
+    weight of the group's loss, and which rows may be whose negatives."""
+
+    suffix: str
+    rows: slice
+    labels: Tensor
+    sampled: Tensor
+    weight: float = 1.0
+    among: Tensor | None = None
+
+
 class RelationTriplet(Term):
     """The triplet on a network's embeddings, with negatives drawn on logits. See `relation` for the arguments."""
 
@@ -165,10 +186,12 @@ class RelationTriplet(Term):
         features: tuple[Feature, ...],
         layers: tuple[int, int],
         margin: float,
+        mixed: float = 0.0,
     ) -> None:
         super().__init__()
         self.name, self.polarity, self.band, self.margin = name, polarity, band, margin
         self.target, self.sample_on, self.features, self.layers = target, sample_on, features, layers
+        self.mixed = mixed
         reads = {"layers": "layers", "global": "feature", "logits": "logits"}
         self.needs = (
             Need("teacher"),
@@ -192,16 +215,49 @@ class RelationTriplet(Term):
             chosen.append(seen.logits)
         return chosen
 
+    def groups(self, ctx: Context) -> list[Group]:
+        """All images under the teacher's labels; of a class-incremental step, the real and the replayed ones apart.
+
+        Real and synthetic images differ by texture: triplets across the two would teach that, not classes. The teacher
+        does not know the classes of real ones, whose negatives are therefore drawn on the target's own logits. Groups
+        weigh as many classes as are old or new, as an old class has fewer images in a step than a new one.
+        """
+        teacher = ctx.of("teacher").logits
+        if not ctx.real:
+            return [Group("", slice(None), teacher.argmax(1), ctx.of(self.sample_on).logits.detach())]
+        real, replayed = slice(0, ctx.real), slice(ctx.real, None)
+        own, old = ctx.of(self.target).logits.detach(), teacher.shape[1]
+        new = Group("_new", real, ctx.targets[real], own[real, old:])
+        if ctx.real == len(teacher):
+            return [new]
+        share = old / own.shape[1]
+        labels = teacher[replayed].argmax(1)
+        sampled = ctx.of(self.sample_on).logits.detach()[replayed, :old]
+        found = [replace(new, weight=1 - share), Group("", replayed, labels, sampled, share)]
+        if self.mixed:
+            is_real = torch.arange(len(teacher), device=teacher.device) < ctx.real
+            among = is_real[:, None] & ~is_real[None, :]
+            every = torch.cat([ctx.targets[real], labels])
+            found.append(Group("_mixed", slice(None), every, own, self.mixed, among))
+        return found
+
     def forward(self, ctx: Context) -> Tensor:
-        labels = ctx.of("teacher").logits.argmax(1)
-        rng = ctx.streams.get(f"{self.name} negatives")
-        negatives = sample_negatives(ctx.of(self.sample_on).logits.detach(), labels, self.band, rng)
-        ctx.notes[f"{self.name}_fallback"] = fallback_share(labels, negatives)
         embeddings = self.embeddings(ctx)
-        with torch.no_grad():
-            same, different = relation_distances(embeddings[-1], labels)
-            ctx.notes[f"{self.name}_same"], ctx.notes[f"{self.name}_different"] = same, different
-        return triplet(embeddings, labels, negatives, self.polarity, self.margin)
+        rng = ctx.streams.get(f"{self.name} negatives")
+        losses = []
+        for group in self.groups(ctx):
+            negatives = sample_negatives(group.sampled, group.labels, self.band, rng, among=group.among)
+            ctx.notes[f"{self.name}{group.suffix}_fallback"] = fallback_share(group.labels, negatives)
+            rows = [embedding[group.rows] for embedding in embeddings]
+            with torch.no_grad():
+                same, different = relation_distances(rows[-1], group.labels)
+                ctx.notes[f"{self.name}{group.suffix}_same"] = same
+                ctx.notes[f"{self.name}{group.suffix}_different"] = different
+            if group.among is not None:  # replayed images are only pushed away from, never pushed
+                rows = [torch.cat([row[: ctx.real], row[ctx.real :].detach()]) for row in rows]
+            loss = triplet(rows, group.labels, negatives, self.polarity, self.margin)
+            losses.append(loss if group.weight == 1 else group.weight * loss)
+        return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
 
 
 def relation(
@@ -218,6 +274,7 @@ def relation(
     margin: float = 0.2,
     until: float = 1.0,
     after_warmup: bool = False,
+    mixed: float = 0.0,
 ) -> Weighted:
     """The relation term of one phase.
 
@@ -225,6 +282,7 @@ def relation(
     "gather" to the synthesis phase as the release does. band: a name in BANDS; low/high override its limits.
     target: whose embeddings the margin is measured on. sample_on: whose logits the negatives are drawn by.
     features, layers: which embeddings; layers[start:end] are pooled over H x W. Labels are the teacher's argmax.
+    mixed: weight of triplets of real against replayed images, in steps that have both; see `RelationTriplet.groups`.
     """
     limits = BANDS[band]
     if not (limits.low if low is None else low) < (limits.high if high is None else high):
@@ -237,6 +295,8 @@ def relation(
     )
 
     def build(setting: Setting) -> Term:
-        return RelationTriplet(name, polarity or name, limits, target, sample_on, features, layers, margin)
+        return RelationTriplet(
+            name, polarity or name, limits, target, sample_on, features, layers, margin, mixed
+        )
 
     return Weighted(name, weight, build, after_warmup=after_warmup, until=until)

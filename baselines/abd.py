@@ -1,0 +1,23 @@
+"""ABD: a generator inverted from the old model, and losses that keep real and replayed images from being told apart.
+
+Smith et al., "Always Be Dreaming: A New Approach for Data-Free Class-Incremental Learning", ICCV 2021, arXiv
+2106.09701. Weights and schedule of its code for CIFAR-100. source: another method's images in place of its own, e.g.
+abd[source=cmi]; they come from a pool, where its own are drawn anew in every step.
+
+Differs from the code: the generator ends in a sigmoid, as all here, and is new in each phase unless warm=true (the code
+keeps generator and optimiser for the whole run); colour is not jittered.
+"""
+
+from rgal.recipe import Learner, Recipe, dreaming, learning
+from rgal.registry import from_source, method
+from rgal.terms.incremental import replay_learning
+from rgal.terms.replay import dreams
+
+
+@method("abd", reference="Smith et al., ICCV 2021, arXiv 2106.09701", tasks=("necil",))
+def abd(
+    source: str = "", kd: float = 0.1, bn: float = 50.0, oh: float = 1.0, oh_temperature: float = 1000.0,
+    ie: float = 1.0, smooth: float = 1e-3, lr: float = 1e-3, warm: bool = False,
+) -> Recipe:  # fmt: skip
+    host = learning(*replay_learning(kd), learner=Learner(warm=warm))
+    return from_source(source, dreaming(host, dreams(oh, oh_temperature, ie, bn, smooth), lr))

@@ -1,0 +1,34 @@
+"""PASS: rotations as classes of their own, and noisy class means in place of old images.
+
+Zhu et al., "Prototype Augmentation and Self-Supervision for Incremental Learning", CVPR 2021. Weights, temperature and
+optimiser of its code: Adam, a tenth after epochs 44 and 89 of 101; the one radius of the base classes.
+
+Differs from the code: class means are of un-augmented images, where the code takes those of augmented, incomplete
+batches; colour is not jittered. Its first phase is its own, with rotations.
+"""
+
+from rgal.optimiser import StudentAdam
+from rgal.recipe import Learner, Recipe, learning
+from rgal.registry import method
+from rgal.terms.incremental import feature_norm_distillation, seen_cross_entropy
+from rgal.terms.prototypes import prototype_cross_entropy
+
+
+@method("pass", reference="Zhu et al., CVPR 2021", tasks=("necil",))
+def pass_(
+    kd: float = 10.0, proto: float = 10.0, temperature: float = 0.1, draws: int = 64, lr: float = 1e-3
+) -> Recipe:
+    return learning(
+        seen_cross_entropy(1.0, temperature),
+        feature_norm_distillation(kd),
+        prototype_cross_entropy(proto, draws, temperature),
+        learner=Learner(
+            base=(seen_cross_entropy(1.0, temperature),),
+            base_name=f"rotations, temperature {temperature:g}",
+            rotations=True,
+            keeps=("means", "radius"),
+        ),
+        student=StudentAdam(lr, 2e-4, "steps", drops=((44 / 101, 0.1), (89 / 101, 0.01))),
+        steps=7900,
+        batch=64,
+    )

@@ -1,0 +1,33 @@
+"""R-DFCIL: ABD's images; old logits and angles between new images' features are kept, the classifier is refined last.
+
+Gao et al., "R-DFCIL: Relation-Guided Representation Learning for Data-Free Class Incremental Learning", ECCV 2022,
+arXiv 2203.13104. Weights and schedule of its code for CIFAR-100: a tenth after epochs 80 and 120 of 200, the extractor
+frozen after 160. source: as for `abd`.
+
+Differs from the code: a new class's rows of the classifier start as torch has them and have a bias, there N(0, 0.001)
+without; nets are those of this suite; the first phase has no epochs without a loss.
+"""
+
+from rgal.optimiser import SGD
+from rgal.recipe import Learner, Recipe, dreaming, learning
+from rgal.registry import from_source, method
+from rgal.terms import incremental as terms
+from rgal.terms.replay import dreams
+
+DROPS = ((0.4, 0.1), (0.6, 0.01), (0.8, 0.05))
+
+
+@method("r_dfcil", reference="Gao et al., ECCV 2022, arXiv 2203.13104", tasks=("necil",))
+def r_dfcil(
+    source: str = "", ce: float = 0.5, hkd: float = 0.15, rkd: float = 0.5, bn: float = 50.0, oh: float = 1.0,
+    oh_temperature: float = 1000.0, ie: float = 1.0, smooth: float = 1e-3, refine: float = 0.8, lr: float = 1e-3,
+) -> Recipe:  # fmt: skip
+    losses = (
+        terms.local_cross_entropy(ce, "r_dfcil", until=refine),
+        terms.head_cross_entropy(ce, "counts", since=refine),
+        terms.hard_distillation(hkd),
+        terms.relational_distillation(rkd, until=refine),
+    )
+    student = SGD(0.1, 5e-4, schedule="steps", drops=DROPS)
+    host = learning(*losses, learner=Learner(refine=refine), student=student, steps=7800)
+    return from_source(source, dreaming(host, dreams(oh, oh_temperature, ie, bn, smooth), lr, 5000))

@@ -1,0 +1,96 @@
+"""Non-exemplar class-incremental learning: classes come in phases, and no image of an earlier phase is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
+
+from pydantic import Field, StrictInt
+
+from rgal.data import Dataset, Phases, Protocol, make_protocol
+from rgal.errors import UserError
+from rgal.recipe import Recipe, learning, replaying
+from rgal.suite.config import Strict
+from rgal.suite.task import Job, Task
+from rgal.suite.teachers import Pretraining
+from rgal.terms.incremental import replay_learning
+from tasks.increments import Increments
+
+
+class Options(Strict):
+    """Which classes come when: `base` first, then `step` a phase, in `order` (see rgal.data.protocol)."""
+
+    base: StrictInt = Field(4, ge=1)
+    step: StrictInt = Field(2, ge=1)
+    order: str = "seed1993"
+
+
+def protocol_of(dataset: Dataset, options: Options) -> Protocol:
+    return make_protocol(dataset.spec.classes, options.base, options.step, options.order)
+
+
+class ClassIncremental(Task):
+    name = "necil"
+    summary = "non-exemplar class-incremental learning: new classes, and no image of the old ones"
+    options = Options
+    needs_student = False
+    # Old and new model have the same layers: none is distilled through maps. At a phase's start they are one, so the
+    # old one's layers are those to spread. Batches are classes x samples.
+    defaults = MappingProxyType({"cd": 0.0, "pairs": False, "per_class": 4, "target": "teacher"})
+
+    def setting(self, dataset: str, teacher: str, student: str, options: Options) -> str:
+        return (
+            f"{dataset} {teacher}, {options.base} classes then {options.step} a phase, order {options.order}"
+        )
+
+    def adapt(self, recipe: Recipe) -> Recipe:
+        """A recipe that was written for distillation is a source of images; what learns from them is ABD's learner,
+        with the recipe's own gather triplet."""
+        host = learning(*replay_learning(), *(w for w in recipe.transfer if w.name == "gather"))
+        return replaying(replace(host, pairs=recipe.pairs, fmix=recipe.fmix), recipe)
+
+    def check(self, recipe: Recipe, dataset: Dataset) -> None:
+        if recipe.pairs or recipe.fmix:
+            option = "pairs" if recipe.pairs else "fmix"
+            raise UserError(f"{option}=true is not for task 'necil', whose batches have labels of their own")
+        _, height, width = dataset.spec.shape
+        if recipe.learner is not None and recipe.learner.rotations and height != width:
+            raise UserError(
+                f"a method that turns images by quarters needs square ones, these are {width}x{height}; "
+                "give --set image_size=..."
+            )
+
+    def pretraining(self, dataset: Dataset, recipe: Recipe, seed: int, options: Options) -> Pretraining:
+        """The first phase, which all methods of a seed share that do not ask for one of their own."""
+        assert recipe.learner is not None
+        learner, protocol = recipe.learner, protocol_of(dataset, options)
+        classes = protocol.order[: protocol.base]
+        kind = f", {learner.base_name}" if learner.base_name else ""
+        return Pretraining(
+            own=bool(learner.base_name),
+            classes=classes,
+            terms=learner.base,
+            rotations=learner.rotations,
+            identity={"classes": list(classes), "seed": seed, "base": learner.base_name},
+            title=f"({protocol.base} classes{kind}, seed {seed})",
+        )
+
+    def phases(self, dataset: Dataset, recipe: Recipe, options: Options) -> Phases:
+        assert recipe.learner is not None
+        return Phases(dataset, protocol_of(dataset, options), cumulative=recipe.learner.joint)
+
+    def stages(self, dataset: Dataset, options: Options) -> int:
+        return protocol_of(dataset, options).phases
+
+    def describe(self, result: Mapping[str, Any]) -> str:
+        return (
+            f"AIA {result['aia']:.2f} %, last {result['last']:.2f} %, forgetting {result['forgetting']:.2f}"
+        )
+
+    def start(self, job: Job) -> Increments:
+        return Increments(job)
+
+
+TASK = ClassIncremental()
