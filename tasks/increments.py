@@ -26,7 +26,7 @@ from rgal.synthesis.pool import ImagePool
 from rgal.training import hits
 from rgal.translation import donors, fit_classifier, translated_features
 
-SHOWN = 64  # replayed images a phase that are kept to look at
+SHOWN = 8  # replayed images of a class and phase that are kept to look at
 
 
 class Increments:
@@ -159,7 +159,7 @@ class Increments:
         """What a finished stage leaves: its costs, some replayed images, a generator that goes on."""
         self.spent = self._spent(stage)
         if stage.inversion is not None:
-            self.shown.append((stage.pool.images[-SHOWN:].cpu(), stage.pool.targets[-SHOWN:].cpu()))
+            self.shown.append(_newest(stage.pool))
             if self.learner.warm:
                 self.generator = stage.inversion.images.state_dict()
         freeze(self.student)
@@ -256,6 +256,13 @@ class Increments:
         else:
             self.student.load_state_dict(state["student"])
         growing_head(self.student).unit = bool(state["student_unit"])
+
+
+def _newest(pool: ImagePool) -> tuple[Tensor, Tensor]:
+    """The last SHOWN images of each label, on the host."""
+    rows = [(pool.targets == label).nonzero()[-SHOWN:, 0] for label in pool.targets.unique()]
+    index = torch.cat(rows) if rows else torch.empty(0, dtype=torch.int64, device=pool.device)
+    return pool.images[index].cpu(), pool.targets[index].cpu()
 
 
 def _megabytes(value: Any) -> float:

@@ -41,14 +41,14 @@ class ClassIncremental(Task):
     defaults = MappingProxyType({"cd": 0.0, "pairs": False, "per_class": 4, "target": "teacher"})
 
     def setting(self, dataset: str, teacher: str, student: str, options: Options) -> str:
-        return (
-            f"{dataset} {teacher}, {options.base} classes then {options.step} a phase, order {options.order}"
-        )
+        order = "" if options.order == Options.model_fields["order"].default else f", order {options.order}"
+        return f"{dataset} {teacher}, {options.base} classes then {options.step} a phase{order}"
 
     def adapt(self, recipe: Recipe) -> Recipe:
         """A recipe that was written for distillation is a source of images; what learns from them is ABD's learner,
-        with the recipe's own gather triplet."""
-        host = learning(*replay_learning(), *(w for w in recipe.transfer if w.name == "gather"))
+        with the recipe's own terms of RGAL."""
+        rgal = [w for w in recipe.transfer if w.name in ("cd", "gram", "gather")]
+        host = learning(*replay_learning(), *rgal)
         return replaying(replace(host, pairs=recipe.pairs, fmix=recipe.fmix), recipe)
 
     def check(self, recipe: Recipe, dataset: Dataset) -> None:

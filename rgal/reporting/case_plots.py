@@ -21,6 +21,7 @@ from rgal.reporting.style import (
     new_figure,
     paper_style,
     say_instead,
+    title,
 )
 
 APART = 0.1  # inches between methods at one case, less where many of them must fit into ROOM
@@ -37,7 +38,7 @@ def accuracy_versus_cases(results: pd.DataFrame, styles: Mapping[str, LineStyle]
     with paper_style():
         figure = new_figure()
         axes = figure.add_subplot()
-        axes.set_title(heading(results), loc="left")
+        title(axes, heading(results))
         axes.set_xlabel(case_title(results))
         axes.set_ylabel("Test top-1 (%)")
         if data.empty:

@@ -30,6 +30,7 @@ from rgal.reporting.style import (
     new_figure,
     paper_style,
     say_instead,
+    title,
 )
 
 X_LABELS: dict[Quantity, str] = {
@@ -61,7 +62,7 @@ def _figure(
     with paper_style():
         figure = new_figure()
         axes = figure.add_subplot()
-        axes.set_title(heading(results, next(iter(case_names(results)), "")), loc="left")
+        title(axes, heading(results, next(iter(case_names(results)), "")))
         axes.set_xlabel("\n".join([X_LABELS[x], *_left_out(data, results)]))
         axes.set_ylabel("Test top-1 (%)")
         if data.empty:

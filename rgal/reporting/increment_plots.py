@@ -36,6 +36,7 @@ from rgal.reporting.style import (
     new_figure,
     paper_style,
     say_instead,
+    title,
 )
 
 PHASE_COLUMNS = ("method", "phase", "classes", "top1_mean", "top1_std", "n")
@@ -127,7 +128,7 @@ def old_and_new(phases: pd.DataFrame, results: pd.DataFrame) -> Figure:
 def _start(results: pd.DataFrame, height: float) -> tuple[Figure, Axes]:
     figure = new_figure(WIDTH, height)
     axes = figure.add_subplot()
-    axes.set_title(heading(results, next(iter(case_names(results)), "")), loc="left")
+    title(axes, heading(results, next(iter(case_names(results)), "")))
     return figure, axes
 
 

@@ -33,6 +33,7 @@ from rgal.reporting.style import (
     legend_below,
     new_figure,
     paper_style,
+    title,
 )
 
 NEEDED = {"key", "index", "layer", "kind"}
@@ -86,7 +87,7 @@ def layer_figure(
         width = min(max(WIDTH, 1.2 + PER_LAYER * len(names)), WIDEST)
         figure = new_figure(width, 5.4 + LETTER * max(map(len, names)))
         upper, lower = figure.subplots(2, 1, sharex=True)
-        upper.set_title(heading(results, next(iter(case_names(results)), "")), loc="left")
+        title(upper, heading(results, next(iter(case_names(results)), "")))
         _draw_ranges(upper, activations, looks, (width - 1.2) * 72 / len(names))
         handles = _draw_noise(lower, data, looks)
         lower.set_xlim(-0.6, len(names) - 0.4)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import math
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ REFERENCE_MARKERS = ("<", ">", "h", "p")
 REFERENCE_DASHES = ((0, (1, 1.5)), (0, (1, 3)), (0, (3, 1.5, 1, 1.5)), (0, (4, 3)))
 DPI = 150
 WIDTH, HEIGHT = 6.4, 4.2  # inches
+TITLE_LETTERS = 80
 
 STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
@@ -111,6 +113,11 @@ def new_figure(width: float = WIDTH, height: float = HEIGHT) -> Figure:
 def grid_lines(axes: Axes) -> None:
     axes.grid(axis="y", color="#E6E6E6", linewidth=0.6)
     axes.set_axisbelow(True)
+
+
+def title(axes: Axes, text: str) -> None:
+    """A title that starts at the axes' left edge and takes as many lines as it needs."""
+    axes.set_title(textwrap.fill(text, TITLE_LETTERS), loc="left")
 
 
 def say_instead(axes: Axes, message: str) -> None:
