@@ -38,7 +38,7 @@ def donors(
 def _spread(
     translated: Tensor, features: Tensor, labels: Tensor, rng: torch.Generator, limit: int = 64
 ) -> Tensor:
-    """RGAL's synthesis triplet of translated features (M,D) with negatives among features (N,D). Of each the first
+    """RGAL's synthesis triplet of translated features (M,D) with negatives among features (N,D). Of each at most
     `limit`, evenly taken: the choice needs no more."""
     ours, others = _thinned(translated, limit), _thinned(features, limit)
     rows = torch.cat([ours, others])
@@ -49,7 +49,8 @@ def _spread(
 
 
 def _thinned(rows: Tensor, limit: int) -> Tensor:
-    return rows[:: max(1, len(rows) // limit)][:limit]
+    number = min(limit, len(rows))
+    return rows[torch.arange(number, device=rows.device) * len(rows) // number]
 
 
 def translated_features(

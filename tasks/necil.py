@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import Field, StrictInt
 
-from rgal.data import Dataset, Phases, Protocol, make_protocol
+from rgal.data import Dataset, Phases, Protocol, make_protocol, seen_test
 from rgal.errors import UserError
 from rgal.recipe import Recipe, learning, replaying
 from rgal.suite.config import Strict
@@ -66,6 +66,7 @@ class ClassIncremental(Task):
         """The first phase, which all methods of a seed share that do not ask for one of their own."""
         assert recipe.learner is not None
         learner, protocol = recipe.learner, protocol_of(dataset, options)
+        seen_test(dataset.test, protocol)  # whether every phase can be measured, before anything runs
         classes = protocol.order[: protocol.base]
         kind = f", {learner.base_name}" if learner.base_name else ""
         return Pretraining(

@@ -87,6 +87,22 @@ def test_terms_come_and_go_with_the_rounds() -> None:
     assert ran == [{"early"}] * 2 + [{"late", "early"}] * 5 + [{"late"}] * 5
 
 
+def test_terms_come_and_go_inside_a_round() -> None:
+    """From `since` on, and before `until`: two parts of a phase share no step, and none is left out."""
+    early = Weighted("early", 1.0, term("x", 1.0).build, until=0.75)
+    late = Weighted("late", 1.0, term("x", 1.0).build, since=0.75)
+    objective = Objective([early, late], Setting(small.COLOUR, nets()))
+    ran = [set(run(objective, Progress(0, 1, within=step / 8))[2]) - {"total"} for step in range(8)]
+    assert ran == [{"early"}] * 6 + [{"late"}] * 2
+
+
+def test_the_context_knows_how_many_images_are_real() -> None:
+    objective = Objective([term("a", 1.0)], Setting(small.COLOUR, nets()))
+    images, targets = small.rand(3, *small.COLOUR.shape), torch.zeros(3, dtype=torch.int64)
+    arguments = (images, targets, {"global": images}, Streams("cpu", 0), Progress())
+    assert objective(*arguments)[2].real == 0 and objective(*arguments, 2)[2].real == 2
+
+
 def test_a_silent_objective_costs_nothing() -> None:
     these = nets()
     late = Weighted("late", 1.0, term("x", 1.0).build, after_warmup=True)
@@ -120,6 +136,20 @@ def test_progress_counts_from_the_end_of_warm_up(
     round_: int, rounds: int, warmup: int, fraction: float
 ) -> None:
     assert Progress(round_, rounds, warmup).fraction == fraction
+
+
+@pytest.mark.parametrize(
+    ("progress", "fraction"),
+    [
+        (Progress(0, 1, 0, 0.25), 0.25),
+        (Progress(19, 20, 19, 0.25), 0.25),
+        (Progress(3, 20, 19, 0.5), 0.0),
+        (Progress(1, 4, 0, 0.5), 0.375),
+    ],
+)
+def test_progress_inside_a_round_counts_too(progress: Progress, fraction: float) -> None:
+    """A phase of a learner is one round, or the last after rounds of images alone."""
+    assert progress.fraction == pytest.approx(fraction)
 
 
 def test_a_meter_is_the_mean_over_the_steps_in_which_a_value_occurred() -> None:

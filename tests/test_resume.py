@@ -37,17 +37,20 @@ def command(folder: Path, results: str, method: str) -> list[str]:
 
 
 def outcome(results: Path) -> dict[str, str]:
-    """Digest of the weights, metrics and final numbers of the only trial, seconds left out."""
+    """Digests of the files, metrics and final numbers of the only trial, seconds left out."""
     (trial,) = (results / "trials").iterdir()
     rows = [json.loads(line) for line in (trial / "metrics.jsonl").read_text().splitlines()]
     final = json.loads((trial / "result.json").read_text())
     for row in [*rows, final]:
         for name in SECONDS:
             row.pop(name, None)
+    files = ("student.safetensors", "samples.png", "layers.json", "phases.json")
     return {
-        "weights": hashlib.sha256((trial / "student.safetensors").read_bytes()).hexdigest(),
-        "samples": hashlib.sha256((trial / "samples.png").read_bytes()).hexdigest(),
-        "layers": (trial / "layers.json").read_text() if (trial / "layers.json").exists() else "",
+        **{
+            p.name: hashlib.sha256(p.read_bytes()).hexdigest()
+            for p in map(trial.joinpath, files)
+            if p.exists()
+        },
         "metrics": json.dumps(rows, sort_keys=True),
         "final": json.dumps(final, sort_keys=True),
     }
@@ -112,16 +115,17 @@ def start(folder: Path, results: str, method: str, interval: float) -> subproces
 )
 def test_killed_at_ten_random_moments(task: str, method: str, tmp_path: Path) -> None:
     suite_file(tmp_path, rounds=30, steps=20, task=task)
-    assert start(tmp_path, "whole", method, 1e9).wait() == 0
+    kill_at_random_moments(tmp_path, method)
+
+
+def kill_at_random_moments(folder: Path, method: str) -> None:
+    """A run that is killed ten times, each time after it had begun to work, ends like one that is left alone."""
+    assert start(folder, "whole", method, 1e9).wait() == 0
     moments = random.Random(1)
     kills = 0
     while kills < 10:
-        process = start(tmp_path, "cut", method, 0.2)
-        began = time.monotonic()
-        marks = tmp_path / "cut" / "trials"
-        while (
-            not list(marks.glob("*/trial.json")) and process.poll() is None and time.monotonic() - began < 60
-        ):
+        process = start(folder, "cut", method, 0.2)
+        while process.poll() is None and process.pid not in _at_work(folder / "cut"):
             time.sleep(0.05)
         time.sleep(moments.uniform(0.1, 1.5))
         if process.poll() is not None:
@@ -130,8 +134,16 @@ def test_killed_at_ten_random_moments(task: str, method: str, tmp_path: Path) ->
         process.wait()
         kills += 1
     assert kills == 10, "the trial ended before it had been killed ten times: make it longer"
-    assert start(tmp_path, "cut", method, 0.2).wait() == 0
-    assert outcome(tmp_path / "cut") == outcome(tmp_path / "whole")
+    assert start(folder, "cut", method, 0.2).wait() == 0
+    assert outcome(folder / "cut") == outcome(folder / "whole")
+
+
+def _at_work(results: Path) -> list[int]:
+    """Process ids of those that began the trial last."""
+    return [
+        int(json.loads(record.read_text())["environment"]["pid"])
+        for record in results.glob("trials/*/trial.json")
+    ]
 
 
 def test_worker_process_killed_is_taken_up_again(tmp_path: Path) -> None:
@@ -179,8 +191,8 @@ def _wait_for_worker(results: Path, runner: subprocess.Popen) -> int:  # type: i
     """Process id of the worker that runs the only trial, once it has begun."""
     deadline = time.monotonic() + 90
     while time.monotonic() < deadline and runner.poll() is None:
-        for record in results.glob("trials/*/trial.json"):
-            return int(json.loads(record.read_text())["environment"]["pid"])
+        if pids := _at_work(results):
+            return pids[0]
         time.sleep(0.02)
     raise AssertionError("no trial began")
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from rgal.problem import Domain
-from rgal.synthesis.views import View, crop_flip, fmix, identity, jitter_flip, resized_crop
-from tests import naive, small
+from rgal.synthesis.views import View, crop_flip, fmix, identity, jitter_flip, resized_crop, rotations
+from tests import naive, naive_incremental, small
 
 UPRIGHT = replace(small.COLOUR, flip=False)
 DOMAINS = [small.COLOUR, UPRIGHT, replace(small.COLOUR, crop_padding=0)]
@@ -168,6 +168,40 @@ def test_resized_crop_shows_the_box_it_drew() -> None:
     assert 0.25 - 1e-3 <= share.min() < 0.3 and 0.7 < share.max() <= 0.8 + 1e-3
     assert 0.75 - 1e-3 <= aspect.min() < 0.8 and 1.2 < aspect.max() <= 4 / 3 + 1e-3
     torch.testing.assert_close(out[:, 0, 0], out[:, 0, -1], rtol=0, atol=1e-3)
+
+
+# Rotations ------------------------------------------------------------------------------------------------------
+
+
+def test_rotations_are_quarter_turns_as_classes_of_their_own() -> None:
+    x, labels = images(5, 6, 6), torch.tensor([0, 3, 1, 1, 2])
+    turned, known = rotations(x, labels)
+    expected, expected_labels = naive_incremental.four_turns(x, labels)
+    assert torch.equal(turned, expected) and torch.equal(known, expected_labels)
+    assert known.tolist()[:10] == [0, 12, 4, 4, 8, 1, 13, 5, 5, 9] and known.dtype == torch.int64
+    assert torch.equal(turned[:5], x) and turned.shape == (20, 3, 6, 6)
+    assert len(set(zip(known.tolist(), labels.repeat(4).tolist(), strict=True))) == 16
+
+
+def test_four_turns_are_none() -> None:
+    x, labels = small.rand(2, 3, 5, 5), torch.tensor([0, 1])
+    thrice = rotations(x, labels)[0][6:]
+    assert torch.equal(rotations(thrice, labels)[0][2:4], x)
+
+
+def test_rotations_of_channels_last_images_are_the_same_and_differentiable() -> None:
+    x, labels = images(3, 4, 4), torch.arange(3)
+    other, _ = rotations(x.contiguous(memory_format=torch.channels_last), labels)
+    assert torch.equal(other, rotations(x, labels)[0])
+    leaf, weight = x.clone().requires_grad_(), small.randn(12, 3, 4, 4)
+    (rotations(leaf, labels)[0] * weight).sum().backward()
+    back = [torch.rot90(weight[3 * k : 3 * k + 3], -k, (2, 3)) for k in range(4)]
+    torch.testing.assert_close(leaf.grad, sum(back))
+
+
+def test_only_square_images_turn_by_quarters() -> None:
+    with pytest.raises(RuntimeError):
+        rotations(images(2, 4, 6), torch.arange(2))
 
 
 # FMix -----------------------------------------------------------------------------------------------------------

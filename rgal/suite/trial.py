@@ -148,7 +148,9 @@ def apply_schedule(recipe: Recipe, schedule: Schedule, where: str) -> Recipe:
 def teacher_key(suite: Suite, dataset: Dataset, precision: str, identity: Mapping[str, Any]) -> str:
     """Identifies the teacher: its weights file's content, or all that training it depends on."""
     if suite.teacher_weights:
-        return "given-" + file_hash(Path(suite.teacher_weights))
+        given = "given-" + file_hash(Path(suite.teacher_weights))
+        classes = identity.get("classes")  # weights for other classes are checked and measured anew
+        return f"{given}-{short_hash(classes)[:6]}" if classes else given
     return short_hash(
         {
             "version": __version__,

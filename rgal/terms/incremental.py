@@ -113,7 +113,7 @@ class HeadCrossEntropy(Term):
     """Cross-entropy over all classes on detached features: it trains the classifier and nothing else.
 
     form "share": `balanced_cross_entropy`. "counts": mean weighted by w_c = max(1, sum of counts / count_c), counts of
-    labels over the phase, this step included (R-DFCIL).
+    labels over the phase's steps in which the term is active, this one included (R-DFCIL).
     """
 
     needs = (Need("student", "feature"), Need("teacher"))
@@ -169,7 +169,7 @@ class _FeatureDistillation(Term):
     def forward(self, ctx: Context) -> Tensor:
         f, g = ctx.of("student").feature, ctx.of("teacher").feature
         assert f is not None and g is not None
-        return feature_distillation_loss(f, g, self.head[0].weight())
+        return feature_distillation_loss(f, g, self.head[0].weight().detach())
 
 
 def hard_distillation(weight: float) -> Weighted:
