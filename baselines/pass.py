@@ -4,29 +4,34 @@ Zhu et al., "Prototype Augmentation and Self-Supervision for Incremental Learnin
 optimiser of its code: Adam, a tenth after epochs 44 and 89 of 101; the one radius of the base classes.
 
 Differs from the code: class means are of un-augmented images, where the code takes those of augmented, incomplete
-batches; colour is not jittered. Its first phase is its own, with rotations.
+batches; colour is not jittered. Its first phase is its own, with rotations. noise="covariance" is not PASS: each old
+class is augmented by its own covariance, in the closed form of IL2A (Zhu et al., NeurIPS 2021; strength 2.5).
 """
+
+from typing import Literal
 
 from rgal.optimiser import StudentAdam
 from rgal.recipe import Learner, Recipe, learning
 from rgal.registry import method
 from rgal.terms.incremental import feature_norm_distillation, seen_cross_entropy
-from rgal.terms.prototypes import prototype_cross_entropy
+from rgal.terms.prototypes import prototype_cross_entropy, semantic_prototypes
 
 
 @method("pass", reference="Zhu et al., CVPR 2021", tasks=("necil",))
 def pass_(
-    kd: float = 10.0, proto: float = 10.0, temperature: float = 0.1, draws: int = 64, lr: float = 1e-3
-) -> Recipe:
+    kd: float = 10.0, proto: float = 10.0, temperature: float = 0.1, draws: int = 64, lr: float = 1e-3,
+    noise: Literal["radius", "covariance"] = "radius",
+) -> Recipe:  # fmt: skip
+    of_means = prototype_cross_entropy if noise == "radius" else semantic_prototypes
     return learning(
         seen_cross_entropy(1.0, temperature),
         feature_norm_distillation(kd),
-        prototype_cross_entropy(proto, draws, temperature),
+        of_means(proto, draws, temperature),
         learner=Learner(
             base=(seen_cross_entropy(1.0, temperature),),
             base_name=f"rotations, temperature {temperature:g}",
             rotations=True,
-            keeps=("means", "radius"),
+            keeps=("means", "radius") if noise == "radius" else ("means", "radius", "covariances"),
         ),
         student=StudentAdam(lr, 2e-4, "steps", drops=((44 / 101, 0.1), (89 / 101, 0.01))),
         steps=7900,

@@ -5,8 +5,9 @@ arXiv 2203.13104. Weights and schedule of its code for CIFAR-100: a tenth after 
 frozen after 160. source: as for `abd`.
 
 Differs from the code: a new class's rows of the classifier start as torch has them and have a bias, there N(0, 0.001)
-without; nets are those of this suite; the first phase has no epochs without a loss; labels are counted, for the
-classifier's weights, from its refinement on, there from the phase's start and up to the last epoch.
+without; real and replayed images share a forward pass, and so their batch norm statistics; nets are those of this
+suite; the first phase has no epochs without a loss; labels are counted, for the classifier's weights, from its
+refinement on, there from the phase's start.
 """
 
 from rgal.optimiser import SGD

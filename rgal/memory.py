@@ -36,9 +36,6 @@ class Memory:
     def megabytes(self) -> float:
         return sum(value.numel() * value.element_size() for value in self.tensors().values()) / 1e6
 
-    def to(self, device: torch.device) -> Memory:
-        return Memory(**{name: value.to(device) for name, value in self.tensors().items()})
-
 
 @torch.no_grad()
 def features_of(

@@ -99,6 +99,11 @@ class Recipe:
         """Whether no real image is used that the task keeps from its methods. The others are reference rows."""
         return self.images is not None if self.learner is None else not self.learner.joint
 
+    def total_steps(self) -> dict[str, int]:
+        """Optimiser steps of all rounds, by kind."""
+        synthesis = self.rounds.count * self.rounds.synthesis_steps if self.images is not None else 0
+        return {"synthesis": synthesis, "student": self.rounds.total_student_steps()}
+
 
 def alternating(
     images: ImageSpec,

@@ -298,16 +298,8 @@ class Stage:
         self.seconds[self.phase] += now - self._mark
         self._mark = now
 
-    def total_steps(self) -> dict[str, int]:
-        """Optimiser steps of all rounds."""
-        rounds = self.recipe.rounds
-        return {
-            "synthesis": rounds.count * rounds.synthesis_steps if self.inversion is not None else 0,
-            "student": rounds.total_student_steps(),
-        }
-
     def position(self) -> Position:
-        rounds, total = self.recipe.rounds, self.total_steps()
+        rounds, total = self.recipe.rounds, self.recipe.total_steps()
         running = 0.0 if self._mark is None else time.perf_counter() - self._mark
         spent = {k: v + (running if k == self.phase else 0.0) for k, v in self.seconds.items()}
         left = {kind: steps - self.steps[kind] for kind, steps in total.items()}

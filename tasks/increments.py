@@ -63,19 +63,18 @@ class Increments:
     def advance(self) -> list[Row]:
         """A step of the phase's stage, or the change to the next phase."""
         if not self.counts:
-            self._close_phase(self.student)
-            return [self._row({})]
+            return [self._row({"kind": "evaluation"} | self._close_phase(self.student))]
         if self.stage is None:
             self.phase += 1
             self._open_phase()
         assert self.stage is not None
         if self.stage.phase == "student" and self.stage.progress.fraction >= self.learner.refine:
             self._freeze_extractor()
-        rows = [{"phase": self.phase, **row} for row in self.stage.advance()]
+        rows = [self._row(row) for row in self.stage.advance()]
         if self.stage.finished:
             self._take_up(self.stage)
             self.stage = None
-        return [self._row(row) if row["kind"] == "evaluation" else row for row in rows]
+        return rows
 
     def _open_phase(self) -> None:
         """Freeze the model, and let a copy of it grow."""
@@ -173,26 +172,23 @@ class Increments:
     # Reporting --------------------------------------------------------------------------------------------------
 
     def _row(self, row: Row) -> Row:
-        """An evaluation row of a phase: accuracy, and costs since the start."""
-        correct, total = (sum(column) for column in zip(*self.counts[-1], strict=True))
-        costs = {name: round(value, 3) for name, value in self.spent.items()}
-        return row | {"kind": "evaluation", "phase": self.phase, "round": self.phase} | costs | {
-            "top1": 100.0 * correct / total
-        }  # fmt: skip
+        """A metric row with its phase, and with costs since the start of the run instead of the phase's."""
+        costs = {name: round(value + row.get(name, 0), 3) for name, value in self.spent.items()}
+        number = {"round": self.phase} if row["kind"] == "evaluation" else {}
+        return row | {"phase": self.phase} | number | costs
 
     def position(self) -> Position:
-        total = self.protocol.phases
-        if self.stage is None:
-            return Position("first model", self.phase, total, self.phase / total, 0.0, True, "phase")
-        within = self.stage.position()
-        spent = self._spent(self.stage)
-        steps = {kind: self.stage.total_steps()[kind] * total for kind in ("synthesis", "student")}
+        total, stage = self.protocol.phases, self.stage
+        spent = self.spent if stage is None else self._spent(stage)
+        steps = {kind: count * total for kind, count in self.recipe.total_steps().items()}
         left = {kind: count - spent[f"{kind}_steps"] for kind, count in steps.items()}
         known = [kind for kind in left if spent[f"{kind}_steps"]]
         remaining = sum(left[k] * spent[f"{k}_seconds"] / spent[f"{k}_steps"] for k in known)
         untimed = any(count and kind not in known for kind, count in left.items())
-        done = (self.phase - 1 + within.done) / total
-        return Position(within.phase, self.phase, total, done, remaining, untimed, "phase")
+        within = None if stage is None else stage.position()
+        done = (self.phase if within is None else self.phase - 1 + within.done) / total
+        name = "evaluation" if within is None else within.phase
+        return Position(name, self.phase, total, done, remaining, untimed, "phase")
 
     def loss(self) -> float | None:
         return None if self.stage is None else self.stage.loss()

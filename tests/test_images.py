@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rgal.errors import UserError
 from rgal.problem import Problem
 from rgal.synthesis.images import (
     Adam,
@@ -344,5 +345,5 @@ def test_the_meta_generator_takes_over_the_copys_statistics(name: str, problem: 
 
 def test_generators_make_square_images_only() -> None:
     oblong = replace(small.COLOUR, shape=(3, 16, 8))
-    with pytest.raises(ValueError, match="square"):
+    with pytest.raises(UserError, match="square"):
         FreshGenerator(**TINY).build(oblong, torch.device("cpu"), 0)

@@ -7,7 +7,7 @@
         metrics.jsonl       one row an event: loss parts, evaluations, seconds
         result.json         status and final numbers; written last
         checkpoint.pt       state of an unfinished trial
-        student.safetensors, samples.png; layers.json of quantization
+        student.safetensors, samples.png; layers.json of quantization; phases.json of phases
         export.json         what was measured of an exported student (model.onnx)
       tables/, plots/       rendered from the above
 

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from rgal.errors import UserError
 from rgal.nets.generators import Generator, LargeGenerator, reset_first, reset_generator
 from rgal.precision import adam, place
 from rgal.problem import Domain
@@ -202,7 +203,10 @@ def make_generator(spec: FreshGenerator, domain: Domain, device: torch.device, s
     """The generator network of a spec, initialised from `seed`, in training mode for good."""
     channels, height, width = domain.shape
     if height != width:
-        raise ValueError(f"generators make square images, the domain has {height}x{width}")
+        raise UserError(
+            f"generators make square images, these are {width}x{height}; give --set image_size=..., "
+            "or a method that optimises pixels"
+        )
     kind = LargeGenerator if spec.large else Generator
     with global_seed(seed, "generator"):
         net = kind(spec.latent, channels=channels, size=height, width=spec.width)

@@ -95,8 +95,7 @@ def local_cross_entropy(weight: float = 1.0, scale: Scale = "none", until: float
         factor = {"none": 1.0, "share": new / (new + old), "r_dfcil": (1 + 1 / alpha) / beta}[scale]
         return factor * local_cross_entropy_loss(logits[: ctx.real], ctx.targets[: ctx.real], old)
 
-    term = stateless("ce", weight, loss, Need("student"), Need("teacher"))
-    return Weighted(term.name, weight, term.build, until=until)
+    return stateless("ce", weight, loss, Need("student"), Need("teacher"), until=until)
 
 
 def old_logit_distillation(weight: float, temperature: float = 2.0) -> Weighted:
@@ -112,7 +111,7 @@ def old_logit_distillation(weight: float, temperature: float = 2.0) -> Weighted:
 class HeadCrossEntropy(Term):
     """Cross-entropy over all classes on detached features: it trains the classifier and nothing else.
 
-    form "share": `balanced_cross_entropy`. "counts": mean weighted by w_c = max(1, sum of counts / count_c), counts of
+    form "share": `balanced_cross_entropy`. "counts": mean weighted by w_c = sum of counts / max(1, count_c), counts of
     labels over the phase's steps in which the term is active, this one included (R-DFCIL).
     """
 
@@ -134,7 +133,7 @@ class HeadCrossEntropy(Term):
             return balanced_cross_entropy(logits, labels, ctx.real, old_classes(ctx))
         with torch.no_grad():
             self.counts += F.one_hot(labels, logits.shape[1]).sum(0)
-            weight = (self.counts.sum() / self.counts.clamp_min(1)).clamp_min(1)
+            weight = self.counts.sum() / self.counts.clamp_min(1)
         return F.cross_entropy(logits, labels, weight)
 
 

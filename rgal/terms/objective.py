@@ -140,10 +140,15 @@ class Weighted:
 
 
 def stateless(
-    name: str, weight: float, function: Callable[[Context], Tensor], *needs: Need, after_warmup: bool = False
+    name: str,
+    weight: float,
+    function: Callable[[Context], Tensor],
+    *needs: Need,
+    after_warmup: bool = False,
+    until: float = 1.0,
 ) -> Weighted:
     """A Weighted around a plain function of the context."""
-    return Weighted(name, weight, lambda setting: FunctionTerm(function, needs), after_warmup)
+    return Weighted(name, weight, lambda setting: FunctionTerm(function, needs), after_warmup, until)
 
 
 class Objective(nn.Module):

@@ -21,7 +21,6 @@ class _OfMeans(Term):
     def __init__(self, name: str, setting: Setting, draws: int) -> None:
         super().__init__()
         self.name, self.memory, self.draws = name, setting.memory, draws
-        self.outputs = 0
 
     def noisy_means(self, ctx: Context) -> tuple[Tensor, Tensor]:
         """(mu_c + r e (draws,D), c (draws,)): c uniform over old classes, e standard normal (PASS)."""
@@ -52,7 +51,7 @@ class PrototypeCrossEntropy(_OfMeans):
 
 class SemanticAugmentation(_OfMeans):
     """Cross-entropy of (W m_c + b + (k/2) q) / T, q_j = (w_j - w_c)' S_c (w_j - w_c): the bound of sampling features
-    from N(m_c, k S_c) without end (IL2A, after ISDA). S_c: covariance of class c. Nothing of C x C x D is built."""
+    from N(m_c, k S_c) without end (IL2A, after ISDA). S_c: covariance of class c."""
 
     def __init__(self, setting: Setting, draws: int, temperature: float, strength: float) -> None:
         super().__init__("prototypes", setting, draws)
@@ -67,8 +66,9 @@ class SemanticAugmentation(_OfMeans):
         assert means is not None and covariances is not None
         rng = ctx.streams.get(f"{self.name} draws")
         classes = torch.randint(0, len(means), (self.draws,), generator=rng, device=means.device)
+        labels = self.outputs_per_class(ctx) * classes
         return semantic_augmentation(
-            self.head[0], means[classes], covariances[classes], classes, self.strength, self.temperature
+            self.head[0], means[classes], covariances[classes], labels, self.strength, self.temperature
         )
 
 
@@ -80,7 +80,7 @@ def semantic_augmentation(
     strength: float,
     temperature: float,
 ) -> Tensor:
-    """See `SemanticAugmentation`; means (M,D), covariances (M,D,D), classes (M,)."""
+    """See `SemanticAugmentation`; means (M,D), covariances (M,D,D), classes (M,): rows of the classifier."""
     weight: Tensor = head.weight()  # type: ignore[operator]
     difference = weight[None] - weight[classes][:, None]
     quadratic = ((difference @ covariances) * difference).sum(2)
