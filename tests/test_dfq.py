@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import run_suite
+from tests.processor import exact_integers
 from tests.test_bad_inputs import DFQ_SUITE, fails
 
 EXTRA = ("onnx", "onnxscript", "onnxruntime")
@@ -157,6 +158,7 @@ def test_export_to_a_read_only_folder(workplace: Path, capsys: pytest.CaptureFix
         where.chmod(0o755)
 
 
+@exact_integers
 def test_export_of_a_finished_trial(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """--export-only by key; --export for a whole suite leaves alone what is exported; the table shows it."""
     for name in EXTRA:

@@ -24,6 +24,7 @@ from tasks.fake_quant import Bits, Scheme
 from tasks.quantize import QuantizedNet, quantize
 from tasks.runtime import alternate, integer_layers, open_session, run, write_model
 from tests import small
+from tests.processor import exact_integers, sums_integers_exactly
 
 for needed in ("onnxruntime", "onnxscript", "onnx"):
     onnx = pytest.importorskip(needed, reason=f"{needed} is not installed: pip install -e .[onnx]")
@@ -142,6 +143,8 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
 @pytest.mark.parametrize(("bits", "placement"), CASES)
 def test_file_computes_what_the_simulation_computes(exported: Exported, bits: str, placement: str) -> None:
     student, info = exported(bits, placement)
+    if (bits, placement) == ("w8a8", "deploy") and not sums_integers_exactly():
+        pytest.skip("8-bit kernels of ONNX Runtime overflow on x86 without VNNI")
     assert_agree(*both(student, info.path))
 
 
@@ -232,6 +235,7 @@ def mobile() -> nn.Module:
     return warm(torchvision.models.MobileNetV2(4, width_mult=0.25, inverted_residual_setting=blocks))
 
 
+@exact_integers
 @pytest.mark.parametrize(
     ("name", "layers"), [("mobilenet_v2", 13), ("resnet8", 13), ("lenet5", 5), ("wrn10_1", 13)]
 )
@@ -275,6 +279,7 @@ def test_layers_of_every_class(scheme: dict[str, Any], tmp_path: Path) -> None:
     assert (odd.data_type, len(odd.raw_data)) == (onnx.TensorProto.UINT4, (5 * 6 * 3 + 1) // 2)
 
 
+@exact_integers
 def test_bias_beyond_the_accumulator(tmp_path: Path) -> None:
     """A channel that weight decay has all but emptied, but for its bias."""
     net = tiny()
@@ -288,6 +293,7 @@ def test_bias_beyond_the_accumulator(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- what is measured
 
 
+@exact_integers
 def test_measure_leaves_networks_and_terminal_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

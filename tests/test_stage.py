@@ -319,7 +319,7 @@ def test_reference_rows_train_on_the_given_pool_and_resume(method: str) -> None:
     for _ in range(5):
         rows += stage.advance()
     state = small.reloaded(stage.state_dict())
-    assert "images" not in state["pool"]
+    assert "images" not in state["real"] and not len(state["pool"]["images"])
     again = make_stage(recipe, real=real_pool())
     again.load_state_dict(state)
     finish(again, rows).assert_same(expected)
