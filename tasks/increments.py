@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from rgal.data import seen_test
-from rgal.increment_metrics import summary
+from rgal.increment_metrics import accuracy, summary
 from rgal.memory import Memory, features_of, remember
 from rgal.nets.checkpoint import save_weights
 from rgal.nets.head import FirstOutputs, extractor_parameters, growing_head
@@ -139,8 +139,7 @@ class Increments:
         tasks = [self.protocol.labels(t) for t in range(self.phase + 1)]
         members = [(test.labels >= t.start) & (test.labels < t.stop) for t in tasks]
         self.counts.append([(int(right[rows].sum()), int(rows.sum())) for rows in members])
-        correct, total = (sum(column) for column in zip(*self.counts[-1], strict=True))
-        return {"top1": 100.0 * correct / total}
+        return {"top1": accuracy(self.counts, self.phase)}
 
     def _fit(self, student: nn.Module, features: Tensor, labels: Tensor) -> None:
         assert self.memory.means is not None and self.learner.classifier != "network"
