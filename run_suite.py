@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 from rgal.errors import UserError, nearest
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rgal.suite.config import Suite
 
 OVERRIDES = (
@@ -26,6 +28,7 @@ OVERRIDES = (
     "student",
     "teacher_weights",
     "methods",
+    "plugins",
     "seeds",
     "budget",
     "device",
@@ -47,7 +50,12 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--suite", metavar="FILE", type=Path, help="settings; default benchmarks/TASK[_DATASET].yaml"
     )
-    p.add_argument("--methods", nargs="+", metavar="M", help="name, name[param=value], name+rgal; or all")
+    p.add_argument(
+        "--methods", nargs="+", metavar="M", help="name, name[param=value], name+rgal; or all, all+rgal"
+    )
+    p.add_argument(
+        "--plugin", nargs="+", metavar="FILE", dest="plugins", help="Python files with methods, data, nets"
+    )
     p.add_argument("--dataset", metavar="NAME", help="digits, cifar10, ..., or any name with --data-root")
     p.add_argument("--data-root", metavar="DIR", help="folder of parquet shards or image folders")
     p.add_argument("--teacher", metavar="NET", help="teacher network")
@@ -77,7 +85,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parser().parse_args(argv)
     try:
         if options.list is not None:
-            print(listing(options.list))
+            print(listing(options.list, options.plugins or ()))
             return 0
         return run(options)
     except UserError as error:
@@ -124,15 +132,12 @@ def run(options: argparse.Namespace) -> int:
 
 def load(options: argparse.Namespace) -> Suite:
     """The suite file the options name or imply, with the options applied."""
-    from rgal.registry import methods
     from rgal.suite.config import load_suite
     from rgal.suite.task import tasks
 
     task = options.task or "kd"
     if options.task and task not in tasks():
         raise UserError(f"unknown task '{task}'; {nearest(task, tasks())}")
-    if options.methods == ["all"]:
-        options.methods = [name for name, method in methods().items() if task in method.tasks]
     path = options.suite or default_suite(task, options.dataset)
     overrides = {name: getattr(options, name) for name in OVERRIDES}
     own = {name: getattr(options, name) for name in OPTIONS}
@@ -146,14 +151,16 @@ def default_suite(task: str, dataset: str | None) -> Path:
     return own if dataset and own.is_file() else folder / f"{task}.yaml"
 
 
-def listing(what: str) -> str:
+def listing(what: str, plugins: Sequence[str] = ()) -> str:
     from rgal import data, nets
+    from rgal.plugins import load_plugins
     from rgal.registry import methods, parameters
     from rgal.suite.config import read_yaml
     from rgal.suite.task import tasks
 
     if what not in LISTS:
         raise UserError(f"--list {what}: {nearest(what, LISTS)}")
+    load_plugins(plugins)
     if what == "tasks":
         return "\n".join(f"{name:<8} {task.summary}" for name, task in tasks().items())
     if what == "methods":

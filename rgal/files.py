@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import hashlib
+import inspect
 import os
 import re
+import sys
 import tempfile
 from pathlib import Path
 
@@ -14,6 +18,17 @@ def slug(text: str) -> str:
     Never starts with a dot or holds a separator: a setting is a user's text, and it becomes a file name.
     """
     return re.sub(r"[^a-z0-9_.]+", "-", text.lower()).strip("-.") or "unnamed"
+
+
+def code_hash(*modules: str) -> str:
+    """12 hex digits over the code of imported modules, in which comments and layout do not count. "" without source."""
+    sources = []
+    for name in dict.fromkeys(modules):
+        try:
+            sources.append(ast.unparse(ast.parse(inspect.getsource(sys.modules[name]))))
+        except (KeyError, OSError, TypeError, SyntaxError):
+            continue
+    return hashlib.sha256("\n".join(sources).encode()).hexdigest()[:12] if sources else ""
 
 
 def write_atomically(path: Path, content: bytes) -> Path:

@@ -1,7 +1,7 @@
 """Finds methods and turns what a user writes into a Recipe.
 
-A method is a file in `baselines/` with a decorated function that returns a Recipe. On the command line it is
-`name`, `name[param=value,...]`, and either of them `+rgal` or `+rgal[param=value,...]`.
+A method is a file in `baselines/`, or a plug-in (`rgal.plugins`), with a decorated function that returns a Recipe. On
+the command line it is `name`, `name[param=value,...]`, and either of them `+rgal` or `+rgal[param=value,...]`.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ import importlib
 import inspect
 import pkgutil
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, get_args, get_origin, get_type_hints
 
 from rgal.errors import UserError, nearest
+from rgal.files import code_hash
 from rgal.recipe import Recipe, plus_rgal, replaying
 
 _METHODS: dict[str, Method] = {}
@@ -23,12 +25,18 @@ _PART = re.compile(r"^([a-z][a-z0-9_]*)(?:\[(.*)\])?$")
 
 @dataclass(frozen=True)
 class Method:
-    """A registered method: its recipe function, where it was published, and the tasks it is for."""
+    """A registered method: its recipe function, where it was published, the tasks and the module it is for and in."""
 
     name: str
     recipe: Callable[..., Recipe]
     reference: str
     tasks: tuple[str, ...]
+    module: str
+
+    @property
+    def code(self) -> str:
+        """A hash of the code it was written in: results of a method are not those of an edited one."""
+        return code_hash(self.module, self.recipe.__module__)
 
 
 @dataclass(frozen=True)
@@ -44,11 +52,14 @@ def method(
     name: str, reference: str, tasks: tuple[str, ...] = ("kd",)
 ) -> Callable[[Callable[..., Recipe]], Callable[..., Recipe]]:
     """Register the decorated function, whose keyword arguments with defaults are the method's parameters."""
+    module = sys._getframe(1).f_globals[
+        "__name__"
+    ]  # the file that says so; a composed function is from another
 
     def register(function: Callable[..., Recipe]) -> Callable[..., Recipe]:
-        if name in _METHODS and _METHODS[name].recipe.__module__ != function.__module__:
-            raise ValueError(f"two methods are called '{name}'")
-        _METHODS[name] = Method(name, function, reference, tasks)
+        if name in _METHODS and _METHODS[name].module != module:
+            raise ValueError(f"a method '{name}' exists already, in {_METHODS[name].module}")
+        _METHODS[name] = Method(name, function, reference, tasks, module)
         return function
 
     return register
@@ -63,6 +74,7 @@ def compose(host: Callable[..., Recipe], plugin: Callable[..., Recipe]) -> Calla
         return plugin(recipe, **{key: value for key, value in values.items() if key not in own})
 
     both = {**own, **parameters(plugin)}
+    composed.__module__ = host.__module__  # the file whose numbers these are
     composed.__annotations__ = {key: hint for key, (hint, _) in both.items()}
     composed.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [inspect.Parameter(k, inspect.Parameter.KEYWORD_ONLY, default=d) for k, (_, d) in both.items()]
@@ -71,7 +83,8 @@ def compose(host: Callable[..., Recipe], plugin: Callable[..., Recipe]) -> Calla
 
 
 def methods() -> Mapping[str, Method]:
-    """All methods, by name. Every module in the package `baselines` is imported; its presence is its registration."""
+    """All methods, by name. Every module in the package `baselines` is imported; its presence is its registration.
+    Plug-ins are there once they are loaded."""
     package = importlib.import_module("baselines")
     for module in pkgutil.iter_modules(package.__path__):
         importlib.import_module(f"baselines.{module.name}")

@@ -5,9 +5,26 @@ from __future__ import annotations
 import pytest
 from torch import nn
 
+from rgal.errors import UserError
+from rgal.plugins import load_plugins
 from rgal.problem import Domain, Problem
 from rgal.seeding import Streams
 from tests import small
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--plugin", action="append", default=[], metavar="FILE.py",
+        help="hold this plug-in's methods to the contracts, instead of ours",
+    )  # fmt: skip
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before tests are collected: contracts are about the methods that are there then."""
+    try:
+        load_plugins(config.getoption("--plugin"))
+    except UserError as error:
+        raise pytest.UsageError(str(error)) from error
 
 
 @pytest.fixture

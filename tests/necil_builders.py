@@ -12,6 +12,7 @@ from torch import nn
 
 from rgal import nets
 from rgal.data import Dataset, DataSpec, ImageSet
+from rgal.plugins import from_files
 from rgal.problem import Domain, Problem
 from rgal.recipe import Recipe
 from rgal.registry import methods, parameters
@@ -51,7 +52,7 @@ SECONDS = ("synthesis_seconds", "student_seconds")
 
 
 def necil_methods() -> list[str]:
-    return [name for name, method in methods().items() if "necil" in method.tasks]
+    return [name for name in from_files() or methods() if "necil" in methods()[name].tasks]
 
 
 def replaying_methods() -> list[str]:

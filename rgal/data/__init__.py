@@ -23,6 +23,7 @@ from rgal.data.dataset import DataFirewallError, Dataset, DataSpec, Decoded, Ima
 from rgal.data.decode import fit
 from rgal.data.phases import Phases, seen_test
 from rgal.data.protocol import Protocol, class_order, make_protocol
+from rgal.data.sources import Splits, added, data_source, read_source
 from rgal.data.specs import data_spec
 from rgal.errors import UserError, nearest
 
@@ -33,7 +34,10 @@ __all__ = [
     "ImageSet",
     "Phases",
     "Protocol",
+    "Splits",
+    "added",
     "class_order",
+    "data_source",
     "evaluate_batches",
     "load",
     "make_protocol",
@@ -45,7 +49,7 @@ __all__ = [
 
 def names() -> tuple[str, ...]:
     """The data sets that can be loaded without --data-root."""
-    return ("digits", *torchvision_sets.SETS)
+    return ("digits", *torchvision_sets.SETS, *added())
 
 
 def load(
@@ -78,6 +82,8 @@ def _read(name: str, root: Path | None, size: int | None, cache: Path) -> Decode
                 f"data set 'digits' comes with scikit-learn; --data-root '{root}' needs another name"
             )
         return digits.read()
+    if name in added():
+        return read_source(added()[name], root)
     if root is None:
         if name not in torchvision_sets.SETS:
             raise UserError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rgal.data.dataset import DataSpec, Decoded
+from rgal.data.sources import added
 from rgal.errors import UserError
 
 
@@ -30,9 +31,14 @@ IMAGENET = Known((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 def known(name: str, channels: int) -> Known:
-    """What is known of `name`: its row, ImageNet's for imagenet* and tiny_imagenet*, or 0.5 per channel."""
+    """What is known of `name`: its row, what its plug-in says, ImageNet's for imagenet* and tiny_imagenet*, or 0.5 per
+    channel."""
     if name in KNOWN:
         return KNOWN[name]
+    if name in added():
+        source = added()[name]
+        grey = (0.5,) * channels
+        return Known(source.mean or grey, source.std or grey, flip=source.flip)
     if name.startswith(("imagenet", "tiny_imagenet")):
         return IMAGENET
     return Known((0.5,) * channels, (0.5,) * channels)
@@ -47,7 +53,7 @@ def data_spec(name: str, decoded: Decoded) -> DataSpec:
             f"data set '{name}': found {classes} classes, expected {entry.classes}; "
             "other data needs another name"
         )
-    if len(entry.mean) != channels:
+    if not len(entry.mean) == len(entry.std) == channels:
         raise UserError(
             f"data set '{name}': found {channels} channels, expected {len(entry.mean)}; "
             "other data needs another name"

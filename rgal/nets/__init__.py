@@ -3,6 +3,8 @@
 Such a file has `PATTERN` (a regular expression for the whole name), `NAMES` (examples of it, shown to people)
 and `build(match, classes, channels)`. The module it returns maps normalised images (N,C,H,W) to logits
 (N, classes), names its layers in `layer_names` and its classifier in `head_name` (see `rgal.observe`).
+
+A plug-in registers a network of its own with `@net("name")`.
 """
 
 from __future__ import annotations
@@ -11,11 +13,14 @@ import functools
 import importlib
 import pkgutil
 import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Protocol, cast
 
 from torch import nn
 
 from rgal.errors import UserError, nearest
+from rgal.files import code_hash
 
 
 class Architecture(Protocol):
@@ -27,6 +32,37 @@ class Architecture(Protocol):
     def build(self, match: re.Match[str], classes: int, channels: int) -> nn.Module: ...
 
 
+@dataclass(frozen=True)
+class Added:
+    """A network that a plug-in brought: (classes, channels, size) -> module, and where it was written."""
+
+    build: Callable[[int, int, int], nn.Module]
+    module: str
+
+
+_ADDED: dict[str, Added] = {}
+Builder = Callable[[int, int, int], nn.Module]
+
+
+def added() -> Mapping[str, Added]:
+    """The networks of plug-ins, by name."""
+    return dict(sorted(_ADDED.items()))
+
+
+def net(name: str) -> Callable[[Builder], Builder]:
+    """Register the decorated function (classes, channels, size) -> module as the network `name`."""
+
+    def register(build: Builder) -> Builder:
+        if any(re.fullmatch(architecture.PATTERN, name) for architecture in _architectures()):
+            raise ValueError(f"network '{name}' is one of rgal's own; give yours another name")
+        if name in _ADDED and _ADDED[name].module != build.__module__:
+            raise ValueError(f"a network '{name}' exists already, in {_ADDED[name].module}")
+        _ADDED[name] = Added(build, build.__module__)
+        return build
+
+    return register
+
+
 @functools.cache
 def _architectures() -> tuple[Architecture, ...]:
     names = (f"{__name__}.{info.name}" for info in pkgutil.iter_modules(__path__))
@@ -36,7 +72,13 @@ def _architectures() -> tuple[Architecture, ...]:
 
 def names() -> tuple[str, ...]:
     """Names that `build` knows; for `wrn<depth>_<width>` these are examples."""
-    return tuple(name for architecture in _architectures() for name in architecture.NAMES)
+    own = tuple(name for architecture in _architectures() for name in architecture.NAMES)
+    return (*own, *added())
+
+
+def code_of(name: str) -> str:
+    """A hash of the code of a network that a plug-in brought; "" for ours, which the version stands for."""
+    return code_hash(_ADDED[name].module) if name in _ADDED else ""
 
 
 def build(name: str, classes: int, channels: int = 3, size: int = 32) -> nn.Module:
@@ -48,6 +90,8 @@ def build(name: str, classes: int, channels: int = 3, size: int = 32) -> nn.Modu
     for what, value in (("classes", classes), ("channels", channels), ("size", size)):
         if value < 1:
             raise UserError(f"net '{name}': {what} is {value}, expected 1 or more")
+    if name in _ADDED:
+        return _ADDED[name].build(classes, channels, size)
     for architecture in _architectures():
         if match := re.fullmatch(architecture.PATTERN, name):
             return architecture.build(match, classes, channels)

@@ -76,6 +76,7 @@ class Suite(Strict):
     device: str = "auto"
     precision: Literal["fp32", "bf16"] | None = None
     keep_pool: StrictBool = False
+    plugins: tuple[str, ...] = ()
 
     @field_validator("methods", "seeds")
     @classmethod

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from rgal.errors import UserError, nearest
+from rgal.plugins import load_plugins
 from rgal.suite.store import SCHEMA, Store, key_of, read_json, write_json
 from rgal.suite.task import tasks
 from rgal.suite.trial import Trial
@@ -60,6 +61,7 @@ def _export(store: Store, folder: Path, form: str) -> dict[str, Any]:
         trial = Trial(**about["settings"])
     except (KeyError, TypeError) as error:
         raise UserError(f"{folder / 'trial.json'}: not the record of a trial of this version") from error
+    load_plugins(trial.plugins)
     check_export(trial.task, form)
     return tasks()[trial.task].export(prepare(store.root, trial, torch.device("cpu")), folder, form)
 

@@ -11,6 +11,7 @@ import torch
 
 from rgal.data import Dataset
 from rgal.errors import UserError, nearest
+from rgal.plugins import load_plugins
 from rgal.suite.config import Suite
 from rgal.suite.executors import run_inline, run_jobs
 from rgal.suite.progress import Console
@@ -48,6 +49,7 @@ def choose_device(text: str) -> str:
 
 def make_plan(suite: Suite) -> Plan:
     """Check names, data, networks and weights before anything runs."""
+    suite = suite.model_copy(update={"plugins": load_plugins(suite.plugins)})
     if suite.task not in tasks():
         raise UserError(f"unknown task '{suite.task}'; {nearest(suite.task, tasks())}")
     suite.chosen_budget()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from rgal import __version__
+from rgal import __version__, nets
 from rgal.data import Dataset
 from rgal.errors import UserError, nearest
 from rgal.files import slug
@@ -30,7 +30,8 @@ class Trial:
 
     data: fingerprint of the images. teacher_key: names the trained or given teacher. rounds, student, synthesis_lr:
     the schedule after the budget was applied. options: the task's own settings; case: the name of the one of its cases
-    that this is. order: position of the method in the suite, for tables. setting: the tables' heading.
+    that this is. order: position of the method in the suite, for tables. setting: the tables' heading. code: hashes of
+    the method's own file, and of networks' that plug-ins brought. plugins: files that must be loaded for it.
     """
 
     task: str
@@ -56,9 +57,21 @@ class Trial:
     case: str = ""
     case_order: int = 0
     case_title: str = ""
+    code: str = ""
+    plugins: tuple[str, ...] = ()
 
     # What changes no number. The name of a case says what its options do.
-    PLACE = ("data_root", "order", "budget", "keep_pool", "setting", "case", "case_order", "case_title")
+    PLACE = (
+        "data_root",
+        "order",
+        "budget",
+        "keep_pool",
+        "setting",
+        "case",
+        "case_order",
+        "case_title",
+        "plugins",
+    )
 
     def settings(self) -> dict[str, Any]:
         return asdict(self)
@@ -160,6 +173,7 @@ def teacher_key(suite: Suite, dataset: Dataset, precision: str, identity: Mappin
             "precision": precision,
             **suite.chosen_budget().teacher_training.model_dump(),
             **identity,
+            **({"code": code} if (code := nets.code_of(suite.teacher)) else {}),
         }
     )
 
@@ -190,7 +204,9 @@ def expand(suite: Suite, task: Task, dataset: Dataset, device: str) -> list[Tria
         "setting": task.setting(suite.dataset, suite.teacher, student, options)
         + (", on validation images" if suite.evaluate_on == "validation" else ""),
         "case_title": task.case_title,
+        "plugins": suite.plugins,
     }
+    brought = {nets.code_of(name) for name in (suite.teacher, student)} - {""}
 
     def key(recipe: Recipe, seed: int) -> str:
         purpose = task.pretraining(dataset, recipe, seed, options)
@@ -205,7 +221,8 @@ def expand(suite: Suite, task: Task, dataset: Dataset, device: str) -> list[Tria
         Trial(
             method=resolved.name, seed=seed, schedule=schedule.model_dump(exclude_none=True), order=order,
             teacher_key=key(resolved.recipe, seed), options=chosen, case=case,
-            case_order=task.case_order(case, position), **common,  # type: ignore[arg-type]
+            case_order=task.case_order(case, position), code="-".join([resolved.method.code, *sorted(brought)]),
+            **common,  # type: ignore[arg-type]
         )
         for position, (case, chosen) in enumerate(task.cases(options))
         for order, (resolved, schedule) in enumerate(chosen_methods)
@@ -234,10 +251,24 @@ def check_options(suite: Suite, task: Task) -> Any:
         raise UserError(f"{key}: {message}, found {problem['input']!r}") from error
 
 
+def expand_names(names: Iterable[str], task: str) -> list[str]:
+    """The names, with every method of the task in place of "all" and every data-free one with RGAL in place of
+    "all+rgal", but for those that are there already."""
+    known = {name: method for name, method in methods().items() if task in method.tasks}
+    groups = {
+        "all": list(known),
+        "all+rgal": [f"{name}+rgal" for name in known if name != "rgal" and resolve(name).recipe.data_free],
+    }
+    found: list[str] = []
+    for name in names:
+        found += [one for one in groups[name] if one not in found] if name in groups else [name]
+    return found
+
+
 def _methods(suite: Suite, task: Task, budget: Budget) -> list[tuple[Resolved, Schedule]]:
     """The suite's methods on the task, each with its schedule."""
     found: list[tuple[Resolved, Schedule]] = []
-    for text in suite.methods:
+    for text in expand_names(suite.methods, suite.task):
         method = resolve(text, None, task.defaults)
         if suite.task not in method.method.tasks:
             raise UserError(

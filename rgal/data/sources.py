@@ -1,0 +1,103 @@
+"""Data sets from outside: a plug-in's function, registered under a name.
+
+@data_source("scans", mean=(0.3,), std=(0.2,), flip=False)
+def scans(root: Path | None) -> Splits:
+    return Splits(train_images, train_labels, test_images, test_labels)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from rgal.data import torchvision_sets
+from rgal.data.assemble import assemble
+from rgal.data.dataset import Decoded, ImageSet
+from rgal.errors import UserError
+
+
+@dataclass(frozen=True)
+class Splits:
+    """What such a function returns: uint8 images (N,C,H,W), C 1 or 3, of one size, and integer labels (N,) from 0 up.
+
+    class_names: in the order of the labels; None: the labels themselves.
+    """
+
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+    class_names: Sequence[str] | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """A registered function, and the normalisation of its images: per channel, of pixels in [0,1].
+
+    mean, std: None: 0.5. flip: whether a mirror image keeps its label.
+    """
+
+    name: str
+    read: Callable[[Path | None], Splits]
+    module: str
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    flip: bool = True
+
+
+_SOURCES: dict[str, Source] = {}
+
+
+def added() -> Mapping[str, Source]:
+    """What plug-ins have registered, by name."""
+    return dict(sorted(_SOURCES.items()))
+
+
+def data_source(
+    name: str, mean: tuple[float, ...] | None = None, std: tuple[float, ...] | None = None, flip: bool = True
+) -> Callable[[Callable[[Path | None], Splits]], Callable[[Path | None], Splits]]:
+    """Register the decorated function as the data set `name`. It is given --data-root, or None."""
+
+    def register(read: Callable[[Path | None], Splits]) -> Callable[[Path | None], Splits]:
+        if name == "digits" or name in torchvision_sets.SETS:
+            raise ValueError(f"data set '{name}' is one of rgal's own; give yours another name")
+        if name in _SOURCES and _SOURCES[name].module != read.__module__:
+            raise ValueError(f"a data set '{name}' exists already, in {_SOURCES[name].module}")
+        _SOURCES[name] = Source(name, read, read.__module__, mean, std, flip)
+        return read
+
+    return register
+
+
+def read_source(source: Source, root: Path | None) -> Decoded:
+    """What the function returns, checked. UserError says what is wrong with it."""
+    where = f"data set '{source.name}' ({source.module})"
+    splits = source.read(root)
+    if not isinstance(splits, Splits):
+        raise UserError(f"{where}: returned a {type(splits).__name__}, expected rgal.data.Splits")
+    train = _image_set(splits.train_images, splits.train_labels, f"{where}: training split")
+    test = _image_set(splits.test_images, splits.test_labels, f"{where}: test split")
+    return assemble(train, test, splits.class_names, Path(source.name))
+
+
+def _image_set(images: Tensor, labels: Tensor, where: str) -> ImageSet:
+    if not isinstance(images, Tensor) or images.ndim != 4 or images.dtype != torch.uint8:
+        raise UserError(f"{where}: images are {_kind(images)}, expected uint8 (N,C,H,W)")
+    if images.shape[1] not in (1, 3) or not images.numel():
+        raise UserError(f"{where}: images are {_kind(images)}, expected at least one, of 1 or 3 channels")
+    whole = isinstance(labels, Tensor) and not labels.is_floating_point() and not labels.is_complex()
+    if not whole or labels.shape != images.shape[:1]:
+        raise UserError(f"{where}: labels are {_kind(labels)}, expected integers ({len(images)},)")
+    if int(labels.min()) < 0:
+        raise UserError(f"{where}: found label {int(labels.min())}, expected 0 or more")
+    return ImageSet(images, labels.to(torch.int64))
+
+
+def _kind(value: object) -> str:
+    if not isinstance(value, Tensor):
+        return f"a {type(value).__name__}"
+    return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
