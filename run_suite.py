@@ -170,10 +170,9 @@ def listing(what: str, plugins: Sequence[str] = ()) -> str:
             lines.append(f"{name:<14} [{', '.join(method.tasks)}] {method.reference}\n{'':<15}{chosen}")
         return "\n".join(lines)
     if what == "suites":
-        folder = Path(__file__).parent / "benchmarks"
-        return "\n".join(
-            f"{p.name:<20} {read_yaml(p).get('title', '')}" for p in sorted(folder.glob("*.yaml"))
-        )
+        files = sorted((Path(__file__).parent / "benchmarks").glob("*.yaml"))
+        width = max(len(p.name) for p in files)
+        return "\n".join(f"{p.name:<{width}} {read_yaml(p).get('title', '')}" for p in files)
     return "\n".join(data.names() if what == "datasets" else nets.names())
 
 

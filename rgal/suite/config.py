@@ -9,7 +9,16 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from rgal.errors import UserError
 
@@ -56,16 +65,28 @@ class Budget(Schedule):
     methods: dict[str, Schedule] = {}
 
 
+class Pair(Strict):
+    """A teacher and a student of a suite that compares several, and what its methods want for these two."""
+
+    teacher: str
+    student: str | None = None
+    methods: dict[str, Schedule] = {}
+
+
 class Suite(Strict):
-    """One suite file, after the command line had its say."""
+    """One suite file, after the command line had its say. Networks: `teacher` and `student`, or several `pairs`.
+
+    sweep: one number of the schedule and the values that every method runs at, such as synthesis_batch: [32, 64].
+    """
 
     task: str = "kd"
     title: str = ""
     dataset: str = "digits"
     data_root: str | None = None
     image_size: Count | None = Field(None, ge=4)
-    teacher: str
+    teacher: str | None = None
     student: str | None = None
+    pairs: tuple[Pair, ...] = ()
     options: dict[str, Any] = {}
     teacher_weights: str | None = None
     methods: tuple[str, ...]
@@ -77,6 +98,37 @@ class Suite(Strict):
     precision: Literal["fp32", "bf16"] | None = None
     keep_pool: StrictBool = False
     plugins: tuple[str, ...] = ()
+    sweep: dict[str, tuple[StrictInt | float, ...]] = {}
+
+    @property
+    def networks(self) -> tuple[Pair, ...]:
+        return self.pairs or (Pair(teacher=self.teacher or "", student=self.student),)
+
+    @model_validator(mode="after")
+    def _one_or_several(self) -> Suite:
+        if bool(self.pairs) == bool(self.teacher or self.student) or not (self.pairs or self.teacher):
+            raise ValueError("networks: expected a teacher (and student), or pairs of them")
+        names = [(pair.teacher, pair.student) for pair in self.pairs]
+        if len(set(names)) < len(names):
+            raise ValueError("pairs: one stands there twice")
+        if self.pairs and self.teacher_weights:
+            raise ValueError(
+                "teacher_weights: are those of one network; choose a pair with --teacher and --student"
+            )
+        return self
+
+    @field_validator("sweep")
+    @classmethod
+    def _one_number(cls, value: dict[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
+        numbers = [name for name in Schedule.model_fields if name != "parameters"]
+        if len(value) > 1 or not set(value) <= set(numbers):
+            raise ValueError(f"expected one of {', '.join(numbers)} with a list of values")
+        for name, values in value.items():
+            for one in values:
+                Schedule(**{name: one})
+            if len(values) < 2 or len(set(values)) < len(values):
+                raise ValueError(f"{name}: expected several values, each once")
+        return value
 
     @field_validator("methods", "seeds")
     @classmethod
@@ -138,11 +190,14 @@ def load_suite(
 ) -> Suite:
     """Read a suite file, apply command-line overrides (None = not given) and `--set key=value` assignments.
 
+    `extends: FILE` takes what the file leaves out from another one beside it.
     Dotted keys reach inside (`budgets.small.rounds`); a bare budget key (`rounds=5`) goes to the chosen budget; any
     other one is an option of the task, as are those in `options`, and checked by it.
     """
-    data = read_yaml(path)
+    data = _with_base(path)
     data.update({key: value for key, value in overrides.items() if value is not None})
+    if overrides.get("teacher"):
+        data.pop("pairs", None)
     given = {key: value for key, value in options.items() if value is not None}
     if given and isinstance(data.setdefault("options", {}), dict):
         data["options"].update(given)
@@ -152,6 +207,19 @@ def load_suite(
         return Suite.model_validate(data)
     except ValidationError as error:
         raise UserError(_explain(error, path)) from error
+
+
+def _with_base(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """A suite file's settings, over those of the file that it extends."""
+    data = read_yaml(path)
+    base = data.pop("extends", None)
+    if base is None:
+        return data
+    if not isinstance(base, str) or Path(base).name != base:
+        raise UserError(f"{path}: extends: expected the name of a file in the same folder, found {base!r}")
+    if path in above:
+        raise UserError(f"{path}: extends: the files extend each other in a circle")
+    return _with_base(path.parent / base, (*above, path)) | data
 
 
 def _assign(data: dict[str, Any], assignment: str) -> None:

@@ -14,11 +14,12 @@ from rgal.errors import UserError, nearest
 from rgal.plugins import load_plugins
 from rgal.suite.config import Suite
 from rgal.suite.executors import run_inline, run_jobs
+from rgal.suite.expand import check_options, expand
 from rgal.suite.progress import Console
 from rgal.suite.store import Store, read_json
 from rgal.suite.task import tasks, trial_recipe
 from rgal.suite.teachers import build_net, import_teacher, teacher_files
-from rgal.suite.trial import Trial, check_options, expand
+from rgal.suite.trial import Trial
 from rgal.suite.work import Outcome, TeacherJob, TrialJob, WorkJob, domain_of, open_dataset
 
 BIG_IMAGE = 24 * 24  # pixels from which a convolution is worth a second thread
@@ -58,24 +59,24 @@ def make_plan(suite: Suite) -> Plan:
         raise UserError(f"--teacher-weights {suite.teacher_weights}: no such file")
     dataset = open_dataset(suite.dataset, suite.data_root, suite.image_size, suite.evaluate_on)
     domain = domain_of(dataset)
-    for name in (suite.teacher, suite.student):
-        if name:
-            build_net(name, domain, torch.device("cpu"), 0)
+    for name in {name for pair in suite.networks for name in (pair.teacher, pair.student) if name}:
+        build_net(name, domain, torch.device("cpu"), 0)
     return Plan(suite, dataset, device, expand(suite, tasks()[suite.task], dataset, device))
 
 
 def describe_plan(plan: Plan) -> str:
     """The trials with their keys and the optimiser steps each will take."""
-    lines = [
-        f"{len(plan.trials)} trials: {plan.trials[0].setting}, budget {plan.suite.budget}, on {plan.device}"
-    ]
+    settings = list(dict.fromkeys(trial.setting for trial in plan.trials))
+    heading = "; ".join(settings)
+    lines = [f"{len(plan.trials)} trials: {heading}, budget {plan.suite.budget}, on {plan.device}"]
     task = tasks()[plan.suite.task]
     times = task.stages(plan.dataset, check_options(plan.suite, task))
-    width = max(len(trial.title) for trial in plan.trials)
-    for trial in plan.trials:
+    titles = [f"{t.setting}: {t.title}" if len(settings) > 1 else t.title for t in plan.trials]
+    width = max(map(len, titles))
+    for trial, title in zip(plan.trials, titles, strict=True):
         rounds = trial_recipe(trial).rounds
         lines.append(
-            f"  {trial.key}  {trial.title:<{width}}  "
+            f"  {trial.key}  {title:<{width}}  "
             f"{rounds.count} rounds  {times * rounds.count * rounds.synthesis_steps:>7,} synthesis steps  "
             f"{times * rounds.total_student_steps():>7,} student steps"
         )
@@ -110,7 +111,8 @@ def run_plan(plan: Plan, store: Store, slots: int | None) -> tuple[bool, list[tu
     """Run what is not finished. (whether it ran to the end, the outcomes of this run). slots=0: in this process."""
     todo = [t for t in plan.trials if store.status(store.trial_folder(t.name, t.key)) != "finished"]
     teachers = ready_teachers(plan, store, todo)
-    jobs = [TrialJob(store.root, trial) for trial in todo]
+    several = len(plan.suite.networks) > 1
+    jobs = [TrialJob(store.root, t, f"{t.teacher} -> {t.student}" if several else "") for t in todo]
     chosen = default_slots(plan.device, len(jobs)) if slots is None else slots
     console = Console(len(jobs) + len(teachers), max(1, chosen))
     if done := len(plan.trials) - len(todo):

@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pydantic import ValidationError
-
-from rgal import __version__, nets
-from rgal.data import Dataset
-from rgal.errors import UserError, nearest
+from rgal import __version__
+from rgal.errors import UserError
 from rgal.files import slug
 from rgal.recipe import Recipe
-from rgal.registry import Resolved, methods, resolve
-from rgal.suite.config import Budget, Schedule, Suite, suggest
+from rgal.suite.config import Budget, Pair, Schedule
 from rgal.synthesis.images import FreshGenerator
-
-if TYPE_CHECKING:
-    from rgal.suite.task import Task
 
 
 @dataclass(frozen=True)
@@ -107,12 +100,15 @@ def file_hash(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
 
 
-def schedule_for(budget: Budget, name: str, host: str) -> Schedule:
-    """The budget's schedule with the exceptions for this method: its full name's, else its bare name's."""
-    exception = budget.methods.get(name) or budget.methods.get(host) or Schedule()
-    merged = {field: getattr(budget, field) for field in Schedule.model_fields}
-    merged.update({k: v for k, v in exception.model_dump().items() if v is not None})
-    return Schedule(**merged)
+def schedule_for(budget: Budget, pair: Pair, swept: Mapping[str, Any], name: str, host: str) -> Schedule:
+    """The budget's schedule; over it the exceptions for this method, its full name's, else its bare name's: the
+    budget's, then those for these networks; over it all what is swept."""
+    merged: dict[str, Any] = {field: getattr(budget, field) for field in Schedule.model_fields}
+    for exceptions in (budget.methods, pair.methods):
+        chosen = (exceptions.get(name) or exceptions.get(host) or Schedule()).model_dump(exclude_none=True)
+        parameters = {**(merged["parameters"] or {}), **chosen.get("parameters", {})}
+        merged |= chosen | {"parameters": parameters or None}
+    return Schedule(**{**merged, **swept})
 
 
 def apply_schedule(recipe: Recipe, schedule: Schedule, where: str) -> Recipe:
@@ -156,132 +152,3 @@ def apply_schedule(recipe: Recipe, schedule: Schedule, where: str) -> Recipe:
         student=replace(recipe.student, **given(lr=schedule.student_lr)),
         optimiser=replace(recipe.optimiser, **given(lr=schedule.synthesis_lr)),
     )
-
-
-def teacher_key(suite: Suite, dataset: Dataset, precision: str, identity: Mapping[str, Any]) -> str:
-    """Identifies the teacher: its weights file's content, or all that training it depends on."""
-    if suite.teacher_weights:
-        given = "given-" + file_hash(Path(suite.teacher_weights))
-        classes = identity.get("classes")  # weights for other classes are checked and measured anew
-        return f"{given}-{short_hash(classes)[:6]}" if classes else given
-    return short_hash(
-        {
-            "version": __version__,
-            "net": suite.teacher,
-            "data": dataset.spec.fingerprint,
-            "evaluate_on": suite.evaluate_on,
-            "precision": precision,
-            **suite.chosen_budget().teacher_training.model_dump(),
-            **identity,
-            **({"code": code} if (code := nets.code_of(suite.teacher)) else {}),
-        }
-    )
-
-
-def expand(suite: Suite, task: Task, dataset: Dataset, device: str) -> list[Trial]:
-    """Every trial of a suite: cases x methods x seeds. UserError for anything that is wrong with a name or a number."""
-    options = check_options(suite, task)
-    student = suite.student or suite.teacher
-    budget = suite.chosen_budget()
-    precision = suite.precision or budget.precision
-    chosen_methods = _methods(suite, task, budget)
-    for resolved, _ in chosen_methods:
-        task.check(resolved.recipe, dataset)
-    common = {
-        "task": suite.task,
-        "dataset": suite.dataset,
-        "data": dataset.spec.fingerprint,
-        "image_size": suite.image_size,
-        "teacher": suite.teacher,
-        "student": student,
-        "budget": suite.budget,
-        "evaluate_every": budget.evaluate_every,
-        "evaluate_on": suite.evaluate_on,
-        "precision": precision,
-        "device": device,
-        "data_root": suite.data_root,
-        "keep_pool": suite.keep_pool,
-        "setting": task.setting(suite.dataset, suite.teacher, student, options)
-        + (", on validation images" if suite.evaluate_on == "validation" else ""),
-        "case_title": task.case_title,
-        "plugins": suite.plugins,
-    }
-    brought = {nets.code_of(name) for name in (suite.teacher, student)} - {""}
-
-    def key(recipe: Recipe, seed: int) -> str:
-        purpose = task.pretraining(dataset, recipe, seed, options)
-        if suite.teacher_weights and purpose.own:
-            raise UserError(
-                f"--teacher-weights {suite.teacher_weights}: a method of this suite trains a first model of its own; "
-                "leave it out, or run it without given weights"
-            )
-        return teacher_key(suite, dataset, precision, purpose.identity)
-
-    return [
-        Trial(
-            method=resolved.name, seed=seed, schedule=schedule.model_dump(exclude_none=True), order=order,
-            teacher_key=key(resolved.recipe, seed), options=chosen, case=case,
-            case_order=task.case_order(case, position), code="-".join([resolved.method.code, *sorted(brought)]),
-            **common,  # type: ignore[arg-type]
-        )
-        for position, (case, chosen) in enumerate(task.cases(options))
-        for order, (resolved, schedule) in enumerate(chosen_methods)
-        for seed in suite.seeds
-    ]  # fmt: skip
-
-
-def check_options(suite: Suite, task: Task) -> Any:
-    """The suite's options as the task's own type."""
-    if task.needs_student != bool(suite.student):
-        raise UserError(
-            f"task '{task.name}' needs a student network: give --student, or `student:` in the suite file"
-            if task.needs_student
-            else f"task '{task.name}' makes its student from the teacher; leave out --student {suite.student}"
-        )
-    try:
-        return task.options.model_validate(suite.options)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        key = str(problem["loc"][0])
-        if problem["type"] == "extra_forbidden":
-            own = ", ".join(task.options.model_fields) or "none"
-            hint = suggest(key, [*task.options.model_fields, *Suite.model_fields, *Budget.model_fields])
-            raise UserError(f"{hint}; options of task '{task.name}': {own}") from error
-        message = problem["msg"].removeprefix("Value error, ")
-        raise UserError(f"{key}: {message}, found {problem['input']!r}") from error
-
-
-def expand_names(names: Iterable[str], task: str) -> list[str]:
-    """The names, with every method of the task in place of "all" and every data-free one with RGAL in place of
-    "all+rgal", but for those that are there already."""
-    known = {name: method for name, method in methods().items() if task in method.tasks}
-    groups = {
-        "all": list(known),
-        "all+rgal": [f"{name}+rgal" for name in known if name != "rgal" and resolve(name).recipe.data_free],
-    }
-    found: list[str] = []
-    for name in names:
-        found += [one for one in groups[name] if one not in found] if name in groups else [name]
-    return found
-
-
-def _methods(suite: Suite, task: Task, budget: Budget) -> list[tuple[Resolved, Schedule]]:
-    """The suite's methods on the task, each with its schedule."""
-    found: list[tuple[Resolved, Schedule]] = []
-    for text in expand_names(suite.methods, suite.task):
-        method = resolve(text, None, task.defaults)
-        if suite.task not in method.method.tasks:
-            raise UserError(
-                f"method '{method.name}' is not for task '{suite.task}'; it is for: {', '.join(method.method.tasks)}"
-            )
-        schedule = schedule_for(budget, method.name, method.method.name)
-        found.append((task.recipe(text, schedule), schedule))
-    names = [resolved.name for resolved, _ in found]
-    if doubled := sorted({name for name in names if names.count(name) > 1}):
-        raise UserError(f"methods: '{doubled[0]}' is listed twice")
-    for name in budget.methods:
-        if name.partition("[")[0].partition("+")[0] not in methods():
-            raise UserError(
-                f"budgets.{suite.budget}.methods: unknown method '{name}'; {nearest(name, methods())}"
-            )
-    return found

@@ -62,14 +62,15 @@ class TeacherJob:
 
 @dataclass(frozen=True)
 class TrialJob:
-    """Run one trial."""
+    """Run one trial. label: what tells its networks from the others of its suite, for people."""
 
     root: Path
     trial: Trial
+    label: str = ""
 
     @property
     def title(self) -> str:
-        return self.trial.title
+        return f"{self.label} {self.trial.title}" if self.label else self.trial.title
 
 
 WorkJob = TeacherJob | TrialJob
