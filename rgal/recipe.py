@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Literal, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 from rgal.learner import Learner
 from rgal.optimiser import SGD, StudentOptimiser
@@ -17,6 +17,7 @@ from rgal.terms.relation import Feature, Net, relation
 from rgal.terms.transfer import channel_distillation, distillation, gram_distillation
 
 __all__ = [
+    "INCREMENTAL",
     "SGD",
     "Follows",
     "Learner",
@@ -59,6 +60,11 @@ class Rounds:
 REPLAY_ROUNDS = 20  # of images, before each phase's learning: 5,120 of them at the usual 256 a round
 # ABD's schedule of a phase: a tenth after epochs 100, 150 and 200 of 250.
 STEPPED = SGD(0.1, 2e-4, schedule="steps", drops=((0.4, 0.1), (0.6, 0.01), (0.8, 0.001)))
+# RGAL's parameters where a model learns new classes. Old and new model have the same layers: none is distilled through
+# maps. At a phase's start they are one, so the old one's layers are those to spread. Batches are classes x samples.
+INCREMENTAL: Mapping[str, Any] = MappingProxyType(
+    {"cd": 0.0, "pairs": False, "per_class": 4, "target": "teacher"}
+)
 GLOBAL_VIEW: Mapping[str, View] = MappingProxyType({"global": crop_flip})
 
 

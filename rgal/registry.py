@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import math
 import pkgutil
 import re
 import sys
@@ -17,9 +18,10 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from rgal.errors import UserError, nearest
 from rgal.files import code_hash
-from rgal.recipe import Recipe, plus_rgal, replaying
+from rgal.recipe import INCREMENTAL, Recipe, plus_rgal, replaying
 
 _METHODS: dict[str, Method] = {}
+_POSITIVE = ("lr", "temperature")  # what parameters with such names, or such ends of their names, must be
 _PART = re.compile(r"^([a-z][a-z0-9_]*)(?:\[(.*)\])?$")
 
 
@@ -129,7 +131,7 @@ def from_source(source: str, host: Recipe) -> Recipe:
     if not source:
         return host
     try:
-        return replaying(host, resolve(source).recipe)
+        return replaying(host, resolve(source, None, INCREMENTAL).recipe)
     except ValueError as error:
         raise ValueError(f"source={source}: {error}") from error
 
@@ -168,7 +170,11 @@ def _values(function: Callable[..., Recipe], name: str, given: Mapping[str, str]
     for key in given:
         if key not in known:
             raise UserError(f"method '{name}' has no parameter '{key}'; {nearest(key, known)}")
-    return {key: _convert(text, known[key][0], f"{name}[{key}={text}]") for key, text in given.items()}
+    values = {key: _convert(text, known[key][0], f"{name}[{key}={text}]") for key, text in given.items()}
+    for key, value in values.items():
+        if key.endswith(_POSITIVE) and isinstance(value, (int, float)) and value <= 0:
+            raise UserError(f"{name}[{key}={given[key]}]: expected a number above 0")
+    return values
 
 
 def _convert(text: str, hint: Any, where: str) -> Any:
@@ -185,10 +191,13 @@ def _convert(text: str, hint: Any, where: str) -> Any:
     try:
         if kind is bool:
             return {"true": True, "false": False}[text.lower()]
-        return kind(text)
+        value = kind(text)
     except (ValueError, KeyError) as error:
         expected = "true or false" if kind is bool else kind.__name__
         raise UserError(f"{where}: expected {expected}, found '{text}'") from error
+    if kind is float and not math.isfinite(value):
+        raise UserError(f"{where}: expected a finite number, found '{text}'")
+    return value
 
 
 def _call(function: Callable[..., Recipe], name: str, values: dict[str, Any], *args: Recipe) -> Recipe:

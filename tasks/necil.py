@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from types import MappingProxyType
 from typing import Any
 
 from pydantic import Field, StrictInt
 
 from rgal.data import Dataset, Phases, Protocol, make_protocol, seen_test
 from rgal.errors import UserError
-from rgal.recipe import Recipe, learning, replaying
+from rgal.recipe import INCREMENTAL, Recipe, learning, replaying
 from rgal.suite.config import Strict
 from rgal.suite.task import Job, Task
 from rgal.suite.teachers import Pretraining
@@ -36,9 +35,7 @@ class ClassIncremental(Task):
     summary = "non-exemplar class-incremental learning: new classes, and no image of the old ones"
     options = Options
     needs_student = False
-    # Old and new model have the same layers: none is distilled through maps. At a phase's start they are one, so the
-    # old one's layers are those to spread. Batches are classes x samples.
-    defaults = MappingProxyType({"cd": 0.0, "pairs": False, "per_class": 4, "target": "teacher"})
+    defaults = INCREMENTAL
 
     def setting(self, dataset: str, teacher: str, student: str, options: Options) -> str:
         order = "" if options.order == Options.model_fields["order"].default else f", order {options.order}"
@@ -56,7 +53,12 @@ class ClassIncremental(Task):
             option = "pairs" if recipe.pairs else "fmix"
             raise UserError(f"{option}=true is not for task 'necil', whose batches have labels of their own")
         _, height, width = dataset.spec.shape
-        if recipe.learner is not None and recipe.learner.rotations and height != width:
+        turns = recipe.learner is not None and recipe.learner.rotations
+        if turns and recipe.images is not None:
+            raise UserError(
+                "a learner that turns images cannot replay any: the old model has no label for turned ones"
+            )
+        if turns and height != width:
             raise UserError(
                 f"a method that turns images by quarters needs square ones, these are {width}x{height}; "
                 "give --set image_size=..."
@@ -70,10 +72,8 @@ class ClassIncremental(Task):
         classes = protocol.order[: protocol.base]
         kind = f", {learner.base_name}" if learner.base_name else ""
         return Pretraining(
-            own=bool(learner.base_name),
             classes=classes,
-            terms=learner.base,
-            rotations=learner.rotations,
+            learner=learner,
             identity={"classes": list(classes), "seed": seed, "base": learner.base_name},
             title=f"({protocol.base} classes{kind}, seed {seed})",
         )

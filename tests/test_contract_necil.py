@@ -250,7 +250,11 @@ def test_rgal_adds_its_terms(name: str) -> None:
 
 
 def test_a_method_of_distillation_is_a_source_of_abd() -> None:
-    """`rgal` is abd[source=plain]+rgal, `cmi` is abd[source=cmi], term by term and bit for bit."""
+    """`rgal` is abd[source=plain]+rgal, `cmi` is abd[source=cmi], term by term and bit for bit. abd[source=rgal] has
+    the same images, and learns without RGAL."""
+    images = recipe("abd[source=rgal]")
+    assert weights(images.synthesis) == weights(recipe("rgal").synthesis)
+    assert images.per_class == recipe("rgal").per_class and "gather" not in weights(images.transfer)
     for name, same in (("rgal", "abd[source=plain]+rgal"), ("cmi", "abd[source=cmi]")):
         one, other = recipe(name), recipe(same)
         assert weights(one.transfer) == weights(other.transfer)

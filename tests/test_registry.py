@@ -145,3 +145,20 @@ def test_a_canonical_name_means_the_same_recipe(text: str, tuned: Any, defaults:
     first = resolve(text, tuned, defaults)
     again = resolve(first.name, tuned, defaults)
     assert again.name == first.name and facts(again.recipe) == facts(first.recipe)
+
+
+OUT_OF_RANGE = {
+    "pass[temperature=0]": "expected a number above 0",
+    "cmi[cr_temperature=-1]": "expected a number above 0",
+    "plain[lr=0]": "expected a number above 0",
+    "cmi[bn=nan]": "expected a finite number",
+    "rgal[margin=inf]": "expected a finite number",
+    "pass[draws=0]": "draws=0: expected 1 or more",
+}
+
+
+@pytest.mark.parametrize("name", OUT_OF_RANGE)
+def test_numbers_that_cannot_work_are_refused(name: str) -> None:
+    with pytest.raises(UserError) as caught:
+        resolve(name)
+    assert OUT_OF_RANGE[name] in str(caught.value) and "\n" not in str(caught.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -14,18 +15,17 @@ from torch import nn
 from rgal import nets
 from rgal.data import Dataset
 from rgal.files import slug
+from rgal.learner import Learner
 from rgal.nets.checkpoint import load_weights, save_weights
 from rgal.precision import Precision, place
 from rgal.problem import Domain
 from rgal.recipe import SGD
 from rgal.seeding import Streams, global_seed
-from rgal.stage import Position, Row
+from rgal.stage import Diverged, Position, Row
 from rgal.suite.config import TeacherRecipe
 from rgal.suite.drive import Report, drive
 from rgal.suite.store import read_json, write_json
 from rgal.synthesis.pool import ImagePool
-from rgal.terms.objective import Weighted
-from rgal.terms.transfer import cross_entropy
 from rgal.training import StudentLoop, top1
 
 
@@ -33,21 +33,20 @@ from rgal.training import StudentLoop, top1
 class Pretraining:
     """What a teacher is trained for: all classes under cross-entropy, unless a task says otherwise.
 
-    own: it is not one that can be given as weights. classes: these of the data set's only, labelled by their
-    positions. terms, rotations: see rgal.learner. identity: what tells this teacher from others of the same network,
-    data and recipe; a part of its key, as is a "seed" of its own. title: the same for people.
+    classes: these of the data set's only, labelled by their positions. learner: whose first phase it is, with its
+    losses and rotations. identity: what tells this teacher from others of the same network, data and recipe; a part of
+    its key, as is a "seed" of its own. title: the same for people.
     """
 
-    own: bool = False
     classes: tuple[int, ...] | None = None
-    terms: tuple[Weighted, ...] = (cross_entropy(),)
-    rotations: bool = False
+    learner: Learner = Learner()
     identity: Mapping[str, Any] = field(default_factory=dict)
     title: str = ""
 
     @property
-    def outputs(self) -> int:
-        return 4 if self.rotations else 1
+    def own(self) -> bool:
+        """Whether it is not one that can be given as weights."""
+        return bool(self.learner.base_name)
 
     def part(self, dataset: Dataset) -> Dataset:
         return dataset if self.classes is None else dataset.select(self.classes)
@@ -78,8 +77,8 @@ class TeacherRun:
         purpose: Pretraining,
     ) -> None:
         parts = ("teacher", dataset.spec.name, name, recipe.seed)
-        self.net = build_net(name, domain, device, *parts, outputs=purpose.outputs)
-        self.outputs = purpose.outputs
+        self.net = build_net(name, domain, device, *parts, outputs=purpose.learner.outputs)
+        self.outputs = purpose.learner.outputs
         self.dataset, self.domain, self.recipe, self.precision = dataset, domain, recipe, precision
         self.streams = Streams(device, *parts)
         self.pool = ImagePool(domain.shape, device)
@@ -89,12 +88,12 @@ class TeacherRun:
         self.loop = StudentLoop(
             {"student": self.net},
             domain,
-            purpose.terms,
+            purpose.learner.base,
             spec,
             recipe.steps,
             self.streams,
             precision,
-            rotations=purpose.rotations,
+            rotations=purpose.learner.rotations,
         )
         self.net.train()
         self.every = max(1, recipe.steps // 20)
@@ -110,7 +109,12 @@ class TeacherRun:
             return []
         self._lap()
         row = {"kind": "teacher", "student_steps": self.loop.steps, "student_seconds": round(self.seconds, 3)}
-        row |= self.loop.meter.take() | {"top1": self.measure()}
+        losses = self.loop.meter.take()
+        if not math.isfinite(losses["total"]):
+            raise Diverged(
+                f"the teacher's loss became {losses['total']} in step {self.loop.steps}; lower teacher_training.lr"
+            )
+        row |= losses | {"top1": self.measure()}
         self._mark = time.perf_counter()
         return [row]
 

@@ -167,7 +167,7 @@ def prepare(root: Path, trial: Trial, device: torch.device) -> Job:
     purpose = task.pretraining(dataset, recipe, trial.seed, options)
     domain = purpose.domain(domain_of(dataset))
     teacher, accuracy = stored_teacher(
-        root, trial.teacher, trial.dataset, domain, trial.teacher_key, device, purpose.outputs
+        root, trial.teacher, trial.dataset, domain, trial.teacher_key, device, purpose.learner.outputs
     )
     phases, real = task.phases(dataset, recipe, options), None
     if phases is None and not recipe.data_free:

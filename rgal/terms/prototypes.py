@@ -131,12 +131,14 @@ class PrototypeTriplet(_OfMeans):
 
 
 def prototype_cross_entropy(weight: float, draws: int = 64, temperature: float = 0.1) -> Weighted:
+    _some(draws)
     return Weighted("prototypes", weight, lambda setting: PrototypeCrossEntropy(setting, draws, temperature))
 
 
 def semantic_prototypes(
     weight: float, draws: int = 64, temperature: float = 0.1, strength: float = 2.5
 ) -> Weighted:
+    _some(draws)
     return Weighted(
         "prototypes", weight, lambda setting: SemanticAugmentation(setting, draws, temperature, strength)
     )
@@ -148,3 +150,8 @@ def prototype_relation(
     return Weighted(
         "prototype_gather", weight, lambda setting: PrototypeTriplet(setting, draws, band, margin)
     )
+
+
+def _some(draws: int) -> None:
+    if draws < 1:
+        raise ValueError(f"draws={draws}: expected 1 or more; the term's weight switches it off")
