@@ -21,9 +21,19 @@ from rgal.reporting.frames import (
     only,
     require_one_group,
 )
-from rgal.reporting.notes import NO_FINISHED, published_notes, row_notes
+from rgal.reporting.notes import NO_FINISHED, baseline_notes, published_notes, row_notes
 from rgal.reporting.reference import Reference
-from rgal.reporting.render import CASE, METHOD, TRIALS, Column, accuracy, cost_columns, mean_and_std, ratio
+from rgal.reporting.render import (
+    CASE,
+    METHOD,
+    TRIALS,
+    Column,
+    accuracy,
+    cost_columns,
+    mean_and_std,
+    ratio,
+    versus_best_column,
+)
 from rgal.reporting.rows import (
     COSTS,
     UNPUBLISHED,
@@ -36,6 +46,7 @@ from rgal.reporting.rows import (
     titled,
     trial_counts,
 )
+from rgal.reporting.statistics import VERSUS_BEST_COLUMNS, versus_best
 
 # Means over trials: name in the table, with its unit -> column of the results.
 MEANS = {
@@ -63,6 +74,7 @@ RAW_COLUMNS = (
     "forgetting_std_points",
     "finished",
     "planned",
+    *VERSUS_BEST_COLUMNS,
     *MEANS,
     *(f"{name}_{part}" for name in PUBLISHED for part in ("percent", "source")),
 )
@@ -80,6 +92,7 @@ INCREMENT_COLUMNS = (
     Column("Old (%)", lambda row: accuracy(row.old_percent), "Last phase (%)", "old"),
     Column("New (%)", lambda row: accuracy(row.new_percent), "Last phase (%)", "new"),
     TRIALS,
+    versus_best_column("AIA"),
     *cost_columns("Learning"),
     Column("Kept (MB)", lambda row: ratio(row.memory_mb, 3), needs="memory_mb"),
     Column(
@@ -118,9 +131,12 @@ def increment_table(results: pd.DataFrame, reference: Reference | None = None) -
     results = results.reset_index(drop=True)
     rows = method_rows(results)
     protocol = only(results, "protocol")  # a method without a finished trial knows none of its own
-    table = as_table([_row(row, trials, protocol, reference) for row, trials in rows.items()], RAW_COLUMNS)
+    versus = versus_best(rows, "aia")
+    entries = [_row(row, trials, protocol, reference) | versus[row] for row, trials in rows.items()]
+    table = as_table(entries, RAW_COLUMNS)
     notes = [
         *_meaning(table, protocol),
+        *baseline_notes(table, "AIA"),
         *row_notes(table, rows, REAL_IMAGES),
         *published_notes(table, about_published(reference, results)),
     ]

@@ -11,19 +11,22 @@ import pandas as pd
 from tabulate import tabulate
 
 from rgal.reporting.frames import case_label, known, marked
+from rgal.reporting.statistics import VERSUS_BEST, difference_columns, excludes_zero
 
 Format = Literal["md", "csv", "tex"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 MOST_COLUMNS = 12  # of a LaTeX table in a legible font
 MINUS = "−"
 PLUS_MINUS = " ± "
+INTERVAL = " ["
 
 
 @dataclass(frozen=True)
 class Column:
     """One printed column: its title with the unit, its cells, and in LaTeX the heading it shares.
 
-    `needs` names the raw column without whose numbers nothing is printed; "" always prints.
+    `needs` names the raw column without whose numbers nothing is printed; "" always prints. `bold` says whether the
+    cell of a row is printed bold.
     """
 
     title: str
@@ -32,6 +35,7 @@ class Column:
     short: str = ""
     needs: str = ""
     text: bool = False
+    bold: Callable[[Any], bool] = lambda _: False
 
 
 def accuracy(value: float) -> str:
@@ -73,6 +77,36 @@ def mean_and_std(mean: float, std: float) -> str:
     return f"{accuracy(mean)}{PLUS_MINUS}{accuracy(std)}" if accuracy(std) else accuracy(mean)
 
 
+def signed(value: float) -> str:
+    """Two decimals behind a sign; zero has none, and unknown is blank."""
+    text = accuracy(value)
+    return f"+{text}" if value > 0 else f"{MINUS}{text}" if text == "0.00" and value < 0 else text
+
+
+def with_interval(mean: float, low: float, high: float) -> str:
+    """As in "+1.20 [+0.40, +2.00]"; the mean alone where there is no interval."""
+    return signed(mean) if pd.isna(low) else f"{signed(mean)}{INTERVAL}{signed(low)}, {signed(high)}]"
+
+
+def difference_column(title: str, name: str, group: str = "", short: str = "") -> Column:
+    """The `statistics.difference_columns` of `name`: bold where the interval excludes zero."""
+    mean, low, high, _ = difference_columns(name)
+
+    def cell(row: Any) -> str:
+        return with_interval(getattr(row, mean), getattr(row, low), getattr(row, high))
+
+    def bold(row: Any) -> bool:
+        return excludes_zero(getattr(row, low), getattr(row, high))
+
+    return Column(title, cell, group, short, needs=mean, bold=bold)
+
+
+def versus_best_column(metric: str = "") -> Column:
+    """The difference to the strongest baseline, in a table whose primary number is `metric`."""
+    title = f"{metric} vs best baseline (points)".lstrip()
+    return difference_column(title, VERSUS_BEST, short=f"{metric} vs best".lstrip())
+
+
 def _trials(row: Any) -> str:
     return str(row.finished) if row.finished == row.planned else f"{row.finished} of {row.planned}"
 
@@ -100,6 +134,7 @@ COLUMNS = (
     METHOD,
     Column("Top-1 (%)", lambda row: mean_and_std(row.top1_mean_percent, row.top1_std_points)),
     TRIALS,
+    versus_best_column(),
     Column("Drop (points)", lambda row: accuracy(row.drop_points)),
     *cost_columns("Student"),
     Column("Model (MB)", lambda row: ratio(row.model_mb, 3), needs="model_mb"),
@@ -136,6 +171,16 @@ def cells(table: pd.DataFrame, columns: Sequence[Column] = COLUMNS) -> pd.DataFr
     return _cells(table, printed(table, columns))
 
 
+def bold_cells(table: pd.DataFrame, columns: Sequence[Column] = COLUMNS) -> pd.DataFrame:
+    """Which of `cells` are bold: True or False in the same places."""
+    return _bold(table, printed(table, columns))
+
+
+def _bold(table: pd.DataFrame, columns: Sequence[Column]) -> pd.DataFrame:
+    rows = [[bool(column.bold(row)) for column in columns] for row in table.itertuples(index=False)]
+    return pd.DataFrame(rows, columns=[column.title for column in columns], dtype=bool)
+
+
 def _cells(table: pd.DataFrame, columns: Sequence[Column]) -> pd.DataFrame:
     rows = [[column.cell(row) for column in columns] for row in table.itertuples(index=False)]
     return pd.DataFrame(rows, columns=[column.title for column in columns], dtype=object)
@@ -145,7 +190,13 @@ def _markdown(table: pd.DataFrame, columns: Sequence[Column]) -> str:
     shown = _cells(table, columns)
     parts = [f"**{markdown_text(table.attrs.get('caption', ''))}**"]
     if len(shown):
-        body = [[markdown_text(cell) for cell in row] for row in shown.itertuples(index=False)]
+        body = [
+            [
+                f"**{markdown_text(cell)}**" if bold else markdown_text(cell)
+                for cell, bold in zip(*row, strict=True)
+            ]
+            for row in zip(shown.to_numpy(), _bold(table, columns).to_numpy(), strict=True)
+        ]
         align = ["left" if column.text else "right" for column in columns]
         parts.append(
             tabulate(body, list(shown.columns), tablefmt="pipe", colalign=align, disable_numparse=True)
@@ -258,9 +309,10 @@ def _tabular(table: pd.DataFrame, columns: Sequence[Column]) -> list[str]:
 
 def _body(table: pd.DataFrame, columns: Sequence[Column]) -> list[str]:
     """The rows. Cases stay apart, and inside each the references on real data from the data-free methods."""
+    texts, bold = _cells(table, columns), _bold(table, columns)
     aligned = [
-        _aligned(column, texts)
-        for column, (_, texts) in zip(columns, _cells(table, columns).items(), strict=True)
+        _aligned(column, list(texts.iloc[:, index]), list(bold.iloc[:, index]))
+        for index, column in enumerate(columns)
     ]
     cases = list(table["case"]) if "case" in table.columns else [""] * len(table)
     inner = rf"\cmidrule(l){{2-{len(columns)}}}" if any(cases) else r"\midrule"
@@ -291,8 +343,19 @@ def _shared_headings(columns: Sequence[Column]) -> list[str]:
     return [" & ".join(above) + r" \\", "".join(rules)] if rules else []
 
 
-def _aligned(column: Column, texts: pd.Series[str]) -> list[str]:
-    """A lone mean gets the width of a spread behind it, so that the decimal points of a column line up."""
-    spreads = [] if column.text else [text.split(PLUS_MINUS)[1] for text in texts if PLUS_MINUS in text]
-    blank = rf"\phantom{{ {latex_text(PLUS_MINUS + min(spreads, key=len))}}}" if spreads else ""
-    return [latex_text(text) + (blank if text and PLUS_MINUS not in text else "") for text in texts]
+def _aligned(column: Column, texts: Sequence[str], bold: Sequence[bool]) -> list[str]:
+    """A lone mean gets the width of a spread or interval behind it, so that a column's decimal points line up."""
+    tails = [_tail(text) for text in texts if not column.text]
+    blank = min(filter(None, tails), key=len, default="")
+    phantom = rf"\phantom{{ {latex_text(blank)}}}" if blank else ""
+    return [
+        (rf"\textbf{{{latex_text(text)}}}" if strong else latex_text(text))
+        + (phantom if text and not _tail(text) else "")
+        for text, strong in zip(texts, bold, strict=True)
+    ]
+
+
+def _tail(text: str) -> str:
+    """What stands behind a mean, from its separator on; "" behind a lone one."""
+    start = re.search(f"{re.escape(PLUS_MINUS)}|{re.escape(INTERVAL)}", text)
+    return text[start.start() :] if start else ""

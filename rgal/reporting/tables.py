@@ -26,9 +26,10 @@ from rgal.reporting.frames import (
 )
 from rgal.reporting.increment_table import INCREMENT_COLUMNS, increment_table, measures_increments
 from rgal.reporting.notes import accuracy_notes
+from rgal.reporting.plugin_table import plugin_columns, plugin_table
 from rgal.reporting.reference import TEACHER, Reference
 from rgal.reporting.render import COLUMNS as PRINTED
-from rgal.reporting.render import FORMATS, Column, Format, render
+from rgal.reporting.render import FORMATS, Column, Format, bold_cells, cells, render
 from rgal.reporting.rows import (
     COSTS,
     UNPUBLISHED,
@@ -41,8 +42,17 @@ from rgal.reporting.rows import (
     titled,
     trial_counts,
 )
+from rgal.reporting.statistics import VERSUS_BEST_COLUMNS, versus_best
 
-__all__ = ["accuracy_table", "export_table", "group_tables", "increment_table", "render", "write_tables"]
+__all__ = [
+    "accuracy_table",
+    "export_table",
+    "group_tables",
+    "increment_table",
+    "plugin_table",
+    "render",
+    "write_tables",
+]
 
 # Columns of the result, in order. Accuracies in percent, differences in points, durations in seconds.
 COLUMNS = (
@@ -53,6 +63,7 @@ COLUMNS = (
     "top1_std_points",
     "finished",
     "planned",
+    *VERSUS_BEST_COLUMNS,
     "drop_points",
     *COSTS,
     "model_mb",
@@ -77,6 +88,14 @@ class Table:
     def text(self, fmt: Format) -> str:
         return render(self.numbers, fmt, self.columns)
 
+    def cells(self) -> pd.DataFrame:
+        """The printed texts, under their titles."""
+        return cells(self.numbers, self.columns)
+
+    def bold(self) -> pd.DataFrame:
+        """Which of `cells` are bold."""
+        return bold_cells(self.numbers, self.columns)
+
 
 def accuracy_table(results: pd.DataFrame, reference: Reference | None = None) -> pd.DataFrame:
     """One row a (case, method) of one (task, setting, budget); ValueError when there are several of these.
@@ -89,7 +108,9 @@ def accuracy_table(results: pd.DataFrame, reference: Reference | None = None) ->
     require_one_group(results)
     results = results.reset_index(drop=True)
     rows = method_rows(results)
-    table = as_table([_row(row, trials, reference) for row, trials in rows.items()], COLUMNS, OPTIONAL)
+    versus = versus_best(rows, "last")
+    entries = [_row(row, trials, reference) | versus[row] for row, trials in rows.items()]
+    table = as_table(entries, COLUMNS, OPTIONAL)
     teacher = _published(results, ("", TEACHER), reference)
     about = about_published(reference, results)
     notes = accuracy_notes(table, rows, about, teacher[0] if teacher else None)
@@ -97,21 +118,25 @@ def accuracy_table(results: pd.DataFrame, reference: Reference | None = None) ->
 
 
 def group_tables(results: pd.DataFrame, reference: Reference | None = None) -> list[Table]:
-    """The tables of one (task, setting, budget): accuracy, and where a trial was exported the exported models.
+    """The tables of one (task, setting, budget): accuracy; and where there are any, pairs of a method without and
+    with RGAL, and exported models.
 
     Where classes came in phases, the accuracy table is the one of these.
     """
     if measures_increments(results):
-        tables = [Table("", increment_table(results, reference), INCREMENT_COLUMNS)]
+        first = Table("", increment_table(results, reference), INCREMENT_COLUMNS)
     else:
-        tables = [Table("", accuracy_table(results, reference), PRINTED)]
-    exported = export_table(results)
-    return [*tables, Table("_export", exported, EXPORT_COLUMNS)] if len(exported) else tables
+        first = Table("", accuracy_table(results, reference), PRINTED)
+    more = [
+        Table("_plugin", plugin_table(results), plugin_columns(results)),
+        Table("_export", export_table(results), EXPORT_COLUMNS),
+    ]
+    return [first, *(table for table in more if len(table.numbers))]
 
 
 def write_tables(results: pd.DataFrame, folder: str | Path, reference: Reference | None = None) -> list[Path]:
-    """Write <task>_<setting>_<budget>.{md,csv,tex} for every such group, and ..._export.{md,csv,tex} where a
-    trial was exported; nothing without any trials.
+    """Write <task>_<setting>_<budget><suffix>.{md,csv,tex} for every such group and each of its `group_tables`;
+    nothing without any trials.
     """
     paths = []
     for stem, group in groups(results).items():

@@ -1,0 +1,139 @@
+"""How much better one method is than another, over the seeds that both have finished, and how sure that is.
+
+Trials of one seed share their teacher and their data, so the difference at a seed varies less than either accuracy:
+methods are compared seed by seed. The interval is the percentile bootstrap of the mean difference (Efron 1979).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from rgal.reporting.frames import Row, finished, numbers, uses_real_data
+from rgal.reporting.names import uses_rgal
+
+RESAMPLES = 10_000
+EXACT = 6  # seeds, up to which all n^n resamples are taken instead: 46,656 at most
+TAIL = 25  # resamples of 1,000 outside the 95 % interval on each side
+DECIMALS = 9  # 0.3 - 0.1 - 0.2 points are none: an interval that touches zero must not seem to exclude it
+
+Values = NDArray[np.float64]
+Trials = Mapping[Row, pd.DataFrame]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean difference over `seeds` shared seeds, and the ends of its 95 % interval, in the values' unit.
+
+    `mean` is NaN without a shared seed, `low` and `high` with fewer than two.
+    """
+
+    mean: float
+    low: float
+    high: float
+    seeds: int
+
+    def columns(self, name: str) -> dict[str, Any]:
+        """As columns of a table of accuracies, in the order of `difference_columns`."""
+        values = (self.mean, self.low, self.high, self.seeds)
+        return dict(zip(difference_columns(name), values, strict=True))
+
+
+def difference_columns(name: str) -> tuple[str, ...]:
+    return (f"{name}_mean_points", f"{name}_low_points", f"{name}_high_points", f"{name}_seeds")
+
+
+def excludes_zero(low: float, high: float) -> bool:
+    """Whether an interval lies on one side of zero; an unknown one (NaN) does not."""
+    return low > 0 or high < 0
+
+
+def by_seed(trials: pd.DataFrame, column: str) -> pd.Series[float]:
+    """A column of the finished trials by seed, ascending; the mean where a seed ran twice.
+
+    A trial without a seed, or without a finite number, has no partner and is left out.
+    """
+    done = finished(trials)
+    values = pd.DataFrame({"seed": numbers(done, "seed"), "value": numbers(done, column)})
+    values = values[np.isfinite(values).all(axis=1)]
+    return values.groupby("seed")["value"].mean()
+
+
+def paired_difference(one: pd.Series[float], other: pd.Series[float]) -> Difference:
+    """`one` minus `other`, both by seed, over the seeds in both."""
+    shared = one.index.intersection(other.index).sort_values()
+    values = (one.loc[shared] - other.loc[shared]).to_numpy(dtype=float).round(DECIMALS) + 0.0
+    if not len(values):
+        return Difference(math.nan, math.nan, math.nan, 0)
+    return Difference(float(values.mean().round(DECIMALS)), *bootstrap_interval(values), len(values))
+
+
+def bootstrap_interval(values: Values) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of the mean of values (n,); (NaN, NaN) for n < 2.
+
+    Each end is a mean that a resample has, with at most 2.5 % of the resamples beyond it: [min, max] for two or three
+    values. Too narrow for few values, as every bootstrap: its resamples vary by (n - 1) / n of the variance.
+    """
+    if len(values) < 2:
+        return math.nan, math.nan
+    means = values[_resamples(values)].mean(axis=1).round(DECIMALS) + 0.0
+    outside = (len(means) - 1) * TAIL // 1000
+    ends = np.partition(means, (outside, len(means) - 1 - outside))
+    return float(ends[outside]), float(ends[len(means) - 1 - outside])
+
+
+def _resamples(values: Values) -> NDArray[np.int64]:
+    """Indices (resamples, n) into values (n,): every possible resample, or RESAMPLES that the values determine."""
+    n = len(values)
+    if n <= EXACT:
+        return np.indices((n,) * n).reshape(n, -1).T
+    digest = hashlib.sha256(values.astype("<f8").tobytes()).digest()
+    random = np.random.RandomState(
+        int.from_bytes(digest[:4], "little")
+    )  # its stream is frozen in all versions
+    return random.randint(n, size=(RESAMPLES, n), dtype=np.int64)
+
+
+def strongest_baselines(rows: Trials, column: str) -> dict[str, str]:
+    """Case -> the data-free method without RGAL that has the highest mean there; of equal ones the first row.
+
+    A case in which no such method has a finished trial has no entry.
+    """
+    best: dict[str, tuple[float, str]] = {}
+    for (case, name), trials in rows.items():
+        if uses_rgal(name) or uses_real_data(trials):
+            continue
+        mean = round(float(numbers(finished(trials), column).mean()), DECIMALS)
+        if mean > best.get(case, (-math.inf, ""))[0]:
+            best[case] = (mean, name)
+    return {case: name for case, (_, name) in best.items()}
+
+
+VERSUS_BEST = "vs_best"
+BASELINE = f"{VERSUS_BEST}_baseline"
+VERSUS_BEST_COLUMNS = (*difference_columns(VERSUS_BEST), BASELINE)
+
+
+def versus_best(rows: Trials, column: str) -> dict[Row, dict[str, Any]]:
+    """Row -> its VERSUS_BEST_COLUMNS: the paired difference to the strongest baseline of its case, and its name.
+
+    The baseline's own row has the name and no difference. Rows on real data, and cases without a baseline, have
+    neither.
+    """
+    best = strongest_baselines(rows, column)
+    found = {}
+    for (case, name), trials in rows.items():
+        baseline = "" if uses_real_data(trials) else best.get(case, "")
+        entry: dict[str, Any] = dict.fromkeys(VERSUS_BEST_COLUMNS, math.nan) | {BASELINE: baseline}
+        if baseline and baseline != name:
+            other = by_seed(rows[case, baseline], column)
+            entry |= paired_difference(by_seed(trials, column), other).columns(VERSUS_BEST)
+        found[case, name] = entry
+    return found
