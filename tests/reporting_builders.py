@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import math
+import shutil
+import subprocess
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
 REFERENCE = Path(__file__).parents[1] / "benchmarks" / "reference"
+TEX = next(filter(None, map(shutil.which, ("pdflatex", "xelatex", "tectonic"))), None)
+needs_tex = pytest.mark.skipif(TEX is None, reason="no LaTeX on this machine")
 CMI_README = "README of github.com/zju-vipa/CMI"
 
 
@@ -165,3 +170,13 @@ def some_layers(results: pd.DataFrame) -> pd.DataFrame:
 
 def by_method(table: pd.DataFrame) -> pd.DataFrame:
     return table.set_index("method")
+
+
+def compile_latex(path: Path) -> None:
+    """Fail if a TeX engine does, or if it says that something runs off the page."""
+    assert TEX is not None
+    quietly = [] if TEX.endswith("tectonic") else ["-interaction=nonstopmode", "-halt-on-error"]
+    done = subprocess.run([TEX, *quietly, path.name], cwd=path.parent, capture_output=True, check=False)
+    said = (done.stdout + done.stderr).decode(errors="replace")
+    assert done.returncode == 0, said[-2000:]
+    assert "too large" not in said and "Overfull" not in said, said[-2000:]

@@ -25,6 +25,19 @@ def test_image_folder(tmp_path: Path, test: str) -> None:
     assert np.array_equal(data.test.images[1].permute(1, 2, 0).numpy(), pixels(100))  # cat/0
 
 
+@pytest.mark.parametrize(("kind", "encoding"), [("png", ""), ("bmp", ""), ("jpeg", "JPEG")])
+def test_a_lossy_encoding_is_told_also_from_the_cache(tmp_path: Path, kind: str, encoding: str) -> None:
+    root = image_folder(tmp_path / "set", suffix=kind)
+    shards = tmp_path / "shards"
+    for split in ("train", "test"):
+        shard(shards / f"{split}.parquet", [encoded(pixels(label), kind.upper()) for label in (0, 1)], [0, 1])
+    for place in (root, shards):
+        for _ in range(2):
+            assert load("pets", place).spec.encoding == encoding
+        assert load("pets", place, size=4).spec.encoding == encoding
+    assert load("digits").spec.encoding == ""
+
+
 def test_image_folder_ignores_what_is_no_image(tmp_path: Path) -> None:
     root = image_folder(tmp_path / "set", suffix="bmp")
     (root / "train" / "cat" / "notes.txt").write_text("x")

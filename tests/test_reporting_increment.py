@@ -59,6 +59,7 @@ def test_means_and_spreads_are_the_hand_computed_ones(results: pd.DataFrame) -> 
         "Old (%)": "42.00",
         "New (%)": "67.00",
         "n": "3",
+        "AIA vs best baseline (points)": "",  # it is that baseline
         "Images": "51,200",
         "Synthesis steps": "80,000",
         "Learning steps": "40,000",
@@ -83,7 +84,7 @@ def test_only_finished_trials_count_and_the_others_are_told(results: pd.DataFram
         "0",
         "0",
     ]
-    assert list(table.loc["pass"]) == ["", "", "", "", "", "0 of 2", "", "", "", "", "", ""]
+    assert list(table.loc["pass"]) == ["", "", "", "", "", "0 of 2", *[""] * 7]
     text = " ".join(notes(results))
     assert "pass: 2 of 2 trials without a result (failed: out of memory)." in text
     assert "fetril: 1 of 2 trials without a result (interrupted)." in text
@@ -125,10 +126,10 @@ def test_csv_carries_what_is_not_printed(results: pd.DataFrame) -> None:
 def test_markdown_and_latex_hold_equal_rows(results: pd.DataFrame) -> None:
     table = increment_table(results, published())
     rows = [line for line in render(table, "md", INCREMENT_COLUMNS).splitlines() if line.startswith("|")]
-    assert len(rows) == 2 + 5 and {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {15}
+    assert len(rows) == 2 + 5 and {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {16}
     text = render(table, "tex", INCREMENT_COLUMNS)
     lines = [line for line in text.splitlines() if line.endswith(r"\\") and "multicolumn" not in line]
-    assert {line.count(" & ") for line in lines} == {13}
+    assert {line.count(" & ") for line in lines} == {14}
     assert r"62.00 \ensuremath{\pm} 2.00" in text and r"\multicolumn{2}{c}{Last phase (\%)}" in text
     assert r"\footnotesize\setlength{\tabcolsep}{4pt}" in text  # so many columns would run off the sheet
     body = text.split(r"\midrule")
@@ -145,7 +146,8 @@ def test_a_missing_column_is_left_blank(results: pd.DataFrame, missing: str) -> 
 
 
 def test_it_takes_the_place_of_the_accuracy_table_where_an_aia_is_known(results: pd.DataFrame) -> None:
-    (table,) = group_tables(results)
+    table, plugin = group_tables(results)
+    assert plugin.suffix == "_plugin" and list(plugin.numbers["method"]) == ["abd+rgal"]
     assert table.columns is INCREMENT_COLUMNS and "aia_mean_percent" in table.numbers and table.suffix == ""
     for frame in (
         some_results(),
@@ -160,7 +162,8 @@ def test_it_takes_the_place_of_the_accuracy_table_where_an_aia_is_known(results:
 
 def test_files_are_the_same_whatever_the_order_of_the_rows(results: pd.DataFrame, tmp_path: Path) -> None:
     paths = write_tables(results, tmp_path / "a", published())
-    assert [path.name for path in paths] == [f"{STEM}.{fmt}" for fmt in ("md", "csv", "tex")]
+    ends = [f"{suffix}.{fmt}" for suffix in ("", "_plugin") for fmt in ("md", "csv", "tex")]
+    assert [path.name for path in paths] == [f"{STEM}{end}" for end in ends]
     shuffled = results.sample(frac=1, random_state=3)
     for one, other in zip(paths, write_tables(shuffled, tmp_path / "b", published()), strict=True):
         assert one.read_bytes() == other.read_bytes()

@@ -142,4 +142,4 @@ def _finish(name: str, decoded: Decoded, size: int | None) -> Decoded:
     train, test = finish(decoded.train), finish(decoded.test)
     if train.images is decoded.train.images:
         return decoded
-    return Decoded(train, test, decoded.class_names, fingerprint(train, test))
+    return Decoded(train, test, decoded.class_names, fingerprint(train, test), decoded.encoding)

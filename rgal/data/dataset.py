@@ -47,7 +47,7 @@ class DataSpec:
 
     `shape` is (C, H, W); `mean` and `std` are per channel, of pixels in [0, 1]. `flip` says whether a mirror
     image keeps its label, `crop_padding` how many pixels a random crop pads on each side. `fingerprint`
-    changes with any image or label.
+    changes with any image or label. `encoding` is that of `Decoded`.
     """
 
     name: str
@@ -59,16 +59,21 @@ class DataSpec:
     crop_padding: int
     class_names: tuple[str, ...]
     fingerprint: str
+    encoding: str = ""
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """What a source hands over: both splits, the class names in label order, and their fingerprint."""
+    """What a source hands over: both splits, the class names in label order, and their fingerprint.
+
+    `encoding` is "JPEG" where the source stores its first test image so, else "".
+    """
 
     train: ImageSet
     test: ImageSet
     class_names: tuple[str, ...]
     fingerprint: str
+    encoding: str = ""
 
 
 class Dataset:

@@ -30,6 +30,11 @@ def one_line(error: BaseException) -> str:
     return message.split(". ")[0].rstrip(".") or type(error).__name__
 
 
+def encoding_of(data: bytes) -> str:
+    """ "JPEG" for an image that was compressed with loss, "" for any other."""
+    return "JPEG" if data.startswith(b"\xff\xd8\xff") else ""
+
+
 def decode(data: bytes) -> Tensor:
     """uint8 (1, H, W) for an image stored as grayscale, else (3, H, W); no alpha. Raises when it cannot.
 

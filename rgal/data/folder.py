@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePath
 
 from rgal.data.assemble import assemble
 from rgal.data.cache import cached
 from rgal.data.dataset import Decoded, ImageSet
-from rgal.data.decode import Example, decode_split
+from rgal.data.decode import Example, decode_split, encoding_of
 from rgal.data.layout import files_below, split_of, train_and_test
 from rgal.errors import UserError
 
@@ -54,7 +55,16 @@ def read(root: Path, splits: Splits, size: int | None, cache: Path) -> Decoded:
         first, second = (_read_split(files, names, root, size) for files in (train, test))
         return assemble(first, second, names, root)
 
-    return cached(root, [*train, *test], size, cache, decode)
+    decoded = cached(root, [*train, *test], size, cache, decode)
+    return replace(decoded, encoding=_encoding(test[0]))
+
+
+def _encoding(path: Path) -> str:
+    """encoding_of the file; "" where it can no longer be read and the images come from the cache."""
+    try:
+        return encoding_of(path.read_bytes())
+    except OSError:
+        return ""
 
 
 def _class_of(path: Path, root: Path) -> str:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rgal.data.assemble import assemble
 from rgal.data.cache import cached
 from rgal.data.dataset import Decoded, ImageSet
-from rgal.data.decode import Example, decode_split, one_line
+from rgal.data.decode import Example, decode_split, encoding_of, one_line
 from rgal.data.layout import files_below, split_of, train_and_test
 from rgal.errors import UserError
 
@@ -42,7 +42,9 @@ def read(root: Path, files: Sequence[Path], size: int | None, cache: Path) -> De
         if split is not None:
             splits.setdefault(split, []).append(path)
     train, test = train_and_test(splits, root)
-    return cached(root, [*train, *test], size, cache, lambda: _decode(root, train, test, size))
+    decoded = cached(root, [*train, *test], size, cache, lambda: _decode(root, train, test, size))
+    first = next(_examples(test[0], _columns(test[0])), None)
+    return replace(decoded, encoding=encoding_of(first.data) if first else "")
 
 
 def _decode(root: Path, train: Sequence[Path], test: Sequence[Path], size: int | None) -> Decoded:

@@ -68,4 +68,5 @@ def data_spec(name: str, decoded: Decoded) -> DataSpec:
         crop_padding=min(height, width) // 8,  # 4 at 32 pixels, as everyone has it; 1 at 8
         class_names=decoded.class_names,
         fingerprint=decoded.fingerprint,
+        encoding=decoded.encoding,
     )

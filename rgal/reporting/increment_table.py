@@ -138,7 +138,7 @@ def increment_table(results: pd.DataFrame, reference: Reference | None = None) -
         *_meaning(table, protocol),
         *baseline_notes(table, "AIA"),
         *row_notes(table, rows, REAL_IMAGES),
-        *published_notes(table, about_published(reference, results)),
+        *published_notes(table, rows, about_published(reference, results)),
     ]
     return titled(table, results, heading(results) or "Results", notes)
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 import pandas as pd
 
-from rgal.reporting.frames import DAGGER, Row, case_label, finished, known, numbers
+from rgal.reporting.frames import DAGGER, Row, case_label, finished, known, numbers, only
 from rgal.reporting.statistics import BASELINE, VERSUS_BEST, difference_columns
 
 NO_FINISHED = "No finished trials."
@@ -22,7 +22,9 @@ def accuracy_notes(table: pd.DataFrame, rows: Trials, about: str, teacher: float
         *_meaning(rows),
         *baseline_notes(table, "top-1"),
         *row_notes(table, rows, REAL_DATA, _size_notes(table)),
-        *published_notes(table, about, "" if teacher is None else f"Published teacher: {teacher:.2f} %."),
+        *published_notes(
+            table, rows, about, "" if teacher is None else f"Published teacher: {teacher:.2f} %."
+        ),
     ]
 
 
@@ -159,11 +161,22 @@ def _causes(missing: pd.DataFrame) -> str:
     return "; ".join(f"{cause}: {text}" if text else cause for cause, text in causes.items())
 
 
-def published_notes(table: pd.DataFrame, about: str, more: str = "") -> list[str]:
-    """Where the published numbers of the table come from; nothing where it has none."""
+def published_notes(table: pd.DataFrame, rows: Trials, about: str, more: str = "") -> list[str]:
+    """Where the published numbers of the table come from, and how ours differ; nothing where it has none."""
     columns = [name for name in PUBLISHED if known(table, name)]
     if not columns:
         return []
     found = [source for name in columns for source in table.loc[table[name].notna(), PUBLISHED[name]]]
-    parts = ("Published: not measured here.", about, more, f"Source: {'; '.join(dict.fromkeys(found))}.")
+    source = f"Source: {'; '.join(dict.fromkeys(found))}."
+    parts = ("Published: not measured here.", about, more, source, _measured(rows))
     return [" ".join(part for part in parts if part)]
+
+
+def _measured(rows: Trials) -> str:
+    """What the numbers beside the published ones are; nothing where none is finished."""
+    done = [trials for trials in map(finished, rows.values()) if len(trials)]
+    if not done:
+        return ""
+    encodings = {only(trials, "encoding") for trials in done} - {""}
+    stored = f", on images that are stored as {' and '.join(sorted(encodings))}" if encodings else ""
+    return f"Measured beside it: the last evaluation, at the steps in the table{stored}."

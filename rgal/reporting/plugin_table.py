@@ -33,8 +33,8 @@ class Metric:
         return f"{self.name}_difference"
 
 
-ACCURACY = (Metric("top1", "last", "Top-1"),)
-INCREMENTS = (Metric("aia", "aia", "AIA"), Metric("last", "last", "Last"))
+ACCURACY = (Metric("top1", "last", "top-1"),)
+INCREMENTS = (Metric("aia", "aia", "AIA"), Metric("last", "last", "last"))
 
 
 def metrics(results: pd.DataFrame) -> tuple[Metric, ...]:
@@ -57,11 +57,12 @@ def plugin_columns(results: pd.DataFrame) -> tuple[Column, ...]:
 
 
 def _metric_columns(metric: Metric) -> tuple[Column, ...]:
-    title = metric.title
+    title = metric.title[0].upper() + metric.title[1:]
+    group = f"{title} (%)"
     return (
-        Column(f"Host {title} (%)", _spread_of(f"host_{metric.name}"), f"{title} (%)", "host"),
-        Column(f"{title} with RGAL (%)", _spread_of(f"rgal_{metric.name}"), f"{title} (%)", "with RGAL"),
-        difference_column(f"{title} difference (points)", metric.difference, f"{title} (%)", "difference"),
+        Column(f"Host {metric.title} (%)", _spread_of(f"host_{metric.name}"), group, "host"),
+        Column(f"{title} with RGAL (%)", _spread_of(f"rgal_{metric.name}"), group, "with RGAL"),
+        difference_column(f"{title} difference (points)", metric.difference, group, "difference"),
     )
 
 
@@ -115,20 +116,17 @@ def _row(row: Row, host: str, rows: dict[Row, pd.DataFrame], found: Sequence[Met
 
 def _time_ratio(trials: pd.DataFrame, base: pd.DataFrame) -> float:
     """Seconds of synthesis and training with RGAL over those without, both summed over the shared seeds."""
-    totals = pd.concat({"rgal": _seconds(trials), "host": _seconds(base)}, axis=1).dropna().sum()
-    return float(totals["rgal"] / totals["host"]) if totals["host"] > 0 else math.nan
-
-
-def _seconds(trials: pd.DataFrame) -> pd.Series[float]:
-    total = sum(numbers(trials, name) for name in SECONDS)
-    return by_seed(trials.assign(total_seconds=total), "total_seconds")
+    one, other = by_seed(trials, *SECONDS), by_seed(base, *SECONDS)
+    shared = sorted(one.keys() & other.keys())
+    host = sum(other[seed] for seed in shared)
+    return sum(one[seed] for seed in shared) / host if host > 0 else math.nan
 
 
 def _notes(table: pd.DataFrame, primary: Metric, dagger: str) -> list[str]:
     notes = [
-        "Mean ± sample standard deviation over the finished trials of each. Difference: with RGAL minus host, mean over "
-        "the seeds that both have finished, with its 95 % bootstrap interval; bold where that excludes zero. Time: "
-        "seconds of synthesis and training with RGAL over those of the host, same seeds.",
+        "Mean ± sample standard deviation over the finished trials of each. Difference: with RGAL minus host, mean "
+        "over the seeds that both have finished, with its 95 % bootstrap interval; bold where that excludes zero. "
+        "Time: seconds of synthesis and training with RGAL over those of the host, same seeds.",
         *interval_notes(table[difference_columns(primary.difference)[-1]]),
     ]
     return notes if table["data_free"].all() else [*notes, dagger]

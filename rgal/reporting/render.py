@@ -15,7 +15,10 @@ from rgal.reporting.statistics import VERSUS_BEST, difference_columns, excludes_
 
 Format = Literal["md", "csv", "tex"]
 FORMATS: tuple[Format, ...] = get_args(Format)
-MOST_COLUMNS = 12  # of a LaTeX table in a legible font
+SHEET = 660  # pt of text beside each other on a letter sheet in landscape, with some to spare
+NARROW = r"\setlength{\tabcolsep}{4pt}"
+# LaTeX fonts from large to small: the command, the width of a digit and the space of a column in pt.
+FONTS = ((r"\small", 4.63, 12), (rf"\footnotesize{NARROW}", 4.25, 8), (rf"\scriptsize{NARROW}", 3.98, 8))
 MINUS = "−"
 PLUS_MINUS = " ± "
 INTERVAL = " ["
@@ -261,7 +264,7 @@ def _latex(table: pd.DataFrame, columns: Sequence[Column]) -> str:
     lines = [
         r"% Compiles as it is. In a paper: \usepackage{booktabs,standalone}, then \input this file.",
         r"\documentclass{article}",
-        rf"\usepackage[{_paper(table)}landscape,margin=2cm]{{geometry}}",
+        rf"\usepackage[{_paper(table, columns)}landscape,margin=2cm]{{geometry}}",
         r"\usepackage[T1]{fontenc}",
         r"\usepackage[utf8]{inputenc}",
         r"\usepackage{booktabs}",
@@ -269,7 +272,7 @@ def _latex(table: pd.DataFrame, columns: Sequence[Column]) -> str:
         r"\begin{table}[htbp]",
         r"\centering",
         rf"\caption{{{latex_text(table.attrs.get('caption', ''))}}}",
-        rf"\medskip{_size(table, columns)}",
+        rf"\medskip{FONTS[_font(table, columns)][0]}",
         *(_tabular(table, columns) if len(table) else []),
         r"\par\medskip",
         r"\begin{minipage}{\linewidth}\footnotesize",
@@ -281,16 +284,28 @@ def _latex(table: pd.DataFrame, columns: Sequence[Column]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _size(table: pd.DataFrame, columns: Sequence[Column]) -> str:
-    """The font. With cases or many columns it is smaller and columns are narrower, or they run off the sheet."""
-    if not known(table, "case") and len(columns) <= MOST_COLUMNS:
-        return r"\small"
-    return (r"\footnotesize" if len(table) <= 24 else r"\scriptsize") + r"\setlength{\tabcolsep}{4pt}"
+def _font(table: pd.DataFrame, columns: Sequence[Column]) -> int:
+    """The first of FONTS in which the columns fit beside each other; a smaller one where cases make many rows."""
+    least = 0 if not known(table, "case") else 1 if len(table) <= 24 else 2
+    fitting = (font for font in range(least, len(FONTS)) if _width(table, columns, font) <= SHEET)
+    return next(fitting, len(FONTS) - 1)
 
 
-def _paper(table: pd.DataFrame) -> str:
-    """A larger sheet where the rows of many cases and their notes would run off the usual one."""
-    return "a3paper," if known(table, "case") and len(table) > 32 else ""
+def _width(table: pd.DataFrame, columns: Sequence[Column], font: int) -> float:
+    """About how wide the table is in pt."""
+    _, digit, space = FONTS[font]
+    texts = _cells(table, columns)
+    letters = [
+        max([len(column.short or column.title), *texts.iloc[:, index].map(len)])
+        for index, column in enumerate(columns)
+    ]
+    return digit * sum(letters) + space * len(letters)
+
+
+def _paper(table: pd.DataFrame, columns: Sequence[Column]) -> str:
+    """A larger sheet where the columns, or the rows of many cases and their notes, would run off the usual one."""
+    long = known(table, "case") and len(table) > 32
+    return "a3paper," if long or _width(table, columns, len(FONTS) - 1) > SHEET else ""
 
 
 def _tabular(table: pd.DataFrame, columns: Sequence[Column]) -> list[str]:

@@ -55,24 +55,28 @@ def excludes_zero(low: float, high: float) -> bool:
     return low > 0 or high < 0
 
 
-def by_seed(trials: pd.DataFrame, column: str) -> pd.Series[float]:
-    """A column of the finished trials by seed, ascending; the mean where a seed ran twice.
+def by_seed(trials: pd.DataFrame, *columns: str) -> dict[float, float]:
+    """Seed -> the sum of these columns of its finished trial, ascending; the mean where a seed ran twice.
 
     A trial without a seed, or without a finite number, has no partner and is left out.
     """
     done = finished(trials)
-    values = pd.DataFrame({"seed": numbers(done, "seed"), "value": numbers(done, column)})
-    values = values[np.isfinite(values).all(axis=1)]
-    return values.groupby("seed")["value"].mean()
+    seeds, *parts = (numbers(done, name).to_numpy() for name in ("seed", *columns))
+    values = np.sum(parts, axis=0)
+    known = np.isfinite(seeds) & np.isfinite(values)
+    found: dict[float, list[float]] = {}
+    for seed, value in sorted(zip(seeds[known].tolist(), values[known].tolist(), strict=True)):
+        found.setdefault(seed, []).append(value)
+    return {seed: math.fsum(several) / len(several) for seed, several in found.items()}
 
 
-def paired_difference(one: pd.Series[float], other: pd.Series[float]) -> Difference:
+def paired_difference(one: Mapping[float, float], other: Mapping[float, float]) -> Difference:
     """`one` minus `other`, both by seed, over the seeds in both."""
-    shared = one.index.intersection(other.index).sort_values()
-    values = (one.loc[shared] - other.loc[shared]).to_numpy(dtype=float).round(DECIMALS) + 0.0
-    if not len(values):
+    shared = sorted(one.keys() & other.keys())
+    values = np.array([one[seed] - other[seed] for seed in shared], dtype=float).round(DECIMALS) + 0.0
+    if not shared:
         return Difference(math.nan, math.nan, math.nan, 0)
-    return Difference(float(values.mean().round(DECIMALS)), *bootstrap_interval(values), len(values))
+    return Difference(float(values.mean().round(DECIMALS)), *bootstrap_interval(values), len(shared))
 
 
 def bootstrap_interval(values: Values) -> tuple[float, float]:
@@ -128,12 +132,12 @@ def versus_best(rows: Trials, column: str) -> dict[Row, dict[str, Any]]:
     neither.
     """
     best = strongest_baselines(rows, column)
+    others = {case: by_seed(rows[case, name], column) for case, name in best.items()}
     found = {}
     for (case, name), trials in rows.items():
         baseline = "" if uses_real_data(trials) else best.get(case, "")
         entry: dict[str, Any] = dict.fromkeys(VERSUS_BEST_COLUMNS, math.nan) | {BASELINE: baseline}
         if baseline and baseline != name:
-            other = by_seed(rows[case, baseline], column)
-            entry |= paired_difference(by_seed(trials, column), other).columns(VERSUS_BEST)
+            entry |= paired_difference(by_seed(trials, column), others[case]).columns(VERSUS_BEST)
         found[case, name] = entry
     return found

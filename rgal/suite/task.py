@@ -28,7 +28,8 @@ from rgal.synthesis.pool import ImagePool
 @dataclass(frozen=True)
 class Job:
     """All a task gets for one trial. `real` is a pool of real images for reference rows and None for data-free ones;
-    `phases` are the real images of tasks that hand them out one phase at a time."""
+    `phases` are the real images of tasks that hand them out one phase at a time; `encoding`, how the data set's images
+    are stored, is recorded."""
 
     trial: Trial
     recipe: Recipe
@@ -40,6 +41,7 @@ class Job:
     precision: Precision
     class_names: tuple[str, ...]
     phases: Phases | None = None
+    encoding: str = ""
 
 
 class TaskRun(Run, Protocol):

@@ -149,11 +149,12 @@ def _trial(job: TrialJob, report: Callable[[Report], None], stop: Callable[[], b
         }
         write_json(folder / "trial.json", about)
         device = torch.device(trial.device)
-        run = tasks()[trial.task].start(prepare(job.root, trial, device))
+        prepared = prepare(job.root, trial, device)
+        run = tasks()[trial.task].start(prepared)
         if not drive(run, folder, device, report, stop):
             return Outcome("interrupted")
         run.save(folder)
-        result = run.result()
+        result = {**run.result(), "encoding": prepared.encoding}
         write_json(folder / "result.json", {"schema": SCHEMA, "status": "finished", "reason": "", **result})
         (folder / "checkpoint.pt").unlink(missing_ok=True)
     return Outcome("finished", result=result)
@@ -186,6 +187,7 @@ def prepare(root: Path, trial: Trial, device: torch.device) -> Job:
         precision=trial.precision,  # type: ignore[arg-type]
         class_names=dataset.spec.class_names,
         phases=phases,
+        encoding=dataset.spec.encoding,
     )
 
 
