@@ -13,6 +13,7 @@ from rgal.suite.config import load_suite
 from rgal.suite.frames import load_frames, newest
 from rgal.suite.store import Metrics, Store, read_json, write_json
 from rgal.suite.trial import Trial
+from tests.data_builders import image_folder
 from tests.test_bad_inputs import SUITE
 
 TRIAL = Trial(
@@ -130,6 +131,16 @@ def test_a_budget_that_was_edited_is_not_averaged_with_itself(tmp_path: Path) ->
     assert run_suite.main([*arguments, "--set", "evaluate_on=validation"]) == 0
     results, _ = load_frames(Store(tmp_path / "r"))
     assert len(newest(results)) == 3 and results["setting"].nunique() == 2
+
+
+def test_how_the_images_are_stored_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RGAL_CACHE", str(tmp_path / "decoded"))
+    root = image_folder(tmp_path / "set", suffix="jpeg")
+    (tmp_path / "suite.yaml").write_text(SUITE)
+    arguments = ["--suite", str(tmp_path / "suite.yaml"), "--results", str(tmp_path / "r"), "--jobs", "0"]
+    assert run_suite.main([*arguments, "--dataset", "mine", "--data-root", str(root)]) == 0
+    results, _ = load_frames(Store(tmp_path / "r"))
+    assert list(results["encoding"]) == ["JPEG"]
 
 
 def test_finished_trials_are_not_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

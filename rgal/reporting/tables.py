@@ -166,4 +166,6 @@ def _row(row: Row, trials: pd.DataFrame, reference: Reference | None) -> dict[st
 
 
 def _published(trials: pd.DataFrame, row: Row, reference: Reference | None) -> tuple[float, str] | None:
-    return look_up(reference, trials, (only(trials, "teacher"), only(trials, "student")), row)
+    """What was published of this row, whose networks may come from torchvision."""
+    teacher, student = (only(trials, net).removeprefix("torchvision:") for net in ("teacher", "student"))
+    return look_up(reference, trials, (teacher, student), row)
