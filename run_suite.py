@@ -27,6 +27,7 @@ OVERRIDES = (
     "teacher",
     "student",
     "teacher_weights",
+    "init_pool",
     "methods",
     "plugins",
     "seeds",
@@ -61,6 +62,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--teacher", metavar="NET", help="teacher network")
     p.add_argument("--student", metavar="NET", help="student network")
     p.add_argument("--teacher-weights", metavar="FILE", help=".safetensors or .pth; otherwise trained once")
+    p.add_argument("--init-pool", metavar="PATH", help="images that the pools start with: a kept pool, PNGs")
     p.add_argument("--seeds", nargs="+", type=int, metavar="N", help="the seeds themselves, e.g. 0 1 2")
     p.add_argument("--budget", metavar="NAME", help="smoke, small or paper: a budget in the suite file")
     p.add_argument("--device", metavar="DEV", help="auto (default), cpu, cuda or cuda:N")

@@ -9,6 +9,8 @@ import os
 import re
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -31,20 +33,29 @@ def code_hash(*modules: str) -> str:
     return hashlib.sha256("\n".join(sources).encode()).hexdigest()[:12] if sources else ""
 
 
-def write_atomically(path: Path, content: bytes) -> Path:
-    """Write beside `path`, flush to the disk, rename: a reader sees the old file or the new one, never half of it.
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A new file beside `path` to write to, which becomes `path` at the end of the block, flushed to the disk: a reader
+    sees the old file or the new one, never half of it. An exception in the block leaves the old one.
 
     The folder must exist: a mistyped one is an OSError, not a new folder.
     """
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    os.close(descriptor)
+    temporary = Path(name)
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fchmod(descriptor, 0o644)  # mkstemp made it 0600
-            os.fsync(descriptor)
+        yield temporary
+        temporary.chmod(0o644)  # mkstemp made it 0600
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
+
+
+def write_atomically(path: Path, content: bytes) -> Path:
+    """Write a file as a whole; see `replacing`."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
     return path

@@ -81,6 +81,10 @@ class Quantization(SingleStage):
         if job.real is not None:
             count = job.recipe.rounds.synthesis_batch
             self._calibrate(*job.real.sample(count, job.streams.get("calibration images")))
+        if self.initial_images:  # they come before the student's first step, as synthesised ones do
+            pool, size = self.stage.pool, job.recipe.rounds.synthesis_batch
+            for images, targets in zip(pool.images.split(size), pool.targets.split(size), strict=True):
+                self._calibrate(images.float() / 255, targets)
 
     @torch.no_grad()
     def _calibrate(self, images: Tensor, targets: Tensor) -> None:
@@ -127,6 +131,7 @@ class DataFreeQuantization(Task):
     # Student and teacher have the same layers: none is distilled through maps. Batches are classes x samples.
     defaults = MappingProxyType({"cd": 0.0, "pairs": False, "per_class": 4})
     exports = ("onnx",)
+    takes_pool = True
 
     def cases(self, options: Options) -> list[tuple[str, dict[str, Any]]]:
         return [(bits, options.model_dump() | {"bits": bits}) for bits in options.bits]

@@ -10,6 +10,7 @@ from rgal.suite.teachers import build_net
 class KnowledgeDistillation(Task):
     name = "kd"
     summary = "data-free distillation: a smaller student from a teacher without its data"
+    takes_pool = True
 
     def start(self, job: Job) -> SingleStage:
         """The student starts from the same weights for every method of a seed."""

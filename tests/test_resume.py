@@ -70,12 +70,17 @@ def outcome(results: Path) -> dict[str, str]:
 def test_stopped_after_every_few_steps(
     task: str, method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Stop after n steps, again and again, in one process; checkpoints at each stop."""
     # A method that only calibrates has a single round: it gets as many steps in that.
     suite_file(tmp_path, rounds=3, steps=30 if method == "zeroq" else 3, task=task)
     assert run_suite.main([*command(tmp_path, "whole", method), "--jobs", "0"]) == 0
-    (tmp_path / "cut").mkdir()
-    (tmp_path / "cut" / "teachers").symlink_to(tmp_path / "whole" / "teachers")
+    run_in_pieces(command(tmp_path, "cut", method), tmp_path, monkeypatch)
+    assert outcome(tmp_path / "cut") == outcome(tmp_path / "whole")
+
+
+def run_in_pieces(arguments: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The only trial in `folder`/cut, stopped after every few steps in one process; the teacher is the whole run's."""
+    (folder / "cut").mkdir()
+    (folder / "cut" / "teachers").symlink_to(folder / "whole" / "teachers")
     original = drive.drive
     from rgal.suite import work
 
@@ -83,13 +88,13 @@ def test_stopped_after_every_few_steps(
         left = iter(range(4))
         return original(run, folder, device, report, lambda: next(left, None) is None)
 
-    monkeypatch.setattr(work, "drive", impatient)
     stops = 0
-    while not list((tmp_path / "cut").glob("trials/*/result.json")) and stops < 30:
-        assert run_suite.main([*command(tmp_path, "cut", method), "--jobs", "0"]) == 0
-        stops += 1
+    with monkeypatch.context() as patched:
+        patched.setattr(work, "drive", impatient)
+        while not list((folder / "cut").glob("trials/*/result.json")) and stops < 30:
+            assert run_suite.main([*arguments, "--jobs", "0"]) == 0
+            stops += 1
     assert 3 < stops < 30
-    assert outcome(tmp_path / "cut") == outcome(tmp_path / "whole")
 
 
 def start(folder: Path, results: str, method: str, interval: float) -> subprocess.Popen[bytes]:

@@ -68,6 +68,7 @@ def row_notes(table: pd.DataFrame, rows: Trials, dagger: str, on_columns: Sequen
         *on_columns,
         *remarks(rows, "image_note", "Images of "),
         *remarks(rows, "layer_note"),
+        *remarks(rows, "pool_note"),
         *_unfinished_notes(rows),
     ]
 

@@ -97,6 +97,7 @@ class Suite(Strict):
     device: str = "auto"
     precision: Literal["fp32", "bf16"] | None = None
     keep_pool: StrictBool = False
+    init_pool: str | None = None
     plugins: tuple[str, ...] = ()
     sweep: dict[str, tuple[StrictInt | float, ...]] = {}
 

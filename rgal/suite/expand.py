@@ -16,6 +16,7 @@ from rgal.errors import UserError, nearest
 from rgal.recipe import Recipe
 from rgal.registry import Resolved, methods, resolve
 from rgal.suite.config import Budget, Pair, Schedule, Suite, suggest
+from rgal.suite.initial_pool import initial_pool_key, samples_from_pool
 from rgal.suite.trial import Trial, file_hash, schedule_for, short_hash
 
 if TYPE_CHECKING:
@@ -32,12 +33,23 @@ def expand(suite: Suite, task: Task, dataset: Dataset, device: str) -> list[Tria
             raise UserError(f"sweep: task '{task.name}' runs every method in cases of its own; leave it out")
         ((name, values),) = suite.sweep.items()
         cases = [(f"{value:g}", cases[0][1], {name: value}) for value in values]
+    settings = [_Setting(suite, task, dataset, device, pair, options) for pair in suite.networks]
+    initial = _initial(settings[0], cases[0][2])
     return [
         trial
-        for pair in suite.networks
+        for setting in settings
         for position, case in enumerate(cases)
-        for trial in _Setting(suite, task, dataset, device, pair, options).trials(position, *case)
+        for trial in setting.trials(position, *case, initial)
     ]
+
+
+def _initial(setting: _Setting, swept: Mapping[str, Any]) -> dict[str, str]:
+    """What a trial that starts from the suite's pool knows of it. All settings have the methods of this one."""
+    path = setting.suite.init_pool
+    if path is None:
+        return {}
+    chosen = [resolved for resolved, _ in setting.methods(swept)]
+    return {"init_pool": path, "init_pool_key": initial_pool_key(path, setting.task, chosen, setting.dataset)}
 
 
 @dataclass(frozen=True)
@@ -52,9 +64,15 @@ class _Setting:
     options: Any
 
     def trials(
-        self, position: int, case: str, options: dict[str, Any], swept: Mapping[str, Any]
+        self,
+        position: int,
+        case: str,
+        options: dict[str, Any],
+        swept: Mapping[str, Any],
+        initial: Mapping[str, str],
     ) -> list[Trial]:
-        """Methods x seeds of one case, the `position`th; swept: what of the schedule makes it one."""
+        """Methods x seeds of one case, the `position`th; swept: what of the schedule makes it one; initial: the pool of
+        those that can start from one."""
         return [
             Trial(
                 method=resolved.name,
@@ -67,6 +85,7 @@ class _Setting:
                 case_order=position if swept else self.task.case_order(case, position),
                 code="-".join([resolved.method.code, *self.foreign_code]),
                 **self.common,
+                **(initial if samples_from_pool(resolved.recipe) else {}),  # type: ignore[arg-type]
             )
             for order, (resolved, schedule) in enumerate(self.methods(swept))
             for seed in self.suite.seeds

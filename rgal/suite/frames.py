@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from rgal.suite.initial_pool import row_name
 from rgal.suite.store import Metrics, Store, key_of, read_json
 
 RESULT_COLUMNS = [
@@ -79,6 +80,8 @@ def load_frames(store: Store, keys: set[str] | None = None) -> tuple[pd.DataFram
         row: dict[str, Any] = {"key": key, "status": store.status(folder), "reason": result.get("reason", "")}
         for name in SETTINGS:
             row[name] = settings.get(name)  # type: ignore[union-attr]
+        if row["method"]:
+            row["method"] = row_name(str(row["method"]), str(settings.get("init_pool_key") or ""))  # type: ignore[union-attr]
         row["setting"] = row["setting"] or f"{row['dataset']} {row['teacher']} -> {row['student']}"
         environment = about.get("environment")
         row["started"] = str(environment.get("started", "")) if isinstance(environment, dict) else ""

@@ -5,18 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from rgal.nets.checkpoint import save_weights
 from rgal.reporting.grids import write_grid
 from rgal.stage import SHOWN, Position, Row, Stage
+from rgal.suite.initial_pool import initial_images, record
 from rgal.suite.task import Job
+from rgal.synthesis.pool_files import save_pool
 from rgal.training import top1
 
 
 class SingleStage:
-    """Trains `student` under the job's recipe. `stage_options`: further arguments of the stage."""
+    """Trains `student` under the job's recipe. `stage_options`: further arguments of the stage.
+
+    Given images of the trial are in the pool before the first round; a state that is loaded brings a pool of its own.
+    """
 
     def __init__(self, job: Job, student: nn.Module, **stage_options: Any) -> None:
         self.job, self.student = job, student
@@ -32,6 +36,10 @@ class SingleStage:
             job.real,
             **stage_options,
         )
+        given = initial_images(job)
+        self.initial_images = 0 if given is None else len(given[0])
+        if given is not None:
+            self.stage.pool.add(*given)
 
     def _measure(self, student: nn.Module) -> dict[str, float]:
         test = self.job.test
@@ -71,6 +79,7 @@ class SingleStage:
             "student_steps": stage.steps["student"],
             "synthesis_seconds": round(stage.seconds["synthesis"], 2),
             "student_seconds": round(stage.seconds["student"], 2),
+            **record(self.job.trial, self.initial_images),
         }
 
     def save(self, folder: Path) -> None:
@@ -78,8 +87,21 @@ class SingleStage:
         pool = self.stage.pool
         if not self.job.recipe.data_free or not len(pool):
             return
-        # The newest images: what the method makes once the student has learnt something.
-        images, targets = pool.images[-SHOWN:].cpu(), pool.targets[-SHOWN:].cpu()
+        # The newest images: what the method makes once the student has learnt something. Never given ones.
+        images, targets = (part[self.initial_images :][-SHOWN:].cpu() for part in (pool.images, pool.targets))
         write_grid(folder / "samples.png", images, targets, class_names=self.job.class_names)
         if self.job.trial.keep_pool:
-            torch.save(pool.state_dict(), folder / "pool.pt")
+            domain = self.job.problem.domain
+            save_pool(pool, folder, self._about(), domain.classes, self.job.class_names)
+
+    def _about(self) -> dict[str, str]:
+        """Where a kept pool comes from."""
+        trial, domain = self.job.trial, self.job.problem.domain
+        return {
+            "dataset": trial.dataset,
+            "method": trial.method,
+            "teacher": trial.teacher,
+            "classes": str(domain.classes),
+            "shape": "x".join(map(str, domain.shape)),
+            "initial_images": str(self.initial_images),
+        }

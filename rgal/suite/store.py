@@ -8,8 +8,10 @@
         result.json         status and final numbers; written last
         checkpoint.pt       state of an unfinished trial
         student.safetensors, samples.png; layers.json of quantization; phases.json of phases
+        pool.safetensors, pool/ if it is kept
         export.json         what was measured of an exported student (model.onnx)
       tables/, plots/       rendered from the above
+      tensorboard/          metrics.jsonl as event files, if asked for
 
 A trial without result.json is unfinished; one with status "failed" is run again. Only "finished" is cached.
 """

@@ -69,6 +69,7 @@ class Task:
     options: the task's own settings; suite files hold them under `options`. case_title: heading of the column of cases,
     for tasks that run every method in several. needs_student: whether a suite names the student's network. defaults:
     what parameters of RGAL are on this task. exports: formats a finished student can be exported to.
+    takes_pool: whether a trial's pool can start with given images.
     """
 
     name = ""
@@ -78,6 +79,7 @@ class Task:
     needs_student = True
     defaults: Mapping[str, Any] = MappingProxyType({})
     exports: tuple[str, ...] = ()
+    takes_pool = False
 
     def cases(self, options: Any) -> list[tuple[str, dict[str, Any]]]:
         """(name, a trial's options), one a case."""

@@ -24,7 +24,8 @@ class Trial:
     data: fingerprint of the images. teacher_key: names the trained or given teacher. rounds, student, synthesis_lr:
     the schedule after the budget was applied. options: the task's own settings; case: the name of the one of its cases
     that this is. order: position of the method in the suite, for tables. setting: the tables' heading. code: hashes of
-    the method's own file, and of networks' that plug-ins brought. plugins: files that must be loaded for it.
+    the method's own file, and of networks' that plug-ins brought. plugins: files that must be loaded for it. init_pool:
+    the images that its pool starts with; init_pool_key: a hash of them.
     """
 
     task: str
@@ -52,6 +53,8 @@ class Trial:
     case_title: str = ""
     code: str = ""
     plugins: tuple[str, ...] = ()
+    init_pool: str = ""
+    init_pool_key: str = ""
 
     # What changes no number. The name of a case says what its options do.
     PLACE = (
@@ -64,7 +67,10 @@ class Trial:
         "case_order",
         "case_title",
         "plugins",
+        "init_pool",
     )
+    # Left out of the key while empty, so that trials without them keep theirs.
+    OPTIONAL = ("init_pool_key",)
 
     def settings(self) -> dict[str, Any]:
         return asdict(self)
@@ -72,7 +78,9 @@ class Trial:
     @property
     def key(self) -> str:
         """12 hex digits over everything that can change the numbers, the version of rgal included."""
-        relevant = {k: v for k, v in self.settings().items() if k not in self.PLACE}
+        relevant = {
+            k: v for k, v in self.settings().items() if k not in self.PLACE and (v or k not in self.OPTIONAL)
+        }
         relevant["device"] = self.device.partition(":")[0]
         return short_hash({"version": __version__, **relevant})
 
