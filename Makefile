@@ -32,7 +32,7 @@ $(VENV)/installed: setup.py constraints.txt
 	touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .[dev,onnx]
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .[dev,onnx,tensorboard]
 	touch $@
 
 clean:

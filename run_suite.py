@@ -77,6 +77,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--jobs", type=int, metavar="N", help="trials at a time (0: in this process, for debugging)"
     )
+    p.add_argument("--tensorboard", action="store_true", help="also write event files: results/tensorboard/")
     p.add_argument("--dry-run", action="store_true", help="print trials, keys and steps; run nothing")
     p.add_argument("--report-only", action="store_true", help="render what is stored; run nothing")
     p.add_argument("--list", metavar="WHAT", help=f"what there is: {', '.join(LISTS)}")
@@ -103,6 +104,7 @@ def run(options: argparse.Namespace) -> int:
     from rgal.suite.report import render, summary
     from rgal.suite.run import describe_plan, exit_code, make_plan, run_plan
     from rgal.suite.store import Store
+    from rgal.suite.tensorboard import check_tensorboard
 
     if options.jobs is not None and options.jobs < 0:
         raise UserError(f"--jobs {options.jobs}: expected 0 or more")
@@ -115,6 +117,8 @@ def run(options: argparse.Namespace) -> int:
             print(export_trials(store, [find_trial(store, options.export_only)], options.export or "onnx"))
             render(store)
         return 0
+    if options.tensorboard:
+        check_tensorboard()
     plan = make_plan(load(options))
     if options.export:
         check_export(plan.suite.task, options.export)
@@ -123,7 +127,7 @@ def run(options: argparse.Namespace) -> int:
         return 0
     store.prepare()
     with store.lock():
-        complete, outcomes = run_plan(plan, store, options.jobs)
+        complete, outcomes = run_plan(plan, store, options.jobs, options.tensorboard)
         if complete:
             if options.export:
                 folders = [store.trial_folder(trial.name, trial.key) for trial in plan.trials]

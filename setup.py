@@ -43,6 +43,7 @@ setup(
     ],
     extras_require={
         "onnx": ["onnx>=1.20", "onnxscript>=0.7", "onnxruntime>=1.24"],
+        "tensorboard": ["tensorboard>=2.17"],
         "dev": [
             "pytest>=8",
             "pytest-xdist>=3.6",

@@ -84,9 +84,9 @@ def run_in_pieces(arguments: list[str], folder: Path, monkeypatch: pytest.Monkey
     original = drive.drive
     from rgal.suite import work
 
-    def impatient(run, folder, device, report, stop):  # type: ignore[no-untyped-def]
+    def impatient(run, folder, device, report, stop, watch):  # type: ignore[no-untyped-def]
         left = iter(range(4))
-        return original(run, folder, device, report, lambda: next(left, None) is None)
+        return original(run, folder, device, report, lambda: next(left, None) is None, watch)
 
     stops = 0
     with monkeypatch.context() as patched:

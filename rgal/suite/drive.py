@@ -15,6 +15,7 @@ from rgal.suite.checkpoint import Checkpoint
 from rgal.suite.store import Metrics
 
 REPORT_SECONDS = 0.5
+Watch = Callable[[list[Row]], None]
 
 
 class Run(Protocol):
@@ -43,23 +44,36 @@ class Report:
     top1: float | None
 
 
+def unwatched(rows: list[Row]) -> None:
+    """Watches a run that nobody follows."""
+
+
 def drive(
-    run: Run, folder: Path, device: torch.device, report: Callable[[Report], None], stop: Callable[[], bool]
+    run: Run,
+    folder: Path,
+    device: torch.device,
+    report: Callable[[Report], None],
+    stop: Callable[[], bool],
+    watch: Watch = unwatched,
 ) -> bool:
     """Advance `run` until it is finished (True) or `stop()` says so (False, with its state on disk).
 
-    Metric rows written after the last checkpoint are cut off when the run is taken up again, and come anew.
+    Metric rows written after the last checkpoint are cut off when the run is taken up again, and come anew. `watch` is
+    told of the rows that are left then, and of new ones as they come.
     """
     checkpoint, metrics = Checkpoint(folder / "checkpoint.pt"), Metrics(folder / "metrics.jsonl")
     state = checkpoint.load(device)
     if state is not None:
         run.load_state_dict(state["run"])
     metrics.truncate(0 if state is None else int(state["metrics_bytes"]))
-    accuracy = next((row["top1"] for row in reversed(metrics.rows()) if "top1" in row), None)
+    known = metrics.rows()
+    watch(known)
+    accuracy = next((row["top1"] for row in reversed(known) if "top1" in row), None)
     next_report = time.monotonic()
     while not run.finished:
         rows = run.advance()
         metrics.append(rows)
+        watch(rows)
         accuracy = next((row["top1"] for row in rows if "top1" in row), accuracy)
         stopping = stop()
         if stopping or checkpoint.due():

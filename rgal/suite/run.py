@@ -107,12 +107,15 @@ def default_slots(device: str, trials: int) -> int:
     return 1 if device.startswith("cuda") else max(1, min(os.cpu_count() or 1, trials))
 
 
-def run_plan(plan: Plan, store: Store, slots: int | None) -> tuple[bool, list[tuple[WorkJob, Outcome]]]:
+def run_plan(
+    plan: Plan, store: Store, slots: int | None, tensorboard: bool = False
+) -> tuple[bool, list[tuple[WorkJob, Outcome]]]:
     """Run what is not finished. (whether it ran to the end, the outcomes of this run). slots=0: in this process."""
     todo = [t for t in plan.trials if store.status(store.trial_folder(t.name, t.key)) != "finished"]
     teachers = ready_teachers(plan, store, todo)
     several = len(plan.suite.networks) > 1
-    jobs = [TrialJob(store.root, t, f"{t.teacher} -> {t.student}" if several else "") for t in todo]
+    labels = [f"{t.teacher} -> {t.student}" if several else "" for t in todo]
+    jobs = [TrialJob(store.root, t, label, tensorboard) for t, label in zip(todo, labels, strict=True)]
     chosen = default_slots(plan.device, len(jobs)) if slots is None else slots
     console = Console(len(jobs) + len(teachers), max(1, chosen))
     if done := len(plan.trials) - len(todo):

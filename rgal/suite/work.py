@@ -10,7 +10,7 @@ import subprocess
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -25,10 +25,11 @@ from rgal.problem import Domain, Problem
 from rgal.seeding import Streams
 from rgal.stage import Diverged
 from rgal.suite.config import TeacherRecipe
-from rgal.suite.drive import Report, drive
+from rgal.suite.drive import Report, drive, unwatched
 from rgal.suite.store import SCHEMA, Store, write_json
 from rgal.suite.task import Job, tasks, trial_recipe
 from rgal.suite.teachers import stored_teacher, teacher_files, train_teacher
+from rgal.suite.tensorboard import event_files
 from rgal.suite.trial import Trial
 from rgal.synthesis.pool import ImagePool
 
@@ -62,11 +63,13 @@ class TeacherJob:
 
 @dataclass(frozen=True)
 class TrialJob:
-    """Run one trial. label: what tells its networks from the others of its suite, for people."""
+    """Run one trial. label: what tells its networks from the others of its suite, for people. tensorboard: write event
+    files too."""
 
     root: Path
     trial: Trial
     label: str = ""
+    tensorboard: bool = False
 
     @property
     def title(self) -> str:
@@ -151,7 +154,9 @@ def _trial(job: TrialJob, report: Callable[[Report], None], stop: Callable[[], b
         device = torch.device(trial.device)
         prepared = prepare(job.root, trial, device)
         run = tasks()[trial.task].start(prepared)
-        if not drive(run, folder, device, report, stop):
+        with event_files(job.root, folder.name) if job.tensorboard else nullcontext(unwatched) as watch:
+            complete = drive(run, folder, device, report, stop, watch)
+        if not complete:
             return Outcome("interrupted")
         run.save(folder)
         result = {**run.result(), "encoding": prepared.encoding}
