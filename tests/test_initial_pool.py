@@ -24,6 +24,7 @@ from rgal.synthesis.pool_files import load_pool, pool_key
 from tests import small
 from tests.test_bad_inputs import DFQ_SUITE, SUITE
 from tests.test_contract import OPTIONS, job
+from tests.test_expand import PAIRS, SWEEP, trials
 from tests.test_resume import command, outcome, run_in_pieces, suite_file
 from tests.test_store import TRIAL
 
@@ -222,6 +223,22 @@ def test_keys() -> None:
     older = {k: v for k, v in TRIAL.settings().items() if k not in (*Trial.PLACE, "init_pool_key")}
     assert TRIAL.key == short_hash({"version": __version__, **older})
     assert row_name("cmi", "") == "cmi" and row_name("cmi", "123456789012") == "cmi (pool 123456)"
+
+
+def test_every_setting_of_a_suite_starts_from_it(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pairs and swept numbers; the images are read once."""
+    from rgal.suite import initial_pool
+
+    reads: list[Path] = []
+    monkeypatch.setattr(
+        initial_pool, "load_pool", lambda path, *more: reads.append(path) or load_pool(path, *more)
+    )
+    text = SWEEP.replace("teacher: wrn10_1\nstudent: resnet8\n", "") + PAIRS[PAIRS.index("pairs:") :]
+    chosen = {"methods": ["plain", "scratch"], "init_pool": str(workplace / "kept")}
+    found = trials(workplace, text, "several.yaml", **chosen)
+    key = pool_key(*load_pool(workplace / "kept", SHAPE, 10))
+    assert [(t.method, t.init_pool_key) for t in found] == [("plain", key), ("scratch", "")] * 4
+    assert reads == [workplace / "kept"]
 
 
 # Bad input ------------------------------------------------------------------------------------------------------
