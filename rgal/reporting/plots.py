@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 from rgal.files import write_atomically
 from rgal.reporting.case_plots import accuracy_versus_cases
 from rgal.reporting.curve_plots import accuracy_versus_images, accuracy_versus_time
+from rgal.reporting.diversity_data import Diversity, no_diversity
+from rgal.reporting.diversity_plots import diversity_figures
 from rgal.reporting.frames import cases, file_stems, groups
 from rgal.reporting.increment_plots import accuracy_per_phase, old_and_new
 from rgal.reporting.layer_plots import layer_figure
@@ -33,20 +35,23 @@ def write_plots(
     folder: str | Path,
     layers: pd.DataFrame | None = None,
     phases: pd.DataFrame | None = None,
+    diversity: Diversity | None = None,
 ) -> list[Path]:
     """Write <task>_<setting>_<budget>_{time,images}.{png,svg} for every (task, setting, budget).
 
     Where `phases` has rows of its trials: ..._{phases,old_new} instead. With cases: ..._<case>_{time,images},
-    where `layers` has its quantizers ..._<case>_layers, and, from two cases on, ..._cases.
+    where `layers` has its quantizers ..._<case>_layers, and, from two cases on, ..._cases. Where `diversity` has its
+    trials: ..._{distances,distance_rounds,negatives,embedding} too.
     """
     layers = pd.DataFrame() if layers is None else layers
     phases = pd.DataFrame() if phases is None else phases
+    diversity = no_diversity() if diversity is None else diversity
     paths = []
     for stem, group in groups(results).items():
         Path(folder).mkdir(parents=True, exist_ok=True)
         # of all results of the task: a method looks the same in each of its figures
         styles = all_styles(_same_task(results, group))
-        for name, figure in _figures(group, curves, layers, phases, styles):
+        for name, figure in _figures(group, curves, layers, phases, diversity, styles):
             for fmt in ("png", "svg"):
                 path = Path(folder) / f"{stem}_{name}.{fmt}"
                 paths.append(write_atomically(path, figure_bytes(figure, fmt)))
@@ -58,6 +63,7 @@ def _figures(
     curves: pd.DataFrame,
     layers: pd.DataFrame,
     phases: pd.DataFrame,
+    diversity: Diversity,
     styles: Mapping[str, LineStyle],
 ) -> Iterator[tuple[str, Figure]]:
     """(name, figure) of one group; one at a time, they are large."""
@@ -77,6 +83,9 @@ def _figures(
         figure = layer_figure(layers, rows, styles)
         if figure is not None:
             yield f"{before}layers", figure
+        for name, draw in diversity_figures(diversity, rows, styles).items():
+            if (figure := draw()) is not None:
+                yield f"{before}{name}", figure
     if len(found) > 1:
         yield "cases", accuracy_versus_cases(group, styles)
 

@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from rgal.files import write_atomically
+from rgal.reporting.diversity_table import DIVERSITY_COLUMNS, diversity_table
 from rgal.reporting.export_table import EXPORT_COLUMNS, export_table
 from rgal.reporting.frames import (
     Row,
@@ -119,7 +120,7 @@ def accuracy_table(results: pd.DataFrame, reference: Reference | None = None) ->
 
 def group_tables(results: pd.DataFrame, reference: Reference | None = None) -> list[Table]:
     """The tables of one (task, setting, budget): accuracy; and where there are any, pairs of a method without and
-    with RGAL, and exported models.
+    with RGAL, exported models, the diversity of kept images.
 
     Where classes came in phases, the accuracy table is the one of these.
     """
@@ -130,6 +131,7 @@ def group_tables(results: pd.DataFrame, reference: Reference | None = None) -> l
     more = [
         Table("_plugin", plugin_table(results), plugin_columns(results)),
         Table("_export", export_table(results), EXPORT_COLUMNS),
+        Table("_diversity", diversity_table(results), DIVERSITY_COLUMNS),
     ]
     return [first, *(table for table in more if len(table.numbers))]
 

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from rgal.suite.initial_pool import row_name
+from rgal.reporting.diversity_data import Diversity, diversity_frames, summary_columns
 from rgal.suite.store import Metrics, Store, key_of, read_json
 
 RESULT_COLUMNS = [
@@ -86,6 +87,7 @@ def load_frames(store: Store, keys: set[str] | None = None) -> tuple[pd.DataFram
         environment = about.get("environment")
         row["started"] = str(environment.get("started", "")) if isinstance(environment, dict) else ""
         row.update((read_json(folder / "export.json") or {}).get("measured", {}))
+        row.update(summary_columns(read_json(folder / "diversity.json")))
         row.update({k: v for k, v in result.items() if k not in ("schema", "status", "reason")})
         results.append(row)
         curves += _curve(folder, row)
@@ -149,17 +151,30 @@ def load_phases(store: Store, results: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(list(rows.values()), columns=PHASE_COLUMNS)
 
 
-def _entries(
+def load_diversity(store: Store, results: pd.DataFrame) -> Diversity:
+    """What the finished trials recorded of their kept images (diversity.json). What is malformed is left out."""
+    return diversity_frames(
+        (about["key"], content) for about, content in _contents(store, results, "diversity")
+    )
+
+
+def _contents(
     store: Store, results: pd.DataFrame, name: str
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """(trial, record) for each mapping in the list `name` of the finished trials' NAME.json."""
+    """(trial, content) of the finished trials' NAME.json; empty content where there is none."""
     finished = results[results["status"] == "finished"]
     folders = {key_of(folder): folder for folder in store.trial_folders()}
     for trial in finished[TRIAL_COLUMNS].to_dict("records"):
         content = read_json(folders[trial["key"]] / f"{name}.json") if trial["key"] in folders else None
-        found = (content or {}).get(name)
-        about = {str(column): value for column, value in trial.items()}
-        yield from ((about, record) for record in _mappings(found))
+        yield {str(column): value for column, value in trial.items()}, content or {}
+
+
+def _entries(
+    store: Store, results: pd.DataFrame, name: str
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """(trial, record) for each mapping in the list `name` of the finished trials' NAME.json."""
+    for about, content in _contents(store, results, name):
+        yield from ((about, record) for record in _mappings(content.get(name)))
 
 
 def _mappings(value: Any) -> list[dict[str, Any]]:

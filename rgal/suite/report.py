@@ -14,7 +14,7 @@ from rgal.reporting.frames import groups
 from rgal.reporting.plots import write_plots
 from rgal.reporting.reference import load_reference
 from rgal.reporting.tables import group_tables, write_tables
-from rgal.suite.frames import load_frames, load_layers, load_phases, newest
+from rgal.suite.frames import load_diversity, load_frames, load_layers, load_phases, newest
 from rgal.suite.store import Store
 
 REFERENCE = Path(__file__).parents[2] / "benchmarks" / "reference"
@@ -40,7 +40,8 @@ def render(store: Store, keys: set[str] | None = None) -> Rendered:
     try:
         tables = write_tables(results, store.root / "tables", reference)
         layers, phases = load_layers(store, results), load_phases(store, results)
-        plots = write_plots(results, curves, store.root / "plots", layers, phases)
+        diversity = load_diversity(store, results)
+        plots = write_plots(results, curves, store.root / "plots", layers, phases, diversity)
         samples = _collect_samples(store, results)
     except OSError as error:
         raise UserError(

@@ -7,10 +7,12 @@ from typing import Any
 
 from torch import nn
 
+from rgal.diversity import diversity
 from rgal.nets.checkpoint import save_weights
 from rgal.reporting.grids import write_grid
 from rgal.stage import SHOWN, Position, Row, Stage
 from rgal.suite.initial_pool import initial_images, record
+from rgal.suite.store import write_json
 from rgal.suite.task import Job
 from rgal.synthesis.pool_files import save_pool
 from rgal.training import top1
@@ -90,6 +92,9 @@ class SingleStage:
         # The newest images: what the method makes once the student has learnt something. Never given ones.
         images, targets = (part[self.initial_images :][-SHOWN:].cpu() for part in (pool.images, pool.targets))
         write_grid(folder / "samples.png", images, targets, class_names=self.job.class_names)
+        problem = self.job.problem
+        found = diversity(pool, self.job.recipe, problem.domain, problem.teacher, self.student, self.job.test)
+        write_json(folder / "diversity.json", found)
         if self.job.trial.keep_pool:
             domain = self.job.problem.domain
             save_pool(pool, folder, self._about(), domain.classes, self.job.class_names)
