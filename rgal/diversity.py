@@ -100,8 +100,13 @@ def oldest_first(pool: ImagePool) -> Tensor:
 
 
 def pair_distances(rows: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Distances of the normalised rows (N,D) of every pair i < j: of equal labels (P,), of different ones (Q,)."""
+    """Distances of the normalised rows (N,D) of every pair i < j: of equal labels (P,), of different ones (Q,).
+
+    NaN to a row that is not finite, where `unit_distances` has 0.
+    """
     distance = unit_distances(F.normalize(rows.float(), dim=1))
+    broken = ~torch.isfinite(rows).all(1)
+    distance = distance.masked_fill(broken[:, None] | broken, math.nan)
     same = labels[:, None] == labels[None, :]
     once = torch.ones_like(same).triu(1)
     return distance[once & same], distance[once & ~same]

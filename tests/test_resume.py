@@ -44,7 +44,7 @@ def outcome(results: Path) -> dict[str, str]:
     for row in [*rows, final]:
         for name in SECONDS:
             row.pop(name, None)
-    files = ("student.safetensors", "samples.png", "layers.json", "phases.json")
+    files = ("student.safetensors", "samples.png", "layers.json", "phases.json", "diversity.json")
     return {
         **{
             p.name: hashlib.sha256(p.read_bytes()).hexdigest()

@@ -292,7 +292,7 @@ def _head(figure: Figure, results: pd.DataFrame, what: str) -> None:
 
 
 def _with_share(name: str, share: float) -> str:
-    return name if math.isnan(share) else f"{name}: {share:.1f} % fallback"
+    return name if math.isnan(share) else f"{name}: {share:.1f}\u00a0%\u00a0fallback"
 
 
 def _share(panels: Mapping[str, Axes], top: float) -> None:

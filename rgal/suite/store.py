@@ -9,6 +9,7 @@
         checkpoint.pt       state of an unfinished trial
         student.safetensors, samples.png; layers.json of quantization; phases.json of phases
         pool.safetensors, pool/ if it is kept
+        diversity.json      what the kept images are like; see results/README.md
         export.json         what was measured of an exported student (model.onnx)
       tables/, plots/       rendered from the above
       tensorboard/          metrics.jsonl as event files, if asked for
