@@ -70,7 +70,7 @@ class Grid:
     letters: int  # in a line of a panel's title
 
 
-PANELS = Grid(1.65, 1.15, beside=0.2, between=0.55, left=0.55, above=0.75, below=0.45, letters=30)
+PANELS = Grid(1.65, 1.15, beside=0.2, between=0.55, left=0.55, above=0.75, below=0.52, letters=30)
 MAPS = Grid(2.0, 2.0, beside=0.1, between=0.45, left=0.08, above=0.75, below=0.1, letters=36)
 PARTS = {"same": "Same-label distance", "different": "Different-label distance"}
 
@@ -254,9 +254,9 @@ def _panels(
     width = grid.left + columns * (grid.width + grid.beside) - grid.beside + grid.left / 4
     figure = new_figure(max(WIDTH, width), grid.above + rows * (grid.height + grid.between) - grid.between)
     figure.set_layout_engine(None)  # measuring every label of many panels takes as long as drawing them
-    places = figure.subplots(rows, columns, squeeze=False).flat
+    places = list(figure.subplots(rows, columns, squeeze=False).flat)
     panels = dict(zip(titles, places, strict=False))
-    for spare in list(places)[len(titles) :]:
+    for spare in places[len(titles) :]:
         spare.set_axis_off()
     for name, axes in panels.items():
         # A space behind the commas of parameters: lines break there.

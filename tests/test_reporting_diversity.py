@@ -1,0 +1,413 @@
+"""What is reported of the kept images: records as frames, the table and the figures, against hand-computed values."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+import run_suite
+from rgal import diversity as measured
+from rgal.reporting import diversity_data
+from rgal.reporting.diversity_data import Diversity, diversity_frames, no_diversity, summary_columns
+from rgal.reporting.diversity_plots import (
+    MOST_MAPS,
+    diversity_figures,
+    histogram_data,
+    point_data,
+    round_data,
+)
+from rgal.reporting.diversity_table import DIVERSITY_COLUMNS, diversity_table, host_of
+from rgal.reporting.plots import write_plots
+from rgal.reporting.style import figure_bytes
+from rgal.reporting.tables import group_tables, render
+from rgal.suite.frames import load_diversity, load_frames
+from rgal.suite.store import Store
+from tests.increment_builders import stored_trial
+from tests.reporting_builders import by_method, case_trial, some_curves, trial
+from tests.test_bad_inputs import SUITE
+
+FIGURES = ["distances", "distance_rounds", "negatives", "embedding"]
+
+
+def numbers(same: float, different: float | None, **other: float | None) -> dict[str, Any]:
+    return {"same": same, "different": different, "in_band": 0.25, "fallback": 0.1} | other
+
+
+def record(same: float = 0.5, different: float | None = 1.0, **other: Any) -> dict[str, Any]:
+    """Two rounds; four bins; two kept images and two real ones."""
+    return {
+        "schema": 1,
+        "bins": {"low": 0.0, "high": 2.0, "count": 4},
+        "band": [0.5, 1.0],
+        "warmup": 0,
+        "rounds": [
+            {"round": 1, "images": 8, **numbers(same - 0.1, different)},
+            {"round": 2, "images": 8, **numbers(same + 0.1, different)},
+        ],
+        "after_warmup": numbers(same, different, student_same=0.3, student_different=0.9),
+        "last": numbers(same + 0.1, different),
+        "histograms": {"same": [3, 1, 0, 0], "different": [0, 2, 2, 0], "negatives": [0, 0, 1, 3]},
+        "embedding": {
+            "perplexity": 1.0,
+            "x": [0.0, 1.0, 2.0, -1.5],
+            "y": [0.0, 1.0, 0.0, 3],
+            "label": [0, 1, 0, 11],
+            "synthetic": [True, True, False, False],
+        },
+    } | other
+
+
+# plain and rgal share seed 1 only; deepinversion has one label in its batches; scratch is on real data; cmi failed
+RECORDS = {
+    "plain-0": record(0.5, 1.0),
+    "plain-1": record(0.6, 1.1),
+    "rgal-1": record(0.75, 1.0),
+    "rgal-2": record(0.85, 0.9),
+    "deepinversion-0": record(0.2, None),
+}
+
+
+def some_trials() -> pd.DataFrame:
+    rows = [
+        trial("plain", 0, 0, 80.0),
+        trial("plain", 0, 1, 82.0),
+        trial("rgal", 1, 1, 84.0),
+        trial("rgal", 1, 2, 85.0),
+        trial("deepinversion", 2, 0, 70.0),
+        trial("cmi", 3, 0, math.nan, status="failed"),
+        trial("scratch", 9, 0, 90.0, data_free=False),
+    ]
+    return pd.DataFrame([row | summary_columns(RECORDS.get(str(row["key"]))) for row in rows])
+
+
+def some_diversity() -> Diversity:
+    return diversity_frames(RECORDS.items())
+
+
+results = pytest.fixture(some_trials)
+diversity = pytest.fixture(some_diversity)
+
+
+# Records -----------------------------------------------------------------------------------------------------------
+
+
+def test_frames_hold_what_records_say() -> None:
+    frames = diversity_frames([("a", record(0.5, None))])
+    assert frames.rounds[["key", "round", "images"]].values.tolist() == [["a", 1, 8], ["a", 2, 8]]
+    assert list(frames.rounds["same"]) == [pytest.approx(0.4), pytest.approx(0.6)]
+    assert frames.rounds["different"].isna().all() and frames.rounds["student_same"].isna().all()
+    bins = frames.bins[frames.bins["kind"] == "negatives"]
+    assert bins[["low", "high", "count"]].values.tolist() == [
+        [0, 0.5, 0],
+        [0.5, 1, 0],
+        [1, 1.5, 1],
+        [1.5, 2, 3],
+    ]
+    assert set(bins["band_low"]) == {0.5} and set(bins["band_high"]) == {1.0} and len(frames.bins) == 12
+    assert list(frames.points["label"]) == [0, 1, 0, 11] and list(frames.points["y"]) == [0, 1, 0, 3]
+
+
+def test_writer_and_reader_agree() -> None:
+    assert measured.SCHEMA == diversity_data.SCHEMA
+
+
+def test_a_trial_gets_what_is_known_of_its_images() -> None:
+    found = summary_columns(record(0.5, None))
+    assert found["diversity_same"] == 0.5 and found["diversity_last_same"] == pytest.approx(0.6)
+    assert found["diversity_student_different"] == 0.9 and "diversity_different" not in found
+    assert summary_columns({"schema": 1, "skipped": "no memory"}) == {}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [None, 3, "x", [], [1], {}, {"schema": 2}, record(schema=2), record(schema="1"), record(schema=None)],
+)
+def test_other_files_say_nothing(content: Any) -> None:
+    frames = diversity_frames([("a", content)])
+    assert frames.rounds.empty and frames.bins.empty and frames.points.empty
+    assert summary_columns(content) == {}
+
+
+BAD = [None, 3, "x", [], [None], [[1]], {}, {"a": 1}, math.nan, 10**400, True]
+
+
+@pytest.mark.parametrize(
+    "part", ["bins", "band", "rounds", "after_warmup", "last", "histograms", "embedding"]
+)
+@pytest.mark.parametrize("value", BAD)
+def test_a_malformed_part_leaves_the_others(part: str, value: Any) -> None:
+    frames, whole = (diversity_frames([("a", r)]) for r in (record(**{part: value}), record()))
+    lost = {"rounds": ["rounds"], "bins": ["bins"], "histograms": ["bins"], "embedding": ["points"]}
+    for name in ("rounds", "bins", "points"):
+        found, wanted = getattr(frames, name), getattr(whole, name)
+        if part == "band" and name == "bins":
+            assert len(found) == len(wanted) and found["band_high"].isna().all()
+        elif name in lost.get(part, ()):
+            assert found.empty and list(found.columns) == list(wanted.columns)
+        else:
+            pd.testing.assert_frame_equal(found, wanted)
+    gone = {"after_warmup": 4 + 2, "last": 2}.get(part, 0)
+    assert len(summary_columns(record(**{part: value}))) == 8 - gone
+
+
+@pytest.mark.parametrize("value", [None, "0.5", [0.5], {}, True, math.nan, math.inf, -math.inf, 10**400])
+def test_what_is_no_number_is_unknown(value: Any) -> None:
+    content = record()
+    content["after_warmup"]["same"] = content["rounds"][0]["same"] = value
+    assert "diversity_same" not in summary_columns(content)
+    assert diversity_frames([("a", content)]).rounds["same"].isna().tolist() == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("x", [0.0, 1.0]), ("x", [0.0, 1.0, None, 2.0]), ("y", [0, 1, "2", 3]), ("y", [math.nan] * 4),
+     ("label", [0, 1, 2, -1]), ("label", [0, 1, 2, 0.5]), ("synthetic", [1, 1, 0, 0]), ("x", [])],
+)  # fmt: skip
+def test_half_a_map_is_none(name: str, value: Any) -> None:
+    content = record()
+    content["embedding"][name] = value
+    assert diversity_frames([("a", content)]).points.empty
+
+
+@pytest.mark.parametrize(
+    "counts", [[1, 2, 3], [1, 2, 3, -1], [1, 2, 3, 0.5], [1, 2, 3, None], [1, 2, 3, True], 4]
+)
+def test_other_counts_are_none(counts: Any) -> None:
+    content = record()
+    content["histograms"]["same"] = counts
+    assert set(diversity_frames([("a", content)]).bins["kind"]) == {"different", "negatives"}
+
+
+@pytest.mark.parametrize(
+    "change", [{"count": 0}, {"count": 10**9}, {"low": 2.0}, {"high": None}, {"count": 4.0}]
+)
+def test_bins_without_a_width_are_none(change: dict[str, Any]) -> None:
+    assert diversity_frames([("a", record(bins=record()["bins"] | change))]).bins.empty
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "null", json.dumps(record())])
+def test_only_finished_trials_are_loaded(tmp_path: Path, text: str) -> None:
+    for method, status in (("plain", "finished"), ("cmi", "failed")):
+        folder = stored_trial(
+            tmp_path, trial(method, 0, 0, 80.0, case="", case_order=0, case_title="", status=status), None
+        )
+        (folder / "diversity.json").write_text(text)
+    frame, _ = load_frames(Store(tmp_path))
+    found = load_diversity(Store(tmp_path), frame)
+    whole = text.startswith('{"')
+    assert set(found.rounds["key"]) == set(found.points["key"]) == ({"plain_0"} if whole else set())
+    assert ("diversity_same" in frame.columns) == whole
+    assert load_diversity(Store(tmp_path), frame.assign(key="gone")).rounds.empty
+
+
+# The table ---------------------------------------------------------------------------------------------------------
+
+
+def test_table_by_hand(results: pd.DataFrame) -> None:
+    table = diversity_table(results)
+    assert list(table["method"]) == ["plain", "rgal", "deepinversion"]
+    rows = by_method(table)
+    plain, rgal, deep = rows.loc["plain"], rows.loc["rgal"], rows.loc["deepinversion"]
+    assert plain["same_mean"] == pytest.approx(0.55) and plain["same_std"] == pytest.approx(math.sqrt(0.005))
+    assert rgal["same_mean"] == pytest.approx(0.8) and rgal["different_mean"] == pytest.approx(0.95)
+    assert rgal["last_same_mean"] == pytest.approx(0.9) and rgal["student_same_mean"] == pytest.approx(0.3)
+    assert plain["in_band_percent"] == pytest.approx(25) and plain["fallback_percent"] == pytest.approx(10)
+    assert list(table["measured"]) == [2, 2, 1]
+    # seed 1 is what both have
+    assert (rgal["host"], rgal["shared_seeds"]) == ("plain", 1)
+    assert rgal["same_difference"] == pytest.approx(0.15) and rgal["different_difference"] == pytest.approx(
+        -0.1
+    )
+    assert plain["host"] == "" and math.isnan(plain["same_difference"])
+    assert math.isnan(deep["different_mean"]) and math.isnan(deep["same_std"])
+
+
+def test_table_as_text(results: pd.DataFrame) -> None:
+    text = render(diversity_table(results), "md", DIVERSITY_COLUMNS)
+    assert "| plain         | 0.550 ± 0.071 |" in text and "+0.150" in text and "−0.100" in text
+    assert "rgal minus plain" in text and "scratch" not in text and "nan" not in text
+    assert "0.5 to 1.0" in text
+    tex = render(diversity_table(results), "tex", DIVERSITY_COLUMNS)
+    assert r"0.550\ensuremath{" not in tex.replace(r"0.550 \ensuremath{", "") and r"\bottomrule" in tex
+    csv = render(diversity_table(results), "csv", DIVERSITY_COLUMNS).splitlines()
+    assert csv[0].startswith("method,data_free,measured,same_mean,same_std") and len(csv) == 4
+
+
+def test_the_limits_in_the_notes_are_those_of_the_sampler() -> None:
+    assert (measured.BAND.low, measured.BAND.high) == (0.5, 1.0)
+
+
+def test_the_order_of_trials_changes_nothing(results: pd.DataFrame) -> None:
+    shuffled = results.sample(frac=1, random_state=1)
+    for fmt in ("md", "csv", "tex"):
+        a, b = (render(diversity_table(frame), fmt, DIVERSITY_COLUMNS) for frame in (results, shuffled))
+        assert a == b
+
+
+def test_hosts_are_those_of_the_same_case() -> None:
+    rows = [
+        case_trial("w8a8", "gdfq", 0, 0, 90.0) | {"diversity_same": 0.5},
+        case_trial("w8a8", "gdfq+rgal", 1, 0, 91.0) | {"diversity_same": 0.6},
+        case_trial("w4a4", "gdfq+rgal", 1, 0, 85.0) | {"diversity_same": 0.9},
+    ]
+    table = diversity_table(pd.DataFrame(rows))
+    assert list(table["case"]) == ["w8a8", "w8a8", "w4a4"]
+    assert (
+        table["same_difference"].round(6).tolist()[1:2] == [0.1]
+        and table["same_difference"].isna().sum() == 2
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "host"),
+    [("rgal", "plain"), ("rgal[follows=code]", "plain"), ("cmi+rgal", "cmi"),
+     ("fast[k=10]+rgal[spread=0.01]", "fast[k=10]"), ("cmi", ""), ("abd[source=cmi+rgal]", ""), ("abd[source=cmi+rgal]+rgal", "abd[source=cmi+rgal]"), ("", "")],
+)  # fmt: skip
+def test_hosts(method: str, host: str) -> None:
+    assert host_of(method) == host
+
+
+def test_no_table_without_numbers(results: pd.DataFrame) -> None:
+    bare = results.drop(columns=[name for name in results.columns if str(name).startswith("diversity_")])
+    assert [table.suffix for table in group_tables(results)] == ["", "_diversity"]
+    assert [table.suffix for table in group_tables(bare)] == [""]
+    assert diversity_table(bare).empty and diversity_table(results.iloc[:0]).empty
+
+
+# Figures -----------------------------------------------------------------------------------------------------------
+
+
+def test_histograms_are_densities_over_all_seeds(diversity: Diversity, results: pd.DataFrame) -> None:
+    other = record(histograms={"same": [0, 0, 0, 4], "different": [0, 0, 0, 0], "negatives": [1, 0, 0, 0]})
+    frames = diversity_frames([("plain-0", record()), ("plain-1", other), ("cmi-0", record())])
+    data = histogram_data(frames, results)
+    assert set(data["method"]) == {"plain"}  # a failed trial is in no figure
+    same = data[data["kind"] == "same"]
+    assert list(same["density"]) == [pytest.approx(v / 8 / 0.5) for v in (3, 1, 0, 4)]
+    for _, bins in histogram_data(diversity, results).groupby(["method", "kind"]):
+        assert (bins["density"] * (bins["high"] - bins["low"])).sum() == pytest.approx(1)
+    empty = record(histograms={"same": [0] * 4})
+    assert histogram_data(diversity_frames([("plain-0", empty)]), results).empty
+
+
+def test_rounds_are_means_over_seeds(diversity: Diversity, results: pd.DataFrame) -> None:
+    data = round_data(diversity, results)
+    plain = data[(data["method"] == "plain") & (data["quantity"] == "same")]
+    assert list(plain["round"]) == [1, 2] and list(plain["mean"]) == [
+        pytest.approx(0.45),
+        pytest.approx(0.65),
+    ]
+    assert list(plain["std"]) == [pytest.approx(math.sqrt(0.005))] * 2 and list(plain["n"]) == [2, 2]
+    deep = data[data["method"] == "deepinversion"]
+    assert set(deep["quantity"]) == {"same"} and deep["std"].isna().all()
+
+
+def test_maps_are_of_the_first_finished_seed(diversity: Diversity, results: pd.DataFrame) -> None:
+    data = point_data(diversity, results)
+    assert data.groupby("method").size().to_dict() == {"deepinversion": 4, "plain": 4, "rgal": 4}
+
+
+def drawn(diversity: Diversity, results: pd.DataFrame) -> dict[str, Figure | None]:
+    return {name: draw() for name, draw in diversity_figures(diversity, results).items()}
+
+
+def test_figures_show_every_method_once(diversity: Diversity, results: pd.DataFrame) -> None:
+    figures = drawn(diversity, results)
+    assert list(figures) == FIGURES
+    titles = {
+        name: [axes.get_title(loc="left") for axes in figure.axes]
+        for name, figure in figures.items()
+        if figure
+    }
+    assert titles["distances"] == titles["embedding"] == ["plain", "rgal", "deepinversion"]
+    assert titles["negatives"][0] == "plain: 10.0\u00a0%\u00a0fallback"
+    limits = {(axes.get_xlim(), axes.get_ylim()) for axes in figures["distances"].axes}
+    assert len(limits) == 1
+    (legend,) = figures["distance_rounds"].legends
+    assert [text.get_text() for text in legend.get_texts()] == ["plain", "rgal", "deepinversion"]
+
+
+def test_many_methods_and_classes() -> None:
+    """More methods than maps, more classes than colours, names longer than a panel: what is left out is said."""
+    names = [f"method{i}[parameter=value,another_parameter=another value]+rgal" for i in range(MOST_MAPS + 2)]
+    rows = pd.DataFrame([trial(name, i, 0, 80.0) for i, name in enumerate(names)])
+    crowd = record(embedding=record()["embedding"] | {"label": [3, 4, 5, 6]})
+    labels = [record(embedding=record()["embedding"] | {"label": [i, i + 10, i, i + 20]}) for i in range(9)]
+    frames = diversity_frames(zip(rows["key"], [*labels, crowd], strict=True))
+    figures = drawn(frames, rows)
+    maps = figures["embedding"]
+    assert maps is not None and sum(axes.axison for axes in maps.axes) == MOST_MAPS
+    assert "not shown: " in maps.get_suptitle().replace("\n", " ")
+    assert "other class" in [text.get_text() for text in maps.legends[0].get_texts()]
+    assert sum(axes.axison for axes in figures["distances"].axes) == len(names)
+    for figure in figures.values():
+        assert len(figure_bytes(figure, "png")) > 1000
+
+
+def test_one_panel_and_no_panel(results: pd.DataFrame) -> None:
+    alone = results[results["method"] == "plain"]
+    for figure in drawn(some_diversity(), alone).values():
+        assert figure is not None and len(figure_bytes(figure, "svg")) > 1000
+    assert drawn(no_diversity(), results) == dict.fromkeys(FIGURES)
+    assert drawn(some_diversity(), results.iloc[:0]) == dict.fromkeys(FIGURES)
+
+
+def test_panels_stay_inside_the_figure_and_apart(diversity: Diversity, results: pd.DataFrame) -> None:
+    for name, figure in drawn(diversity, results).items():
+        figure_bytes(figure, "png")
+        renderer = figure.canvas.get_renderer()
+        boxes = [axes.get_tightbbox(renderer) for axes in figure.axes if axes.axison]
+        boxes += [figure.legends[0].get_window_extent(renderer)]
+        for i, box in enumerate(boxes):
+            assert box.x0 >= -1 and box.y0 >= -1, name
+            assert box.x1 <= figure.bbox.x1 + 1 and box.y1 <= figure.bbox.y1 + 1, name
+            assert not any(box.overlaps(other) for other in boxes[i + 1 :]), name
+
+
+def test_the_same_bytes_each_time(diversity: Diversity, results: pd.DataFrame, tmp_path: Path) -> None:
+    shuffled = Diversity(
+        *(
+            frame.sample(frac=1, random_state=2).reset_index(drop=True)
+            for frame in (diversity.rounds, diversity.bins)
+        ),
+        diversity.points,
+    )
+    curves = some_curves(results)
+    first = write_plots(results, curves, tmp_path / "a", diversity=diversity)
+    mixed = results.sample(frac=1, random_state=3)
+    second = write_plots(mixed, curves, tmp_path / "b", diversity=shuffled)
+    names = [path.name for path in first]
+    assert names == [path.name for path in second]
+    assert {name.rpartition("_")[2] for name in names} >= {
+        "distances.png",
+        "rounds.svg",
+        "negatives.png",
+        "embedding.svg",
+    }
+    for one, other in zip(first, second, strict=True):
+        assert one.read_bytes() == other.read_bytes(), one.name
+
+
+# A suite -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_suite_measures_its_data_free_trials(tmp_path: Path) -> None:
+    """From the command line to the files: what is measured, and that references on real data have none."""
+    (tmp_path / "suite.yaml").write_text(SUITE.replace("rounds: 1", "rounds: 2"))
+    command = ["--suite", str(tmp_path / "suite.yaml"), "--results", str(tmp_path / "r"), "--jobs", "0"]
+    assert run_suite.main([*command, "--methods", "plain", "rgal", "scratch"]) == 0
+    found = {
+        path.parent.name.split("-")[4]: path for path in (tmp_path / "r" / "trials").glob("*/diversity.json")
+    }
+    assert set(found) == {"plain", "rgal"}
+    content = json.loads(found["rgal"].read_text())
+    assert [entry["round"] for entry in content["rounds"]] == [1, 2] and "skipped" not in content
+    (table,) = (tmp_path / "r" / "tables").glob("*_diversity.md")
+    assert "| rgal" in table.read_text() and "scratch" not in table.read_text()
+    assert list((tmp_path / "r" / "plots").glob("*_distances.png"))
