@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from rgal.suite.initial_pool import row_name
 from rgal.reporting.diversity_data import Diversity, diversity_frames, summary_columns
+from rgal.suite.initial_pool import row_name
 from rgal.suite.store import Metrics, Store, key_of, read_json
 
 RESULT_COLUMNS = [
