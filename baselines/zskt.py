@@ -4,8 +4,10 @@ Micaelli & Storkey, "Zero-shot Knowledge Transfer via Adversarial Belief Matchin
 
 follows: "code" (default) is CMI's copy of the method, to which the published numbers of our pairs belong: five student
 steps on fresh draws for each generator step, no attention transfer, and T = 1, although the script says 20. "paper"
-has ten student steps on the very images of the generator step, and attention transfer of weight 250 (`at`). Generator
-and optimisers are CMI's either way; the authors train both networks with Adam and clip gradients.
+has ten student steps on the very images of the generator step, and attention transfer of weight 250 (`at`), which is
+meant for 32x32 images and scaled with their area. Generator and optimisers are CMI's either way. The authors train both
+networks with Adam and clip gradients, and their code divides KL by the number of classes, which Adam does not feel but
+the proportion of the two terms does; the paper does not divide, nor do we.
 """
 
 from rgal.recipe import Follows, Recipe, alternating

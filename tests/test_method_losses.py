@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -116,6 +117,25 @@ def test_attention_is_compared_at_the_smaller_size() -> None:
         student=Observation(tall, layers=[tall]), teacher=Observation(tall, layers=[same, same])
     )
     assert term(ctx).item() == pytest.approx(0, abs=1e-12)
+
+
+def test_attention_weighs_the_same_at_all_sizes() -> None:
+    """The same maps at twice the resolution, of images twice as large, have the same loss; at 32x32 that is the mean."""
+    maps = [small.randn(2, 3, 8, 8, seed=seed) for seed in (0, 1)]
+    large = [x.repeat_interleave(2, 2).repeat_interleave(2, 3) for x in maps]
+
+    def value(pixels: int, student: Tensor, teacher: Tensor) -> float:
+        domain = replace(small.COLOUR, shape=(3, pixels, pixels))
+        seen = {
+            "student": Observation(student, layers=[student]),
+            "teacher": Observation(teacher, layers=[teacher]),
+        }
+        return attention_transfer(1.0).build(Setting(domain, {}))(small.context(domain, **seen)).item()
+
+    assert value(32, *large) == pytest.approx(value(16, *maps), rel=1e-5)
+    energies = [(x**2).mean(1).flatten(1) for x in maps]
+    unit = [e / e.norm(dim=1, keepdim=True) for e in energies]
+    assert value(32, *maps) == pytest.approx(((unit[0] - unit[1]) ** 2).mean().item(), rel=1e-5)
 
 
 @pytest.mark.parametrize("weighted", [bn_momentum(1.0), bn_gaussian(1.0)])

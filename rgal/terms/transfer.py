@@ -58,10 +58,13 @@ def attention(layer: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def attention_transfer(weight: float) -> Weighted:
-    """sum_l mean over samples and positions of (A(s_l) - A(t_l))^2, A = `attention` (Zagoruyko & Komodakis 2017).
+    """(H W / 32^2) sum_l mean over samples and positions of (A(s_l) - A(t_l))^2, A = `attention` (Zagoruyko & Komodakis
+    2017), for images of H x W pixels.
 
-    The form of their code and of ZSKT's, whose weight of 250 is for it; ZSKT's paper writes unsquared norms, averaged
-    over layers. Layers are paired from the front, and compared at the smaller of their two sizes.
+    At 32x32 the form of their code and of ZSKT's, whose weight of 250 is for it; ZSKT's paper writes unsquared norms,
+    averaged over layers. Maps have unit norm, so that their mean over positions would be 16 times as large at 8x8: the
+    factor keeps the weight's meaning at all sizes. Layers are paired from the front, and compared at the smaller of
+    their two sizes.
     """
 
     def loss(ctx: Context) -> Tensor:
@@ -69,7 +72,8 @@ def attention_transfer(weight: float) -> Weighted:
         for s, t in zip(ctx.of("student").layers, ctx.of("teacher").layers, strict=False):
             size = min(s.shape[2], t.shape[2]), min(s.shape[3], t.shape[3])
             losses.append(F.mse_loss(attention(s, size), attention(t, size)))
-        return torch.stack(losses).sum()
+        _, height, width = ctx.domain.shape
+        return torch.stack(losses).sum() * (height * width / 32**2)
 
     return stateless("at", weight, loss, Need("student", "layers"), Need("teacher", "layers"))
 
