@@ -161,6 +161,22 @@ def total_variation_l1(images: Tensor) -> Tensor:
     return total
 
 
+def total_variation_l2(images: Tensor) -> Tensor:
+    """sqrt of the sum of squared differences to the right, lower, lower right and lower left neighbour, the four added
+    up; sums over pixels, channels and images."""
+    height, width = images.shape[2:]
+    total = torch.zeros((), dtype=torch.float64)
+    for down, right in ((0, 1), (1, 0), (1, 1), (1, -1)):
+        squares = torch.zeros((), dtype=torch.float64)
+        for y in range(height - down):
+            for x in range(width):
+                if 0 <= x + right < width:
+                    difference = images[:, :, y + down, x + right] - images[:, :, y, x]
+                    squares = squares + (difference**2).sum()
+        total = total + torch.sqrt(squares)
+    return total
+
+
 def image_l2(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """Mean over images of sqrt(sum of squares) of the normalised image."""
     total = torch.zeros((), dtype=torch.float64)

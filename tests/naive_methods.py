@@ -19,7 +19,8 @@ Running = Sequence[tuple[Tensor, Tensor]]
 @dataclass
 class Seen:
     """What the networks gave for one batch: logits, the teacher's feature, batch norm inputs with (mean, variance) of
-    the running statistics, layers; `past`: batch norm inputs of the last step of every earlier round."""
+    the running statistics, layers; the images, as made and as the networks saw them, both normalised; `past`: batch
+    norm inputs of the last step of every earlier round."""
 
     student: Tensor
     teacher: Tensor
@@ -29,6 +30,8 @@ class Seen:
     targets: Tensor
     student_layers: Sequence[Tensor]
     teacher_layers: Sequence[Tensor]
+    images: Tensor
+    view: Tensor
     past: Sequence[Sequence[Tensor]] = field(default_factory=list)
 
 
@@ -143,6 +146,38 @@ def inversion(oh: float, adv: float) -> Loss:
     )
 
 
+def deep_inversion(s: Seen) -> Tensor:
+    """CMI's script, with the divergence as it is defined."""
+    return (
+        10 * naive.batch_norm_l2(s.norms, s.running)
+        + naive.cross_entropy(s.teacher, s.targets)
+        - naive.jensen_shannon(s.student, s.teacher, 3)
+        + 1e-3 * naive.total_variation_l1(s.images)
+    )
+
+
+def deep_inversion_imagenet(s: Seen) -> Tensor:
+    first, rest = slice(0, 1), slice(1, None)
+    return (
+        0.1 * naive.batch_norm_l2(s.norms[first], s.running[first])
+        + 0.01 * naive.batch_norm_l2(s.norms[rest], s.running[rest])
+        + naive.cross_entropy(s.teacher, s.targets)
+        + 1e-4 * naive.total_variation_l2(s.view)
+        + 1e-5 * naive.image_l2(s.images, (0, 0, 0), (1, 1, 1))
+    )
+
+
+def adaptive(smooth: float, divergence: Callable[[Tensor, Tensor, float], Tensor]) -> Loss:
+    """1 - divergence is the competition term; its constant of 0.2 is left out."""
+    return lambda s: (
+        10 * naive.batch_norm_l2(s.norms, s.running)
+        + naive.cross_entropy(s.teacher, s.targets)
+        + 0.2 * (1 - divergence(s.student, s.teacher, 3))
+        - 0.2
+        + smooth * naive.total_variation_l2(s.view)
+    )
+
+
 def kd(temperature: float) -> Loss:
     return lambda s: naive.kl_div(s.student, s.teacher, temperature)
 
@@ -161,6 +196,10 @@ METHODS: dict[str, tuple[Loss, Loss]] = {
     ),
     "adversarial_dfq": (adversarial_dfq_code, kd(1)),
     "adversarial_dfq[follows=paper]": (adversarial_dfq_paper, kd(1)),
+    "deepinversion": (deep_inversion, kd(20)),
+    "deepinversion[variant=imagenet]": (deep_inversion_imagenet, kd(20)),
+    "adaptive_deepinversion": (adaptive(2.5e-5, naive.jensen_shannon), kd(3)),
+    "adaptive_deepinversion[follows=code]": (adaptive(1e-3, naive.clamped_jensen_shannon), kd(3)),
     "fast": (inversion(0.4, 1.1), kd(20)),
     "nayer": (inversion(0.5, 1.33), kd(20)),
 }

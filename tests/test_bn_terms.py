@@ -44,6 +44,19 @@ def test_batch_norm_l2_equals_the_loop() -> None:
     )
 
 
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_batch_norm_l2_weighs_its_first_layer(layers: int) -> None:
+    def loop(*maps: Tensor) -> Tensor:
+        values = [naive.batch_norm_l2([x], [running(i)]) for i, x in enumerate(maps)]
+        return 10 * values[0] + sum(values[1:])
+
+    small.assert_twins(
+        lambda *maps: batch_norm_l2([statistics(x, i) for i, x in enumerate(maps)], first=10),
+        loop,
+        *(small.randn(3, 4, 2, 5, seed=seed) for seed in range(layers)),
+    )
+
+
 @pytest.mark.parametrize("dtype", HALVES)
 def test_batch_norm_l2_of_half_precision_maps(dtype: torch.dtype) -> None:
     x = (small.randn(6, 4, 3, 3) + 1).to(dtype)

@@ -19,6 +19,7 @@ from rgal.terms.inversion import (
     one_hot,
     total_variation,
     total_variation_l1,
+    total_variation_l2,
 )
 from rgal.terms.objective import Progress, Setting, Weighted
 from tests import naive, small
@@ -154,8 +155,26 @@ def test_total_variation_equals_the_loop() -> None:
     small.assert_twins(total_variation_l1, naive.total_variation_l1, small.randn(2, 3, 5, 7))
 
 
-def test_total_variation_is_zero_for_flat_images() -> None:
-    assert total_variation_l1(torch.full((2, 3, 4, 4), 0.7)).item() == 0
+@pytest.mark.parametrize("shape", [(2, 3, 5, 7), (1, 1, 2, 2), (3, 2, 1, 4), (2, 1, 3, 1)])
+def test_total_variation_of_norms_equals_the_loop(shape: tuple[int, ...]) -> None:
+    small.assert_twins(total_variation_l2, naive.total_variation_l2, small.randn(*shape))
+
+
+def test_total_variation_of_norms_grows_with_the_root_of_the_batch() -> None:
+    x = small.randn(2, 3, 5, 7)
+    assert total_variation_l2(x.repeat(9, 1, 1, 1)).item() == pytest.approx(3 * total_variation_l2(x).item())
+
+
+@pytest.mark.parametrize("loss", [total_variation_l1, total_variation_l2])
+def test_total_variation_is_zero_for_flat_images(loss) -> None:  # type: ignore[no-untyped-def]
+    flat = torch.full((2, 3, 4, 4), 0.7).requires_grad_()
+    value = loss(flat)
+    value.backward()
+    assert value.item() == 0 and not flat.grad.any()
+
+
+def test_total_variation_of_a_single_pixel_is_zero() -> None:
+    assert total_variation_l2(torch.rand(2, 3, 1, 1)).item() == 0
 
 
 def test_the_image_terms_see_the_normalised_image() -> None:

@@ -13,12 +13,13 @@ from rgal.errors import UserError
 from rgal.observe import BatchNormStatistics, Observation, channel_statistics
 from rgal.registry import resolve
 from rgal.seeding import Streams
-from rgal.synthesis.images import MetaGenerator
+from rgal.synthesis.images import Adam, MetaGenerator, Pixels
+from rgal.synthesis.pyramid import Level, PyramidPixels
 from rgal.terms.batch_norm import bn_gaussian, bn_momentum
 from rgal.terms.game import negative_information_entropy
 from rgal.terms.objective import Objective, Progress, Setting
 from rgal.terms.transfer import attention_transfer
-from tests import small
+from tests import naive, small
 from tests.naive_methods import METHODS, Seen
 
 N, CLASSES = 6, 5
@@ -29,7 +30,8 @@ AFTER_WARMUP = Progress(round=300, rounds=400, warmup=200)
 
 
 def leaves(seed: int = 0) -> list[Tensor]:
-    """Student and teacher logits, which agree on some classes; feature; two batch norm inputs; two layers of each."""
+    """Student and teacher logits, which agree on some classes; feature; two batch norm inputs; two layers of each;
+    images."""
     teacher = 2 * small.randn(N, CLASSES, seed=seed)
     return [
         teacher + small.randn(N, CLASSES, seed=seed + 1),
@@ -39,7 +41,13 @@ def leaves(seed: int = 0) -> list[Tensor]:
         2 * small.randn(N, 2, 2, 2, seed=seed + 4),
         *(small.randn(N, c, 4 - i, 2, seed=seed + 5 + i) for i, c in enumerate((3, 4))),
         *(small.randn(N, c, 4 - i, 2, seed=seed + 7 + i) for i, c in enumerate((5, 2))),
+        small.rand(N, 3, 3, 4, seed=seed + 9),
     ]
+
+
+def rolled(images: Tensor) -> Tensor:
+    """What the networks see of the images: normalised, and a pixel to the right."""
+    return naive.normalised(images, small.COLOUR.mean, small.COLOUR.std).roll(1, 3)
 
 
 class Fixed(Objective):
@@ -58,17 +66,18 @@ class Fixed(Objective):
         ]
         self.seen = {
             "student": Observation(student, layers=maps[2:4]),
-            "teacher": Observation(teacher, feature, maps[4:], statistics),
+            "teacher": Observation(teacher, feature, maps[4:6], statistics),
         }
-        images = torch.zeros(N, *small.COLOUR.shape)
-        views = {"global": images}
+        images = maps[6]
+        views = {"global": rolled(images)}
         total, _, self.ctx = self(images, TARGETS, views, Streams("cpu", 0), AFTER_WARMUP)
         return total
 
 
 def seen(values: tuple[Tensor, ...], past: list[list[Tensor]]) -> Seen:
     student, teacher, feature, *maps = values
-    return Seen(student, teacher, feature, maps[:2], RUNNING, TARGETS, maps[2:4], maps[4:], past)
+    made, view = rolled(maps[6]).roll(-1, 3), rolled(maps[6])
+    return Seen(student, teacher, feature, maps[:2], RUNNING, TARGETS, maps[2:4], maps[4:6], made, view, past)
 
 
 def objective(method: str, phase: str) -> Fixed:
@@ -120,7 +129,7 @@ def test_attention_is_compared_at_the_smaller_size() -> None:
 
 
 def test_attention_weighs_the_same_at_all_sizes() -> None:
-    """The same maps at twice the resolution, of images twice as large, have the same loss; at 32x32 that is the mean."""
+    """The same maps at twice the resolution, of images twice as large, have the same loss; at 32x32 it is the mean."""
     maps = [small.randn(2, 3, 8, 8, seed=seed) for seed in (0, 1)]
     large = [x.repeat_interleave(2, 2).repeat_interleave(2, 3) for x in maps]
 
@@ -145,6 +154,34 @@ def test_a_teacher_without_batch_norm_is_refused(weighted: Any) -> None:
 
 
 # Parameters -----------------------------------------------------------------------------------------------------
+
+
+def test_deepinversion_has_the_published_optimisers_and_budgets() -> None:
+    cifar, imagenet, adaptive, code = (
+        resolve(name).recipe
+        for name in (
+            "deepinversion",
+            "deepinversion[variant=imagenet]",
+            "adaptive_deepinversion",
+            "adaptive_deepinversion[follows=code]",
+        )
+    )
+    assert cifar.optimiser == Adam(0.1, (0.5, 0.99)) and cifar.images == Pixels()
+    assert imagenet.optimiser == Adam(0.25, (0.5, 0.9))
+    assert imagenet.images == PyramidPixels((Level(2, 2, 100 / 2000), Level(1, 1, 100 / 1000)))
+    assert (imagenet.rounds.synthesis_steps, imagenet.rounds.synthesis_batch) == (3000, 84)
+    assert adaptive.optimiser == Adam(0.05, (0.9, 0.999)) and code.optimiser == Adam(0.1, (0.9, 0.999))
+    assert adaptive.images == Pixels(clip=False)
+    assert (adaptive.rounds.count, adaptive.rounds.synthesis_steps, adaptive.rounds.student_steps) == (
+        1000, 2000, 50,
+    )  # fmt: skip
+
+
+def test_a_given_weight_goes_before_the_variants() -> None:
+    recipe = resolve("deepinversion[variant=imagenet,bn=0.05,lr=0.2,adv=0.2,l2=0]").recipe
+    weights = {term.name: term.weight for term in recipe.synthesis}
+    assert weights == {"bn": 0.05, "oh": 1.0, "adv": 0.2, "tv": 1e-4, "l2": 0.0}
+    assert recipe.optimiser.lr == 0.2
 
 
 @pytest.mark.parametrize(("k", "lr", "lr_z"), [(2, 5e-3, 0.015), (5, 3e-3, 0.01), (10, 2e-3, 0.01)])

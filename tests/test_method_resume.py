@@ -1,4 +1,4 @@
-"""Games, meta-generators and noisy layers stopped in the middle of a round: nothing of them is lost or moved."""
+"""Games, meta-generators, noisy layers and pyramids stopped in the middle of a round: nothing is lost or moved."""
 
 from __future__ import annotations
 
@@ -26,6 +26,9 @@ METHODS = (
     "fast[reset=2]",
     "fast[form=reptile]",
     "nayer[life=2]",
+    "adaptive_deepinversion",
+    "deepinversion[variant=imagenet]",  # of three steps two at half resolution
+    "deepinversion[variant=imagenet,adv=0.2]+rgal",
 )
 STOPS = (1, 3, 4, 6, 7, 11)  # 3, 7: after the last step of a phase of rounds into a pool, before its end
 

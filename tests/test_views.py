@@ -128,6 +128,26 @@ def test_jitter_flip_is_one_roll_and_one_flip(seed: int, domain: Domain) -> None
     assert torch.equal(jitter_flip(pixels)(x, domain, small.rng(seed)), expected)
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_jitter_without_flips_is_one_roll(seed: int) -> None:
+    """On a domain that would allow flips; no coin is drawn either."""
+    x, rng, used = images(), small.rng(seed), small.rng(seed)
+    shift = torch.randint(-3, 4, (2,), generator=rng).tolist()
+    pixels = 3 * 32 / x.shape[2]
+    assert torch.equal(jitter_flip(pixels, flip=False)(x, small.COLOUR, used), torch.roll(x, shift, (2, 3)))
+    assert torch.equal(rng.get_state(), used.get_state())
+
+
+@pytest.mark.parametrize(("size", "reach"), [(224, 30), (112, 15), (32, 4), (16, 2), (8, 1), (4, 1)])
+def test_jitter_of_imagenet_scales_with_the_image(size: int, reach: int) -> None:
+    """30 pixels at 224, 15 on the images of half that size; at least one."""
+    rows = torch.arange(size, dtype=torch.float32).view(1, 1, size, 1).expand(1, 1, size, size)
+    view, rng = jitter_flip(30 * 32 / 224, flip=False), small.rng()
+    tops = torch.stack([view(rows, UPRIGHT, rng)[0, 0, 0, 0] for _ in range(12 * (2 * reach + 1))])
+    shifts = {int(top) if top < size / 2 else int(top) - size for top in tops}
+    assert {-reach, reach} <= shifts and max(map(abs, shifts)) == reach
+
+
 def test_jitter_of_zero_pixels_is_the_image() -> None:
     assert torch.equal(jitter_flip(0)(images(), UPRIGHT, small.rng()), images())
 

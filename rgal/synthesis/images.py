@@ -3,7 +3,7 @@
 A recipe names a *spec* (frozen data: `Pixels`, `FreshGenerator`, ...); `spec.build(domain, device, seed)` makes the
 stateful parameterisation that the inversion loop drives:
 
-    attach(n, rng) -> start(targets, optimiser) -> images() -> step(loss) -> images() -> ... -> finish()
+    attach(n, rng, steps) -> start(targets, optimiser) -> images() -> step(loss) -> images() -> ... -> finish()
 """
 
 from __future__ import annotations
@@ -34,19 +34,22 @@ class Parameterisation:
     """Base of all parameterisations. Images are (N,C,H,W) in [0,1] and differentiable in `parameters()`.
 
     shares: where the round's images mix classes, the share of each class in each image, (N,C); set by `start`.
+    sizes: (height, width) of what networks are shown on the way to images of the domain's size.
     """
 
     shares: Tensor | None = None
+    sizes: tuple[tuple[int, int], ...] = ()
 
     def __init__(self, domain: Domain, device: torch.device) -> None:
         self.domain, self.device = domain, device
         self.optimiser: torch.optim.Adam
-        self.n = 0
+        self.n, self.steps = 0, 0
         self.rng: torch.Generator
 
-    def attach(self, n: int, rng: torch.Generator) -> None:
-        """Batch size and stream of the round, at its start and when it is taken up again from a stored state."""
-        self.n, self.rng = n, rng
+    def attach(self, n: int, rng: torch.Generator, steps: int = 0) -> None:
+        """Batch size, stream and number of steps of the round, at its start and when it is taken up again from a stored
+        state."""
+        self.n, self.rng, self.steps = n, rng, steps
 
     def start(self, targets: Tensor, optimiser: Adam) -> None:
         """Begin a round of `self.n` images with labels `targets` (n,)."""
@@ -58,6 +61,15 @@ class Parameterisation:
 
     def images(self) -> Tensor:
         raise NotImplementedError
+
+    def shown(self, images: Tensor) -> Tensor:
+        """What views and terms get of `images` in the current step, (N,C,h,w)."""
+        return images
+
+    @property
+    def whole(self) -> bool:
+        """Whether `shown` is the images themselves. If not, its loss is no reason to keep them."""
+        return True
 
     def parameters(self) -> list[Tensor]:
         return [p for group in self.optimiser.param_groups for p in group["params"]]
@@ -96,14 +108,21 @@ class ImageSpec(Protocol):
 class Pixels:
     """The pixels themselves, in normalised space, N(0,1) at the start and clipped to valid images after each step.
 
-    Yin et al., "Dreaming to Distill" (DeepInversion), CVPR 2020, in the form of the CMI repository.
+    Yin et al., "Dreaming to Distill" (DeepInversion), CVPR 2020, in the form of the CMI repository. clip=False: as its
+    authors do at 32x32, networks also see values that no image has; what is kept is clamped in the end.
     """
 
+    clip: bool = True
+
     def build(self, domain: Domain, device: torch.device, seed: int) -> Parameterisation:
-        return _Pixels(domain, device)
+        return _Pixels(domain, device, self.clip)
 
 
 class _Pixels(Parameterisation):
+    def __init__(self, domain: Domain, device: torch.device, clip: bool = True) -> None:
+        super().__init__(domain, device)
+        self.clip = clip
+
     def start(self, targets: Tensor, optimiser: Adam) -> None:
         noise = torch.randn(self.n, *self.domain.shape, generator=self.rng, device=self.device)
         self._begin(noise, optimiser)
@@ -111,15 +130,19 @@ class _Pixels(Parameterisation):
     def _begin(self, values: Tensor, optimiser: Adam) -> None:
         self.spec = optimiser
         self.pixels = values.requires_grad_()
-        groups = [{"params": [self.pixels], "lr": optimiser.lr}]
-        self.optimiser = adam(groups, optimiser.betas, self.device)
+        self._make_optimiser()
+
+    def _make_optimiser(self) -> None:
+        groups = [{"params": [self.pixels], "lr": self.spec.lr}]
+        self.optimiser = adam(groups, self.spec.betas, self.device)
 
     def images(self) -> Tensor:
         return self.domain.denormalise(self.pixels)
 
     @torch.no_grad()
     def after_step(self) -> None:
-        self.pixels.copy_(self.domain.clip_normalised(self.pixels))
+        if self.clip:
+            self.pixels.copy_(self.domain.clip_normalised(self.pixels))
 
     def state_dict(self) -> dict[str, Any]:
         if not hasattr(self, "pixels"):

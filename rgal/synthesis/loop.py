@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from rgal.errors import UserError
 from rgal.meters import Meter
 from rgal.precision import Precision, autocast
-from rgal.problem import Problem
+from rgal.problem import Problem, evaluating
 from rgal.recipe import Recipe
 from rgal.seeding import Streams, seed_for
 from rgal.terms.objective import Objective, Progress, Setting
@@ -20,8 +22,8 @@ class Inversion:
 
     begin() -> step() x synthesis_steps -> finish(), which returns the kept images (N,C,H,W) in [0,1] and their
     labels (N,), or the shares of the classes in them (N,C) where they are mixtures. "best" keeps the iterate with
-    the lowest total loss, chosen on the device. A student is consulted, never changed: the caller freezes it for the
-    phase.
+    the lowest total loss, chosen on the device among those that networks saw at full size. A student is consulted,
+    never changed: the caller freezes it for the phase.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class Inversion:
         self.objective = Objective(recipe.synthesis, setting).to(problem.device)
         if missing := self.objective.views() - set(recipe.views):
             raise ValueError(f"the recipe has no view {sorted(missing)}; it has {sorted(recipe.views)}")
+        self._check_sizes()
         parameters = [
             {"params": list(term.parameters()), "lr": term.learning_rate}
             for term in self.objective.terms.values()
@@ -46,12 +49,26 @@ class Inversion:
         self.best = torch.empty(0, *problem.domain.shape, device=problem.device)
         self.best_loss = torch.tensor(float("inf"), device=problem.device)
 
+    def _check_sizes(self) -> None:
+        """UserError if a network that is asked does not take images as small as some that are shown."""
+        domain, device = self.problem.domain, self.problem.device
+        for (height, width), name in product(self.images.sizes, sorted(self.objective.nets())):
+            net = self.objective.setting.nets[name]
+            try:
+                with torch.no_grad(), evaluating(net):
+                    net(torch.zeros(1, domain.shape[0], height, width, device=device))
+            except (RuntimeError, ValueError, AssertionError) as error:
+                raise UserError(
+                    f"the {name} does not take the {width}x{height} images that this method starts from, only "
+                    f"{domain.shape[2]}x{domain.shape[1]}; use a network for any size, or a method at one size"
+                ) from error
+
     def begin(self) -> None:
         """Draw the round's targets, sorted, and start the images."""
         n = self.recipe.rounds.synthesis_batch
         rng = self.streams.get("synthesis")
         self.targets = self._draw_targets(n, rng).sort().values
-        self.images.attach(n, rng)
+        self.images.attach(n, rng, self.recipe.rounds.synthesis_steps)
         self.images.start(self.targets, self.recipe.optimiser)
         self.best = torch.zeros(n, *self.problem.domain.shape, device=self.problem.device)
         self.best_loss = torch.full((), float("inf"), device=self.problem.device)
@@ -76,9 +93,8 @@ class Inversion:
         """One optimiser step on the images. No host synchronisation."""
         with autocast(self.problem.device, self.precision):
             images = self.images.images()
-            total, parts, ctx = self.objective(
-                images, self.wanted, self._views(images), self.streams, progress
-            )
+            shown = self.images.shown(images)
+            total, parts, ctx = self.objective(shown, self.wanted, self._views(shown), self.streams, progress)
         with torch.no_grad():
             loss = total.detach()
             better = (
@@ -86,6 +102,8 @@ class Inversion:
                 if self.recipe.keep == "best"
                 else torch.ones_like(loss, dtype=torch.bool)
             )
+            if not self.images.whole:
+                better = torch.zeros_like(better)
             self.best = torch.where(better, images.detach(), self.best)
             self.best_loss = torch.where(better, loss, self.best_loss)
             self.objective.kept(ctx, better)
@@ -125,7 +143,8 @@ class Inversion:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.images.attach(len(state["targets"]), self.streams.get("synthesis"))
+        steps = self.recipe.rounds.synthesis_steps
+        self.images.attach(len(state["targets"]), self.streams.get("synthesis"), steps)
         self.images.load_state_dict(state["images"])
         self.objective.load_state_dict(state["terms"])
         if self.term_optimiser is not None:

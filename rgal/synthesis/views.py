@@ -47,10 +47,11 @@ def crop_flip(images: Tensor, domain: Domain, rng: torch.Generator) -> Tensor:
     return padded.gather(2, index).reshape(images.shape)
 
 
-def jitter_flip(pixels: int) -> View:
+def jitter_flip(pixels: float, flip: bool = True) -> View:
     """One roll of up to `pixels` in both directions and one flip for the whole batch (DeepInversion).
 
     pixels are those of a 32-pixel image; at other sizes the roll scales with the image, and is at least one pixel.
+    flip=False: never flipped, whatever labels allow.
     """
 
     def view(images: Tensor, domain: Domain, rng: torch.Generator) -> Tensor:
@@ -61,7 +62,7 @@ def jitter_flip(pixels: int) -> View:
         shift = torch.randint(-reach, reach + 1, (2,), generator=rng, device=device)
         rows = (torch.arange(height, device=device) - shift[0]) % height
         columns = (torch.arange(width, device=device) - shift[1]) % width
-        if domain.flip:
+        if flip and domain.flip:
             mirrored = torch.rand((), generator=rng, device=device) < 0.5
             columns = torch.where(mirrored, columns.flip(0), columns)
         return images.index_select(2, rows).index_select(3, columns)

@@ -32,16 +32,18 @@ def kl_div(
     return per_sample if reduction == "none" else per_sample.mean()
 
 
-def batch_norm_l2(statistics: Sequence[BatchNormStatistics]) -> Tensor:
-    """sum_l ||var_l - running_var_l||_2 + ||mean_l - running_mean_l||_2: plain norms, not squared, not divided.
+def batch_norm_l2(statistics: Sequence[BatchNormStatistics], first: float = 1.0) -> Tensor:
+    """sum_l f_l (||var_l - running_var_l||_2 + ||mean_l - running_mean_l||_2): plain norms, not squared, not divided;
+    f_1 = first, else 1.
 
-    DeepInversion (Yin et al. 2020, eq. 4) in the form of its own code and of CMI's; biased batch variance.
+    DeepInversion (Yin et al. 2020, eq. 4) in the form of its own code (first = 10 on ImageNet, 1 on CIFAR-10) and of
+    CMI's; biased batch variance.
     """
     norms = [
         torch.linalg.vector_norm(s.running_var - s.var) + torch.linalg.vector_norm(s.running_mean - s.mean)
         for s in statistics
     ]
-    return torch.stack(norms).sum()
+    return torch.stack([first * norms[0], *norms[1:]]).sum()
 
 
 def batch_norm_mse(statistics: Sequence[BatchNormStatistics]) -> Tensor:
@@ -79,6 +81,22 @@ def total_variation_l1(images: Tensor) -> Tensor:
         + (x[..., 1:, 1:] - x[..., :-1, :-1]).abs().mean()
         + (x[..., 1:, :-1] - x[..., :-1, 1:]).abs().mean()
     )
+
+
+def total_variation_l2(images: Tensor) -> Tensor:
+    """Sum of the l2 norms of all differences along x, y and both diagonals of (N,C,H,W).
+
+    DeepInversion in the form of its own code: each norm is one over the whole batch, so that the term grows with
+    sqrt(N) and its pull on an image falls with it; published weights are for their batch sizes.
+    """
+    x = images
+    differences = (
+        x[..., :, 1:] - x[..., :, :-1],
+        x[..., 1:, :] - x[..., :-1, :],
+        x[..., 1:, 1:] - x[..., :-1, :-1],
+        x[..., 1:, :-1] - x[..., :-1, 1:],
+    )
+    return torch.stack([torch.linalg.vector_norm(d) for d in differences]).sum()
 
 
 def masked_disagreement(student: Tensor, teacher: Tensor) -> Tensor:
@@ -125,11 +143,11 @@ def teacher_norms(setting: Setting) -> list[nn.BatchNorm2d]:
     )
 
 
-def bn_statistics(weight: float, form: Literal["l2", "mse", "images"] = "l2") -> Weighted:
+def bn_statistics(weight: float, form: Literal["l2", "mse", "images"] = "l2", first: float = 1.0) -> Weighted:
     """Batch norm statistics of the teacher: `batch_norm_l2`, `batch_norm_mse` or `image_norm_l2`. Needs a teacher with
-    BatchNorm2d layers."""
+    BatchNorm2d layers. first: of "l2", the first layer's factor."""
     terms = {
-        "l2": FunctionTerm(lambda ctx: batch_norm_l2(ctx.of("teacher").bn), [Need("teacher", "bn")]),
+        "l2": FunctionTerm(lambda ctx: batch_norm_l2(ctx.of("teacher").bn, first), [Need("teacher", "bn")]),
         "mse": FunctionTerm(lambda ctx: batch_norm_mse(ctx.of("teacher").bn), [Need("teacher", "bn")]),
         "images": FunctionTerm(
             lambda ctx: image_norm_l2(ctx.of("teacher").bn_images, ctx.views["global"]),
@@ -164,8 +182,11 @@ def adversarial(weight: float, form: str = "kl", after_warmup: bool = True) -> W
     )
 
 
-def total_variation(weight: float) -> Weighted:
-    """`total_variation_l1` of the un-augmented image in normalised space."""
+def total_variation(weight: float, form: Literal["l1", "l2"] = "l1") -> Weighted:
+    """Roughness in normalised space. "l1": `total_variation_l1` of the un-augmented image (CMI's DeepInversion); "l2":
+    `total_variation_l2` of the image as networks see it, the seam of a rolled one included (its authors')."""
+    if form == "l2":
+        return stateless("tv", weight, lambda ctx: total_variation_l2(ctx.views["global"]))
     return stateless("tv", weight, lambda ctx: total_variation_l1(ctx.domain.normalise(ctx.images)))
 
 

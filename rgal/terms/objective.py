@@ -40,7 +40,8 @@ def labels_of(targets: Tensor) -> Tensor:
 class Context:
     """What a term may look at in one step.
 
-    images: (N,C,H,W) in [0,1], before any view. targets: (N,) labels. views: normalised inputs by view name.
+    images: (N,C,H,W) in [0,1], before any view; smaller while synthesis works at a low resolution. targets: (N,)
+    labels. views: normalised inputs by view name.
     seen: one Observation a (network, view). notes: scalars a term reports beside its loss (never added to it).
     shares: (N,C) shares of the classes in mixed images; targets are then the largest. None: one class an image.
     real: how many of the images, the first, are real ones of new classes, with their labels; the rest is replayed, and
@@ -173,6 +174,10 @@ class Objective(nn.Module):
     def views(self) -> set[str]:
         """Every view a term reads, whether it is active or not."""
         return {need.view for w in self.weighted for need in self._term(w).needs} | {"global"}
+
+    def nets(self) -> set[str]:
+        """Every network a term reads, whether it is active or not."""
+        return {need.net for w in self.weighted for need in self._term(w).needs}
 
     def _term(self, weighted: Weighted) -> Term:
         term = self.terms[weighted.name]

@@ -1,0 +1,102 @@
+"""Pixels found from coarse to fine: the networks first see them averaged over squares, then as they are.
+
+Yin et al., "Dreaming to Distill: Data-free Knowledge Transfer via DeepInversion", CVPR 2020, arXiv 1912.08795, in the
+form of its code for ImageNet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rgal.optimiser import StudentOptimiser
+from rgal.problem import Domain
+from rgal.synthesis.images import Adam, Parameterisation, _Pixels
+
+
+@dataclass(frozen=True)
+class Level:
+    """One resolution: images averaged over squares of `pooling` pixels, for `parts` of the round's steps relative to
+    the other levels. The learning rate rises linearly over `rise` of the level's steps, then falls to 0 as a cosine."""
+
+    pooling: int
+    parts: int
+    rise: float
+
+
+@dataclass(frozen=True)
+class PyramidPixels:
+    """Pixels at full resolution, in normalised space, clipped after each step, which the networks see level by level;
+    each level has an optimiser of its own.
+
+    The default is the code's: 2000 steps at half resolution, 1000 at full, a rise of 100 steps in both; at other
+    numbers of steps the same shares. Batch norm statistics are the teacher's at every level, as there.
+    """
+
+    levels: tuple[Level, ...] = (Level(2, 2, 0.05), Level(1, 1, 0.1))
+
+    def __post_init__(self) -> None:
+        if self.levels[-1].pooling != 1 or min(level.parts for level in self.levels) < 1:
+            raise ValueError(
+                f"a pyramid ends at full resolution and has steps on every level, got {self.levels}"
+            )
+
+    def build(self, domain: Domain, device: torch.device, seed: int) -> Parameterisation:
+        return _PyramidPixels(self.levels, domain, device)
+
+
+class _PyramidPixels(_Pixels):
+    """State beside the base's: `done`, the steps of the round so far."""
+
+    def __init__(self, levels: tuple[Level, ...], domain: Domain, device: torch.device) -> None:
+        super().__init__(domain, device)
+        self.levels, self.done = levels, 0
+        _, height, width = domain.shape
+        self.sizes = tuple((-(-height // level.pooling), -(-width // level.pooling)) for level in levels[:-1])
+
+    def start(self, targets: Tensor, optimiser: Adam) -> None:
+        self.done = 0
+        super().start(targets, optimiser)
+
+    def _span(self) -> tuple[Level, int, int]:
+        """The current level, its first step and the step after its last. The last level always has a step."""
+        total, first, parts = sum(level.parts for level in self.levels), 0, 0
+        for level in self.levels:
+            parts += level.parts
+            end = self.steps * parts // total
+            if self.done < end:
+                return level, first, end
+            first = end
+        return self.levels[-1], first, end
+
+    def shown(self, images: Tensor) -> Tensor:
+        """Averaged over squares; those at the border of an odd size are cut."""
+        pooling = self._span()[0].pooling
+        return images if pooling == 1 else F.avg_pool2d(images, pooling, ceil_mode=True)
+
+    @property
+    def whole(self) -> bool:
+        return self._span()[0].pooling == 1
+
+    def step(self, loss: Tensor) -> None:
+        level, first, end = self._span()
+        schedule = StudentOptimiser(self.spec.lr, rise=level.rise)
+        for group in self.optimiser.param_groups:
+            group["lr"] = schedule.learning_rate(self.done - first, end - first)
+        super().step(loss)
+        self.done += 1
+        if self.done == end:
+            self._make_optimiser()
+
+    def state_dict(self) -> dict[str, Any]:
+        state = super().state_dict()
+        return state | {"done": self.done} if state else state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        if state:
+            self.done = int(state["done"])
