@@ -179,7 +179,7 @@ def listing(what: str, plugins: Sequence[str] = ()) -> str:
         files = sorted((Path(__file__).parent / "benchmarks").glob("*.yaml"))
         width = max(len(p.name) for p in files)
         return "\n".join(f"{p.name:<{width}} {read_yaml(p).get('title', '')}" for p in files)
-    return "\n".join(data.names() if what == "datasets" else nets.names())
+    return "\n".join(data.names() if what == "datasets" else (*nets.names(), *nets.forms()))
 
 
 if __name__ == "__main__":

@@ -42,6 +42,7 @@ setup(
         "pydantic>=2.8",
     ],
     extras_require={
+        "timm": ["timm>=1.0"],
         "onnx": ["onnx>=1.20", "onnxscript>=0.7", "onnxruntime>=1.24"],
         "tensorboard": ["tensorboard>=2.17"],
         "dev": [

@@ -2,7 +2,8 @@
 
 Nets are plain modules that return logits. What else is needed is read through hooks that exist only during
 the call: nothing stays on the net. A net names its layers in `layer_names` (module paths whose outputs are
-the layers) and its classifier in `head_name` (the module whose input is the pooled feature).
+the layers) and its classifier in `head_name` (the module whose input is the feature). Of nets that do not, both are
+found (`rgal.nets.discover`); what is not there is () and "".
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ class BatchNormStatistics:
 class Observation:
     """What was asked for of one forward pass; the rest is empty.
 
-    logits (N, classes). feature (N, D). layers: list of (N, C_l, H_l, W_l). bn: one entry a BatchNorm2d.
+    logits (N, classes). feature (N, D); of a classifier that is a convolution, the spatial mean of its input. layers:
+    list of (N, C_l, H_l, W_l). bn: one entry a layer of `batch_norms`.
     bn_pooled (N, sum of C_l): the spatial mean of every BatchNorm2d input, concatenated (CMI's instance feature).
     bn_images: like bn, a row of statistics an image.
     """
@@ -90,9 +92,28 @@ def image_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     return mean, deviation / max(1, values.shape[2] - 1)
 
 
-def batch_norms(net: nn.Module) -> list[nn.BatchNorm2d]:
-    """The batch norm layers whose running statistics a teacher carries, in definition order."""
-    return [m for m in net.modules() if isinstance(m, nn.BatchNorm2d) and m.running_mean is not None]
+def batch_norms(net: nn.Module) -> list[nn.Module]:
+    """The layers with running statistics of the channels of maps, in definition order.
+
+    BatchNorm2d and what is derived from it; and frozen ones, plain modules with the same buffers (torchvision's
+    FrozenBatchNorm2d, timm's FrozenBatchNormAct2d), as what they know of the data is the same.
+    """
+    return [m for m in net.modules() if _knows_statistics(m)]
+
+
+def _knows_statistics(module: nn.Module) -> bool:
+    frozen = type(module).__name__.startswith("FrozenBatchNorm") and "running_var" in module._buffers
+    return (isinstance(module, nn.BatchNorm2d) or frozen) and module.running_mean is not None
+
+
+def channels_of(norm: nn.Module) -> int:
+    """Of one of `batch_norms`."""
+    return norm.get_buffer("running_mean").numel()
+
+
+def shows_everything(net: nn.Module) -> bool:
+    """Whether layers, feature and batch norm statistics can all be observed."""
+    return bool(net.layer_names and net.head_name and batch_norms(net))
 
 
 def observe(net: nn.Module, images: Tensor, what: Iterable[str] = ("logits",)) -> Observation:
@@ -135,16 +156,16 @@ def _keep_output(seen: Observation):  # type: ignore[no-untyped-def]
 
 def _keep_feature(seen: Observation):  # type: ignore[no-untyped-def]
     def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        seen.feature = inputs[0]
+        x = inputs[0]
+        seen.feature = x.mean((2, 3)) if x.ndim == 4 else x
 
     return hook
 
 
 def _keep_statistics(seen: Observation, pooled: list[Tensor], wanted: frozenset[str]):  # type: ignore[no-untyped-def]
-    def hook(module: nn.BatchNorm2d, inputs: tuple[Tensor, ...]) -> None:
+    def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         x = inputs[0]
-        assert module.running_mean is not None and module.running_var is not None
-        running = module.running_mean, module.running_var
+        running = module.get_buffer("running_mean"), module.get_buffer("running_var")
         if "bn" in wanted:
             seen.bn.append(BatchNormStatistics(*channel_statistics(x), *running))
         if "bn_images" in wanted:

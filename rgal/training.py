@@ -15,7 +15,7 @@ from rgal.meters import Meter
 from rgal.optimiser import StudentOptimiser
 from rgal.precision import Precision, autocast
 from rgal.problem import Domain, evaluating
-from rgal.seeding import Streams, seed_for
+from rgal.seeding import Streams, global_seed, seed_for
 from rgal.synthesis.views import View, crop_flip, fmix, rotations
 from rgal.terms.objective import Objective, Progress, Setting, Weighted
 
@@ -81,7 +81,11 @@ class StudentLoop:
             seen, targets = rotations(seen, targets)
             images, real = seen, 4 * real
         inputs = self.domain.normalise(seen).contiguous(memory_format=torch.channels_last)
-        with autocast(self.device, self.precision):
+        # Dropout draws from torch's own stream: seeded by the step, a run that was stopped goes on with the same draws.
+        with (
+            global_seed(*self.streams.parts, "student step", self.steps),
+            autocast(self.device, self.precision),
+        ):
             total, parts, _ = self.objective(
                 images, targets, {"global": inputs}, self.streams, progress, real
             )

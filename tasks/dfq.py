@@ -13,8 +13,10 @@ from pydantic import Field, StrictBool, field_validator
 from torch import Tensor, nn
 
 from rgal.errors import UserError
+from rgal.nets import is_own
 from rgal.nets.checkpoint import load_weights
 from rgal.precision import place
+from rgal.problem import Domain
 from rgal.recipe import SGD, Recipe
 from rgal.suite.config import Strict
 from rgal.suite.single import SingleStage
@@ -148,6 +150,12 @@ class DataFreeQuantization(Task):
             if value != Options.model_fields[name].default
         ]
         return ", ".join([f"{dataset} {teacher}", f"{options.placement} placement", *changed])
+
+    def networks(self, teacher: nn.Module, student: nn.Module, domain: Domain) -> dict[str, nn.Module]:
+        """Ours can be quantized; others are, to see whether they can."""
+        if not is_own(teacher):
+            student = quantize(teacher, domain.shape, Bits(8, 8))
+        return {"teacher": teacher, "student": student}
 
     def adapt(self, recipe: Recipe) -> Recipe:
         """The recipe's images and its own distillation, with the labels' cross-entropy and the optimiser of GDFQ."""

@@ -7,9 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 from pydantic import Field, StrictInt
+from torch import nn
 
 from rgal.data import Dataset, Phases, Protocol, make_protocol, seen_test
 from rgal.errors import UserError
+from rgal.nets.head import growing_head
+from rgal.problem import Domain
 from rgal.recipe import INCREMENTAL, Recipe, learning, replaying
 from rgal.suite.config import Strict
 from rgal.suite.task import Job, Task
@@ -63,6 +66,10 @@ class ClassIncremental(Task):
                 f"a method that turns images by quarters needs square ones, these are {width}x{height}; "
                 "give --set image_size=..."
             )
+
+    def networks(self, teacher: nn.Module, student: nn.Module, domain: Domain) -> dict[str, nn.Module]:
+        growing_head(teacher)
+        return {"teacher": teacher, "student": teacher}
 
     def pretraining(self, dataset: Dataset, recipe: Recipe, seed: int, options: Options) -> Pretraining:
         """The first phase, which all methods of a seed share that do not ask for one of their own."""

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from rgal.errors import UserError
 from rgal.nets.head import FirstOutputs, GrowingHead, extractor_parameters, growing_head
 from rgal.observe import WHAT, observe
 from tests import small
@@ -153,7 +154,7 @@ def test_assign_refuses_another_number_of_classes() -> None:
 def test_a_classifier_that_is_not_linear_is_refused() -> None:
     net = Tiny(3)
     net.fc = nn.Sequential(nn.Linear(5, 3))  # type: ignore[assignment]
-    with pytest.raises(TypeError, match="the classifier 'fc' is Sequential, expected Linear"):
+    with pytest.raises(UserError, match="the classifier 'fc' is Sequential, expected Linear"):
         growing_head(net)
 
 

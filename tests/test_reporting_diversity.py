@@ -266,9 +266,17 @@ def test_hosts_are_those_of_the_same_case() -> None:
 
 @pytest.mark.parametrize(
     ("method", "host"),
-    [("rgal", "plain"), ("rgal[follows=code]", "plain"), ("cmi+rgal", "cmi"),
-     ("fast[k=10]+rgal[spread=0.01]", "fast[k=10]"), ("cmi", ""), ("abd[source=cmi+rgal]", ""), ("abd[source=cmi+rgal]+rgal", "abd[source=cmi+rgal]"), ("", "")],
-)  # fmt: skip
+    [
+        ("rgal", "plain"),
+        ("rgal[follows=code]", "plain"),
+        ("cmi+rgal", "cmi"),
+        ("fast[k=10]+rgal[spread=0.01]", "fast[k=10]"),
+        ("cmi", ""),
+        ("abd[source=cmi+rgal]", ""),
+        ("abd[source=cmi+rgal]+rgal", "abd[source=cmi+rgal]"),
+        ("", ""),
+    ],
+)
 def test_hosts(method: str, host: str) -> None:
     assert host_of(method) == host
 

@@ -172,10 +172,11 @@ def _check_names(state: dict[str, Tensor], expected: dict[str, Tensor], net: nn.
 
 def _check_ends(state: dict[str, Tensor], net: nn.Module, classes: int, path: Path) -> None:
     """The two mismatches a person can name: the number of classes and of image channels."""
-    head = f"{net.head_name}.weight"
-    outputs = state[head].shape[0] if state[head].ndim else 0
-    if outputs != classes:
-        raise UserError(f"{path}: head '{head}' has {outputs} outputs, expected {classes} (classes)")
+    if net.head_name:
+        head = f"{net.head_name}.weight"
+        outputs = state[head].shape[0] if state[head].ndim else 0
+        if outputs != classes:
+            raise UserError(f"{path}: head '{head}' has {outputs} outputs, expected {classes} (classes)")
     for name, module in net.named_modules():
         if isinstance(module, nn.Conv2d):
             first = state[f"{name}.weight"]

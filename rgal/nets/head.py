@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rgal.errors import UserError
 from rgal.seeding import global_seed
 
 
@@ -55,14 +56,18 @@ class GrowingHead(nn.Module):
 def growing_head(net: nn.Module) -> GrowingHead:
     """The classifier of a net as a head that can grow; a plain linear one is replaced in place, once.
 
-    Raises TypeError for a net whose classifier is not a linear layer.
+    Raises UserError for a net whose classifier is not a linear layer.
     """
     name = cast(str, net.head_name)
+    if not name:
+        raise UserError(f"{type(net).__name__} has no linear classifier that could grow by new classes")
     head = net.get_submodule(name)
     if isinstance(head, GrowingHead):
         return head
     if not isinstance(head, nn.Linear):
-        raise TypeError(f"the classifier '{name}' is {type(head).__name__}, expected Linear")
+        raise UserError(
+            f"the classifier '{name}' is {type(head).__name__}, expected Linear, which can grow by new classes"
+        )
     parent, _, last = name.rpartition(".")
     grown = GrowingHead(head)
     setattr(net.get_submodule(parent), last, grown)

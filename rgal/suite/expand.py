@@ -138,7 +138,6 @@ class _Setting:
                 "classes"
             )  # weights for other classes are checked and measured anew
             return f"{given}-{short_hash(classes)[:6]}" if classes else given
-        code = nets.code_of(self.pair.teacher)
         return short_hash(
             {
                 "version": __version__,
@@ -148,7 +147,7 @@ class _Setting:
                 "precision": self.common["precision"],
                 **suite.chosen_budget().teacher_training.model_dump(),
                 **purpose.identity,
-                **({"code": code} if code else {}),
+                **({"code": code} if (code := nets.code_of(self.pair.teacher)) else {}),
             }
         )
 

@@ -12,6 +12,7 @@ import torch
 from rgal.data import Dataset
 from rgal.errors import UserError, nearest
 from rgal.plugins import load_plugins
+from rgal.suite.checks import check_networks
 from rgal.suite.config import Suite
 from rgal.suite.executors import run_inline, run_jobs
 from rgal.suite.expand import check_options, expand
@@ -59,9 +60,12 @@ def make_plan(suite: Suite) -> Plan:
         raise UserError(f"--teacher-weights {suite.teacher_weights}: no such file")
     dataset = open_dataset(suite.dataset, suite.data_root, suite.image_size, suite.evaluate_on)
     domain = domain_of(dataset)
-    for name in {name for pair in suite.networks for name in (pair.teacher, pair.student) if name}:
-        build_net(name, domain, torch.device("cpu"), 0)
-    return Plan(suite, dataset, device, expand(suite, tasks()[suite.task], dataset, device))
+    names = {name for pair in suite.networks for name in (pair.teacher, pair.student) if name}
+    built = {name: build_net(name, domain, torch.device("cpu"), 0) for name in names}
+    task = tasks()[suite.task]
+    trials = expand(suite, task, dataset, device)
+    check_networks(trials, task, domain, built)
+    return Plan(suite, dataset, device, trials)
 
 
 def describe_plan(plan: Plan) -> str:

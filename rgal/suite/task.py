@@ -14,7 +14,7 @@ from torch import nn
 
 from rgal.data import Dataset, ImageSet, Phases
 from rgal.precision import Precision
-from rgal.problem import Problem
+from rgal.problem import Domain, Problem
 from rgal.recipe import Recipe
 from rgal.registry import Resolved, resolve
 from rgal.seeding import Streams
@@ -99,6 +99,11 @@ class Task:
 
     def check(self, recipe: Recipe, dataset: Dataset) -> None:
         """UserError if the recipe cannot run on this task and data set."""
+
+    def networks(self, teacher: nn.Module, student: nn.Module, domain: Domain) -> dict[str, nn.Module]:
+        """What recipes will see, "teacher" and "student", made of the networks that a suite names, which may change.
+        UserError for one that the task cannot work with."""
+        return {"teacher": teacher, "student": student}
 
     def pretraining(self, dataset: Dataset, recipe: Recipe, seed: int, options: Any) -> Pretraining:
         """What a trial's teacher is trained for. Trials whose answers have the same identity share it."""

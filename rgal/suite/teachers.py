@@ -59,7 +59,7 @@ class Pretraining:
 def build_net(name: str, domain: Domain, device: torch.device, *seed: object, outputs: int = 1) -> nn.Module:
     """A network of this name for this domain, initialised from the seed parts. outputs: logits a class."""
     with global_seed(*seed):
-        net = nets.build(name, domain.classes * outputs, domain.shape[0], domain.shape[1])
+        net = nets.build(name, domain.classes * outputs, domain.shape[0], domain.shape[1:])
     return place(net, device)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from rgal.observe import BatchNormStatistics
+from rgal.observe import BatchNormStatistics, channels_of
 from rgal.terms.inversion import teacher_norms
 from rgal.terms.objective import Context, FunctionTerm, Need, Setting, Term, Weighted
 
@@ -49,7 +49,7 @@ class MomentumStatistics(Term):
         if not 0 <= momentum < 1:
             raise ValueError(f"momentum={momentum:g}: expected a number in [0, 1)")
         self.momentum = momentum
-        self.sizes = [layer.num_features for layer in teacher_norms(setting)]
+        self.sizes = [channels_of(layer) for layer in teacher_norms(setting)]
         for name in ("mean", "var", "last_mean", "last_var"):
             self.register_buffer(name, torch.zeros(sum(self.sizes)))
         self.register_buffer("rounds", torch.zeros((), dtype=torch.int64))

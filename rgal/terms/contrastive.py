@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rgal.errors import UserError
-from rgal.observe import batch_norms
+from rgal.observe import batch_norms, channels_of
 from rgal.seeding import global_seed
 from rgal.terms.objective import Context, Need, Setting, Term, Weighted
 
@@ -43,7 +43,7 @@ class Contrastive(Term):
         layers = batch_norms(setting.nets["teacher"])
         if not layers:
             raise UserError("the term 'cr' reads batch norm inputs, but the teacher has no BatchNorm2d layer")
-        dimension = sum(layer.num_features for layer in layers)
+        dimension = sum(map(channels_of, layers))
         with global_seed(setting.seed, "contrastive head"):
             self.head = nn.Sequential(nn.Linear(dimension, dimension), nn.ReLU(), nn.Linear(dimension, width))
         self.temperature, self.sampled = temperature, sampled

@@ -133,7 +133,7 @@ def one_hot(weight: float) -> Weighted:
     )
 
 
-def teacher_norms(setting: Setting) -> list[nn.BatchNorm2d]:
+def teacher_norms(setting: Setting) -> list[nn.Module]:
     """The teacher's batch norm layers. UserError when there are none."""
     if layers := batch_norms(setting.nets["teacher"]):
         return layers

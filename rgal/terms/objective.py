@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from rgal.errors import UserError
 from rgal.memory import Memory
-from rgal.observe import Observation, observe
+from rgal.observe import Observation, batch_norms, observe
 from rgal.problem import Domain
 from rgal.seeding import Streams
 
@@ -81,11 +82,13 @@ class Term(nn.Module):
     """A callable (Context) -> scalar. It declares what it reads in `needs`; state lives in buffers and parameters.
 
     `learning_rate`: Adam step size for the term's own parameters during synthesis (CMI's head); in a student
-    objective they join the student's optimiser instead.
+    objective they join the student's optimiser instead. `instead`: what to do where a network has nothing to read of,
+    for the message; default: set the parameter of the term's name to 0.
     """
 
     needs: tuple[Need, ...] = ()
     learning_rate: float = 1e-3
+    instead: str = ""
 
     def forward(self, ctx: Context) -> Tensor:
         raise NotImplementedError
@@ -152,6 +155,22 @@ def stateless(
     return Weighted(name, weight, lambda setting: FunctionTerm(function, needs), after_warmup, until)
 
 
+def _check_needs(term: Term, name: str, nets: Mapping[str, nn.Module]) -> None:
+    """UserError for a term that reads what a network does not have: a vision transformer has no maps, a VGG may have no
+    batch norm."""
+    for need in term.needs:
+        net, lacking = nets[need.net], ""
+        if need.what == "layers" and not getattr(net, "layer_names", ()):
+            lacking = "layers, but it has none that are maps (N,C,H,W)"
+        elif need.what == "feature" and not getattr(net, "head_name", ""):
+            lacking = "feature, but no linear layer of it returns the logits"
+        elif need.what.startswith("bn") and not batch_norms(net):
+            lacking = "batch norm statistics, but it has no BatchNorm2d layer"
+        if lacking:
+            instead = term.instead or f"use another {need.net} or set the method's parameter {name}=0"
+            raise UserError(f"the term '{name}' reads the {need.net}'s {lacking}; {instead}")
+
+
 class Objective(nn.Module):
     """Sum of weighted terms over shared forward passes.
 
@@ -167,6 +186,8 @@ class Objective(nn.Module):
         self.setting = setting
         self.no_grad = frozenset(no_grad)
         self.terms = nn.ModuleDict({w.name: w.build(setting) for w in self.weighted})
+        for w in self.weighted:
+            _check_needs(self._term(w), w.name, setting.nets)
 
     def active(self, progress: Progress) -> list[Weighted]:
         return [w for w in self.weighted if w.active(progress)]

@@ -1,0 +1,219 @@
+"""Where the layers and the classifier of a network are that does not say so: found by watching one forward pass.
+
+Sets `layer_names` and `head_name` (see `rgal.observe`) as plain attributes, and leaves everything else as it was. The
+same pass shows whether the network can be used at all: a UserError says in one line why not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from rgal.errors import UserError, in_one_line
+
+LAYERS = 4  # as many as a residual network has stages
+_DEPTHS = (2, 3, 4)  # how deep modules may lie; deeper ones only where there are no two maps above
+_SIZES = (8, 16, 32, 64, 96, 128, 224, 256, 299, 384)  # tried for a message
+# Not where a stage ends: a pool makes the next stage's input, and the others pass on what came before them.
+_NO_STAGE = re.compile("Pool|Dropout|DropPath|Identity|Flatten|Permute")
+
+
+@dataclass
+class _Call:
+    """One call of a module. began: how many calls had ended when it started. output: of candidates for the head."""
+
+    name: str
+    module: nn.Module
+    began: int
+    shape: tuple[int, ...] = ()
+    output: Tensor | None = None
+
+
+@dataclass
+class _Pass:
+    """One forward pass: its result, and the calls in the order in which they ended."""
+
+    logits: Tensor
+    calls: list[_Call] = field(default_factory=list)
+
+
+def find_parts(net: nn.Module, name: str, classes: int, shape: tuple[int, int, int]) -> nn.Module:
+    """`net` itself, which names its layers and its head now. What it named before is kept.
+
+    name: for messages. shape: (C,H,W) of its images. No random number of the caller's is drawn.
+    """
+    if not any(True for _ in net.parameters()):
+        raise UserError(f"net '{name}': has no parameters, expected a network that can be trained")
+    for path, module in net.named_modules():
+        if isinstance(module, nn.SyncBatchNorm):
+            raise UserError(
+                f"net '{name}': '{path}' is SyncBatchNorm, which is for groups of processes; "
+                "leave it BatchNorm2d, whose weights have the same names"
+            )
+    mode = net.training
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        seen = _watched(net.eval(), name, classes, shape)
+        _check_training(net, name, classes, shape)
+    net.train(mode)
+    head = _find_head(seen, classes)
+    if not hasattr(net, "head_name"):
+        net.head_name = head.name if head else ""  # type: ignore[assignment]
+    if not hasattr(net, "layer_names"):
+        ended = seen.calls if head is None else seen.calls[: head.began]
+        net.layer_names = _find_layers(ended, shape[1:])  # type: ignore[assignment]
+    _check_names(net, name)
+    return net
+
+
+# The forward pass -----------------------------------------------------------------------------------------------
+
+
+def _images(net: nn.Module, shape: tuple[int, int, int]) -> Tensor:
+    """Two noise images, as the loops hand them over."""
+    noise = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
+    return noise.to(next(net.parameters()).device).contiguous(memory_format=torch.channels_last)
+
+
+def _watched(net: nn.Module, name: str, classes: int, shape: tuple[int, int, int]) -> _Pass:
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    calls: list[_Call] = []
+    begun: dict[nn.Module, list[int]] = {}
+    handles = []
+
+    def begin(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        begun.setdefault(module, []).append(len(calls))
+
+    def end(module: nn.Module, inputs: tuple[Tensor, ...], output: object) -> None:
+        call = _Call(names[module], module, begun[module].pop())
+        if isinstance(output, Tensor):
+            call.shape = tuple(output.shape)
+            # A copy: an activation in place may change it before the pass has ended.
+            call.output = output.clone() if _may_be_head(module, classes) else None
+        calls.append(call)
+
+    names = {module: path for path, module in net.named_modules() if path}
+    try:
+        for module in names:
+            handles += [module.register_forward_pre_hook(begin), module.register_forward_hook(end)]
+        logits = net(_images(net, shape))
+    except Exception as error:
+        raise UserError(_why_not(net, name, shape, error)) from error
+    finally:
+        for handle in handles:
+            handle.remove()
+    return _Pass(_checked(logits, name, classes, shape, ""), calls)
+
+
+def _checked(logits: object, name: str, classes: int, shape: tuple[int, int, int], when: str) -> Tensor:
+    if isinstance(logits, Tensor) and logits.shape == (2, classes):
+        return logits
+    found = f"{tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+    images = (2, *shape)
+    raise UserError(
+        f"net '{name}': returns {found} for images {images}{when}, expected logits (2, {classes})"
+    )
+
+
+def _check_training(net: nn.Module, name: str, classes: int, shape: tuple[int, int, int]) -> None:
+    """That it returns logits in training mode too, where some nets have auxiliary outputs. Its batch norm statistics
+    move, and are put back."""
+    before = {path: buffer.clone() for path, buffer in net.named_buffers()}
+    try:
+        logits = net.train()(_images(net, shape))
+    except Exception as error:
+        raise UserError(f"net '{name}': fails in training mode: {in_one_line(error)}") from error
+    for path, buffer in before.items():
+        net.get_buffer(path).copy_(buffer)
+    _checked(logits, name, classes, shape, " in training mode")
+
+
+def _why_not(net: nn.Module, name: str, shape: tuple[int, int, int], error: Exception) -> str:
+    """What is wrong with images of this shape, and which would do."""
+    channels, height, width = shape
+    reason = in_one_line(error)
+    if "view size is not compatible" in reason:
+        return f"net '{name}': needs contiguous maps: {reason}; write .flatten(1) or .reshape there"
+    start = f"net '{name}': cannot take images of {channels}x{height}x{width}: {reason}"
+    for size in _SIZES:
+        try:
+            net(_images(net, (channels, size, size)))
+        except Exception:
+            continue
+        return f"{start}; it takes {size}x{size}: give --set image_size={size}"
+    return start
+
+
+# What the calls say ---------------------------------------------------------------------------------------------
+
+
+def _may_be_head(module: nn.Module, classes: int) -> bool:
+    if isinstance(module, nn.Conv2d):
+        return module.out_channels == classes and module.kernel_size == (1, 1)
+    return isinstance(module, nn.Linear) and module.out_features == classes
+
+
+def _find_head(seen: _Pass, classes: int) -> _Call | None:
+    """The last linear layer, or 1x1 convolution, whose output is the logits; of a convolution, whose spatial mean is,
+    with a rectifier before it or without."""
+    for call in reversed(seen.calls):
+        if call.output is not None and any(_equal(z, seen.logits) for z in _outcomes(call.output)):
+            return call
+    return None
+
+
+def _outcomes(output: Tensor) -> list[Tensor]:
+    """What a net may make of its last layer's output."""
+    if output.ndim != 4:
+        return [output]
+    return [output.mean((2, 3)), output.relu().mean((2, 3))]
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-6, equal_nan=True)
+
+
+def _find_layers(calls: Sequence[_Call], size: tuple[int, int]) -> tuple[str, ...]:
+    """Of the maps that modules return, the last one at each resolution, the deepest LAYERS of them, in order.
+
+    () for a net that goes on with something else than maps: tokens (N,T,D), or channels last (N,H,W,C).
+    """
+    once = [call for call in calls if sum(other.module is call.module for other in calls) == 1]
+    stages = [
+        call for call in once if len(call.shape) > 2 and not _NO_STAGE.search(type(call.module).__name__)
+    ]
+    found: tuple[str, ...] = ()
+    for depth in _DEPTHS:
+        outputs = [call for call in stages if call.name.count(".") < depth]
+        if outputs and not _is_map(outputs[-1].shape, size):
+            return ()
+        last: dict[tuple[int, ...], str] = {}
+        for call in outputs:
+            if _is_map(call.shape, size):
+                last.pop(call.shape[2:], None)
+                last[call.shape[2:]] = call.name
+        if len(last) > len(found):
+            found = tuple(last.values())
+        if len(found) > 1:
+            break
+    return found[-LAYERS:]
+
+
+def _is_map(shape: tuple[int, ...], size: tuple[int, int]) -> bool:
+    """Whether it is (N,C,H,W): no larger than the image, and of its proportions but for rounding."""
+    if len(shape) != 4:
+        return False
+    (height, width), (h, w) = size, shape[2:]
+    return h <= height and w <= width and abs(h * width - w * height) <= height + width
+
+
+def _check_names(net: nn.Module, name: str) -> None:
+    """That what a net names itself is there."""
+    for path in filter(None, (*net.layer_names, net.head_name)):  # type: ignore[misc]
+        try:
+            net.get_submodule(path)  # type: ignore[arg-type]
+        except (AttributeError, TypeError) as error:
+            raise UserError(f"net '{name}': names a module '{path}' that it does not have") from error
