@@ -134,9 +134,9 @@ class _Setting:
                     "own; leave it out, or run it without given weights"
                 )
             given = "given-" + file_hash(Path(suite.teacher_weights))
-            classes = purpose.identity.get(
-                "classes"
-            )  # weights for other classes are checked and measured anew
+            given += f"-{code[:6]}" if (code := nets.code_of(self.pair.teacher)) else ""
+            # Weights for other classes are checked and measured anew.
+            classes = purpose.identity.get("classes")
             return f"{given}-{short_hash(classes)[:6]}" if classes else given
         return short_hash(
             {
