@@ -32,6 +32,7 @@ setup(
         "torchvision>=0.25",
         "kornia>=0.8",
         "scikit-learn>=1.5",
+        "threadpoolctl>=3.1",
         "pandas>=2.2",
         "matplotlib>=3.9",
         "tabulate>=0.9",

@@ -43,7 +43,7 @@ def embedding(features: NDArray[np.float32], labels: Sequence[int], synthetic: i
 def _tsne(features: NDArray[np.float32], perplexity: float) -> NDArray[np.float32]:
     """In one thread: sums that several threads share come out in another order, and t-SNE magnifies the difference."""
     from sklearn.manifold import TSNE  # takes a second to import
-    from threadpoolctl import threadpool_limits
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped,import-not-found]
 
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore")

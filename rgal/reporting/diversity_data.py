@@ -107,7 +107,7 @@ def _rounds(record: Record) -> list[Record]:
 
 def _bins(record: Record) -> list[Record]:
     bins, band = _mapping(record.get("bins")), [*_list(record.get("band")), None, None]
-    low, high, count = _number(bins.get("low")), _number(bins.get("high")), bins.get("count")
+    low, high, count = _number(bins.get("low")), _number(bins.get("high")), bins.get("count", 0)
     if not low < high or not _is_count(count, 1) or count > MOST_BINS:
         return []
     edges = [low + (high - low) * place / count for place in range(count + 1)]

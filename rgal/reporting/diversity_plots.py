@@ -44,7 +44,7 @@ from rgal.reporting.style import (
     paper_style,
 )
 
-BLUE, ORANGE, BAND = COLOURS[0], COLOURS[1], "#E3E3E3"
+BLUE, ORANGE, BAND, OTHER = COLOURS[0], COLOURS[1], "#E3E3E3", "#CCCCCC"
 COLUMNS = 4  # panels beside each other, at most
 HEAD_LETTERS = 100  # in a line above a figure
 MOST_MAPS = 8
@@ -72,6 +72,7 @@ class Grid:
 
 PANELS = Grid(1.65, 1.15, beside=0.2, between=0.55, left=0.55, above=0.75, below=0.52, letters=30)
 MAPS = Grid(2.0, 2.0, beside=0.1, between=0.45, left=0.08, above=0.75, below=0.1, letters=36)
+Look = tuple[str, Any, str]  # colour, dashes, label
 PARTS = {"same": "Same-label distance", "different": "Different-label distance"}
 
 
@@ -161,7 +162,10 @@ def distance_distributions(diversity: Diversity, results: pd.DataFrame) -> Figur
     """One panel a method: distances of same-label and of different-label pairs of teacher features."""
     data = histogram_data(diversity, results)
     data = data[data["kind"] != "negatives"]
-    looks = {"same": (BLUE, "solid", "same label"), "different": (ORANGE, (0, (4, 1.5)), "different label")}
+    looks: dict[str, Look] = {
+        "same": (BLUE, "solid", "same label"),
+        "different": (ORANGE, (0, (4, 1.5)), "different label"),
+    }
     if data.empty:
         return None
     with paper_style():
@@ -308,7 +312,7 @@ def _share(panels: Mapping[str, Axes], top: float) -> None:
         axes.set_xlabel("Distance" if last else "", fontsize=8)
 
 
-def _outlines(axes: Axes, data: pd.DataFrame, looks: Mapping[str, tuple[str, Any, str]]) -> None:
+def _outlines(axes: Axes, data: pd.DataFrame, looks: Mapping[str, Look]) -> None:
     """A filled step line a kind of distance."""
     for kind, (colour, dashes, _) in looks.items():
         bins = data[data["kind"] == kind].sort_values("low")
@@ -322,11 +326,17 @@ def _scatter(axes: Axes, points: pd.DataFrame, colours: Mapping[int, str]) -> No
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(True)
     axes.spines[:].set_color("#CCCCCC")
-    look = [colours.get(label, "#CCCCCC") for label in points["label"]]
-    shade = pd.Series(look, index=points.index, dtype=object)
-    real, made = points[~points["synthetic"].astype(bool)], points[points["synthetic"].astype(bool)]
-    axes.scatter(made["x"], made["y"], s=8, c=shade[made.index], linewidths=0)
-    axes.scatter(real["x"], real["y"], s=18, facecolors="none", edgecolors=shade[real.index], linewidths=0.6)
+    synthetic = points["synthetic"].astype(bool)
+    made, real = points[synthetic], points[~synthetic]
+    axes.scatter(made["x"], made["y"], s=8, c=_shades(made, colours), linewidths=0)
+    # Larger and on top, or kept images would hide them.
+    axes.scatter(
+        real["x"], real["y"], s=18, facecolors="none", edgecolors=_shades(real, colours), linewidths=0.6
+    )
+
+
+def _shades(points: pd.DataFrame, colours: Mapping[int, str]) -> list[str]:
+    return [colours.get(label, OTHER) for label in points["label"]]
 
 
 def _map_legend(colours: Mapping[int, str], others: bool) -> tuple[list[Line2D], list[str]]:
@@ -336,4 +346,4 @@ def _map_legend(colours: Mapping[int, str], others: bool) -> tuple[list[Line2D],
 
     handles = [dot(GREY), dot(GREY, False), *(dot(colour) for colour in colours.values())]
     labels = ["kept image, teacher's label", "test image, true label", *(f"class {c}" for c in colours)]
-    return ([*handles, dot("#CCCCCC")], [*labels, "other class"]) if others else (handles, labels)
+    return ([*handles, dot(OTHER)], [*labels, "other class"]) if others else (handles, labels)
