@@ -22,7 +22,7 @@ from rgal.reporting.diversity_plots import (
     point_data,
     round_data,
 )
-from rgal.reporting.diversity_table import DIVERSITY_COLUMNS, diversity_table, host_of
+from rgal.reporting.diversity_table import DIVERSITY_COLUMNS, diversity_table
 from rgal.reporting.plots import write_plots
 from rgal.reporting.style import figure_bytes
 from rgal.reporting.tables import group_tables, render
@@ -264,27 +264,31 @@ def test_hosts_are_those_of_the_same_case() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("method", "host"),
-    [
-        ("rgal", "plain"),
-        ("rgal[follows=code]", "plain"),
-        ("cmi+rgal", "cmi"),
-        ("fast[k=10]+rgal[spread=0.01]", "fast[k=10]"),
-        ("cmi", ""),
-        ("abd[source=cmi+rgal]", ""),
-        ("abd[source=cmi+rgal]+rgal", "abd[source=cmi+rgal]"),
-        ("", ""),
-    ],
-)
-def test_hosts(method: str, host: str) -> None:
-    assert host_of(method) == host
+def test_hosts_are_those_that_measured_their_images() -> None:
+    """Parameters of the plug-in are none of the host's; a method whose host is missing is compared with nothing."""
+    found = {
+        "plain": 0.5,
+        "rgal[follows=code]": 0.7,
+        "fast[k=10]+rgal[spread=0.01]": 0.9,
+        "cmi": 0.6,
+        "cmi+rgal": 0.65,
+    }
+    rows = [
+        trial(name, i, 0, 80.0) | {"diversity_same": same} for i, (name, same) in enumerate(found.items())
+    ]
+    table = by_method(diversity_table(pd.DataFrame(rows)))
+    assert table["host"].to_dict() == dict.fromkeys(found, "") | {
+        "rgal[follows=code]": "plain",
+        "cmi+rgal": "cmi",
+    }
+    known = table["same_difference"].dropna().round(6).to_dict()
+    assert known == {"rgal[follows=code]": 0.2, "cmi+rgal": 0.05}
 
 
 def test_no_table_without_numbers(results: pd.DataFrame) -> None:
     bare = results.drop(columns=[name for name in results.columns if str(name).startswith("diversity_")])
-    assert [table.suffix for table in group_tables(results)] == ["", "_diversity"]
-    assert [table.suffix for table in group_tables(bare)] == [""]
+    assert [table.suffix for table in group_tables(results)] == ["", "_plugin", "_diversity"]
+    assert [table.suffix for table in group_tables(bare)] == ["", "_plugin"]
     assert diversity_table(bare).empty and diversity_table(results.iloc[:0]).empty
 
 

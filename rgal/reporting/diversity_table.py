@@ -10,6 +10,7 @@ import pandas as pd
 
 from rgal.reporting.diversity_data import SUMMARY
 from rgal.reporting.frames import Row, finished, heading, known, method_rows, numbers, require_one_group
+from rgal.reporting.names import host_of
 from rgal.reporting.notes import row_names
 from rgal.reporting.render import CASE, METHOD, MINUS, PLUS_MINUS, Column
 from rgal.reporting.rows import as_table, row_start, titled
@@ -105,19 +106,6 @@ def diversity_table(results: pd.DataFrame) -> pd.DataFrame:
     return titled(table, results, caption, _notes(table, rows))
 
 
-def host_of(method: str) -> str:
-    """The method that RGAL was added to: `plain` for `rgal`, X for `X+rgal`, "" for one without RGAL.
-
-    Brackets hold parameters, in which a plus sign is none of a plug-in's.
-    """
-    depth = 0
-    for place, letter in enumerate(method):
-        depth += {"[": 1, "]": -1}.get(letter, 0)
-        if depth == 0 and method.startswith("+rgal", place):
-            return method[:place]
-    return "plain" if method.partition("[")[0] == "rgal" else ""
-
-
 def _measured(trials: pd.DataFrame) -> pd.DataFrame:
     """The finished trials with any number about their images."""
     done = finished(trials)
@@ -135,7 +123,7 @@ def _row(row: Row, rows: Mapping[Row, pd.DataFrame]) -> dict[str, Any]:
         entry[f"{name}_mean"] = values[name].mean()
     for name in ("in_band", "fallback"):
         entry[f"{name}_percent"] = 100 * values[name].mean()
-    host = host_of(row[1])
+    host = host_of(row[1], [method for case, method in rows if case == row[0]])
     return entry | _against(trials, rows.get((row[0], host)), host)
 
 
