@@ -38,6 +38,28 @@ def test_the_documented_baseline_is_complete(tmp_path: Path, monkeypatch: pytest
     assert len(list((tmp_path / "r" / "trials").glob("*/result.json"))) == 3
 
 
+def test_the_documented_factory_is_a_teacher(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """my_nets.py from docs/teachers.md, in the current directory; and the names of the table can be built or are
+    missing timm."""
+    (source,) = code_blocks("teachers.md")
+    (tmp_path / "my_nets.py").write_text(source)
+    (tmp_path / "suite.yaml").write_text(SUITE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    arguments = ["--suite", str(tmp_path / "suite.yaml"), "--results", str(tmp_path / "r"), "--jobs", "0"]
+    try:
+        assert run_suite.main([*arguments, "--teacher", "my_nets:small", "--methods", "rgal", "dafl"]) == 0
+    finally:
+        sys.modules.pop("my_nets", None)
+    assert len(list((tmp_path / "r" / "trials").glob("*/result.json"))) == 2
+    text = (ROOT / "docs" / "teachers.md").read_text(encoding="utf-8")
+    for name in re.findall(r"^\| `((?:torchvision|timm):\w+)`", text, flags=re.M):
+        code = run_suite.main([*arguments, "--teacher", name, "--dry-run"])
+        assert code == 0 or "not installed" in capsys.readouterr().err
+
+
 def test_fidelity_names_every_parameter_of_rgal() -> None:
     text = (ROOT / "docs" / "fidelity.md").read_text(encoding="utf-8")
     missing = [name for name in registry.parameters(registry.methods()["rgal"].recipe) if name not in text]
@@ -52,8 +74,9 @@ def test_methods_has_a_line_for_every_method_of_distillation() -> None:
 
 
 def test_readme_commands_parse() -> None:
-    """Every run_suite.py command in the README is understood by the parser."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    """Every run_suite.py command in the README and on teachers is understood by the parser."""
+    pages = (ROOT / "README.md", ROOT / "docs" / "teachers.md")
+    text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
     commands = re.findall(r"python run_suite\.py (.*)", text)
     assert commands
     import shlex

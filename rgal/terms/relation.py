@@ -200,8 +200,8 @@ class RelationTriplet(Term):
         )
         if "layers" in features:
             other = "teacher" if target == "student" else "student"
-            way = "feature=global" if name == "gather" else f"target={other}"
-            self.instead = f"set the method's parameter {way}, or {name}=0"
+            way = "feature=global" if name == "gather" else f"target={other}, if that one has layers"
+            self.instead = f"set the method's parameter {way}; or {name}=0"
 
     def embeddings(self, ctx: Context) -> list[Tensor]:
         """The chosen embeddings of the target network: pooled layers, penultimate feature, logits."""
