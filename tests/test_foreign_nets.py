@@ -87,10 +87,12 @@ def test_a_module_that_is_called_twice_is_no_layer() -> None:
     assert net.layer_names == ("conv1", "norm") and net.head_name == "fc"
 
 
-def test_the_last_of_equally_wide_layers_is_the_head() -> None:
-    net = found(build.Net().eval())
+@pytest.mark.parametrize("kind", [build.Net, build.Aside])
+def test_of_equally_wide_layers_the_head_is_the_one_that_gives_the_logits(kind: type[nn.Module]) -> None:
+    net = found(kind().eval())
+    assert net.head_name == ("fc" if kind is build.Net else "first")
     seen = observe(net, small.randn(2, 3, 32, 32), ("feature",))
-    torch.testing.assert_close(net.fc(seen.feature), seen.logits)
+    torch.testing.assert_close(net.get_submodule(net.head_name)(seen.feature), seen.logits)
 
 
 def test_layers_deep_inside_are_found() -> None:
