@@ -25,7 +25,9 @@ from tests.naive_methods import METHODS, Seen
 N, CLASSES = 6, 5
 TARGETS = torch.arange(N) % CLASSES
 RUNNING = [(small.randn(c, seed=c), small.rand(c, seed=c) + 0.5) for c in (3, 2)]
-TEACHER = nn.Sequential(nn.BatchNorm2d(3), nn.BatchNorm2d(2))
+TEACHER, STUDENT = (nn.Sequential(nn.BatchNorm2d(3), nn.BatchNorm2d(2)) for _ in range(2))
+for net in (TEACHER, STUDENT):  # what objectives ask networks for; their observations are given
+    net.layer_names, net.head_name = ("0", "1"), "1"
 AFTER_WARMUP = Progress(round=300, rounds=400, warmup=200)
 
 
@@ -81,7 +83,10 @@ def seen(values: tuple[Tensor, ...], past: list[list[Tensor]]) -> Seen:
 
 
 def objective(method: str, phase: str) -> Fixed:
-    return Fixed(getattr(resolve(method).recipe, phase), Setting(small.COLOUR, {"teacher": TEACHER}))
+    return Fixed(
+        getattr(resolve(method).recipe, phase),
+        Setting(small.COLOUR, {"teacher": TEACHER, "student": STUDENT}),
+    )
 
 
 @pytest.mark.parametrize("past_rounds", [0, 1, 3])
