@@ -26,7 +26,10 @@ setup(
         "benchmarks.speed",
     ],
     py_modules=["run_suite"],
-    package_data={"benchmarks": ["*.yaml", "reference/*.yaml"]},
+    package_data={
+        "benchmarks": ["*.yaml", "reference/*.yaml"],
+        "rgal.reporting": ["templates/*"],
+    },
     install_requires=[
         "torch>=2.10",
         "torchvision>=0.25",
@@ -35,6 +38,8 @@ setup(
         "threadpoolctl>=3.1",
         "pandas>=2.2",
         "matplotlib>=3.9",
+        "jinja2>=3.1",
+        "pillow>=10",
         "tabulate>=0.9",
         "pyyaml>=6.0",
         "tqdm>=4.66",
@@ -43,6 +48,7 @@ setup(
         "pydantic>=2.8",
     ],
     extras_require={
+        "browser": ["playwright>=1.50"],
         "timm": ["timm>=1.0"],
         "onnx": ["onnx>=1.20", "onnxscript>=0.7", "onnxruntime>=1.24"],
         "tensorboard": ["tensorboard>=2.17"],

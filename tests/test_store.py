@@ -90,14 +90,16 @@ def test_status(tmp_path: Path) -> None:
     folder = tmp_path / "trials" / "x-1"
     assert store.status(folder) == "missing"
     folder.mkdir(parents=True)
+    assert store.status(folder) == "foreign"
+    (folder / "trial.json").write_text("{")
     assert store.status(folder) == "broken"
-    write_json(folder / "trial.json", {"schema": 1, "key": "1"})
+    write_json(folder / "trial.json", {"schema": 1, "key": "1", "settings": TRIAL.settings()})
     assert store.status(folder) == "interrupted"
     for status in ("finished", "failed"):
         write_json(folder / "result.json", {"schema": 1, "status": status})
         assert store.status(folder) == status
     write_json(folder / "result.json", {"schema": 99, "status": "finished"})
-    assert store.status(folder) == "broken"
+    assert store.status(folder) == "newer"
     (folder / "result.json").write_text("{")
     assert store.status(folder) == "broken" and read_json(folder / "result.json") is None
 
@@ -111,7 +113,7 @@ def test_frames_survive_broken_records(tmp_path: Path) -> None:
         folder.mkdir()
         (folder / "trial.json").write_text(text)
     results, curves = load_frames(Store(tmp_path / "r"))
-    assert sorted(results["status"]) == ["broken", "broken", "finished"]
+    assert sorted(results["status"]) == ["broken", "finished", "foreign"]
     assert len(curves) == 1 and curves["top1"].notna().all()
     assert run_suite.main([*arguments, "--report-only"]) == 0
 

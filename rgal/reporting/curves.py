@@ -41,26 +41,25 @@ def mean_curves(curves: pd.DataFrame, trials_of: Mapping[str, pd.DataFrame], x: 
 
     One row a (method, round), as in `curve_data`. Without the columns key, round, x and top1 there is no row.
     """
-    rows: list[pd.DataFrame] = []
     if not {"key", "round", x, "top1"} <= set(curves.columns):
         return pd.DataFrame(columns=list(CURVE_COLUMNS))
     points = curves.assign(x=numbers(curves, x), top1=numbers(curves, "top1")).dropna(subset=["x", "top1"])
     # a trial that was resumed may have evaluated a round twice: the later one counts
     points = points.sort_values(["key", "round", "x", "top1"]).drop_duplicates(["key", "round"], keep="last")
-    for name, trials in trials_of.items():
-        done = finished(trials)
-        mine = points[points["key"].isin(done["key"])] if "key" in done.columns else points.iloc[:0]
-        if mine.empty:
-            continue
-        by_round = mine.groupby("round", sort=True).agg(
-            x=("x", "mean"), top1_mean=("top1", "mean"), top1_std=("top1", "std"), n=("top1", "size")
-        )
-        common = by_round[by_round["n"] == mine["key"].nunique()].reset_index()
-        if len(common):
-            rows.append(common.assign(method=name))
-    if not rows:
-        return pd.DataFrame(columns=list(CURVE_COLUMNS))
-    return pd.concat(rows, ignore_index=True)[list(CURVE_COLUMNS)]
+    done = {name: finished(trials) for name, trials in trials_of.items()}
+    method_of = {
+        key: name for name, trials in done.items() if "key" in trials.columns for key in trials["key"]
+    }
+    points = points[points["key"].isin(list(method_of))]
+    points = points.assign(method=[method_of[key] for key in points["key"]])
+    by_round = points.groupby(["method", "round"])
+    columns = {"x": by_round["x"].mean(), "top1_mean": by_round["top1"].mean(), "n": by_round["top1"].size()}
+    data = pd.DataFrame({**columns, "top1_std": by_round["top1"].std()}).reset_index()
+    trials = points.groupby("method")["key"].nunique()
+    data = data[data["n"] == data["method"].map(trials)]
+    place = {name: number for number, name in enumerate(trials_of)}
+    data = data.sort_values("method", key=lambda names: names.map(place), kind="stable")
+    return data.reset_index(drop=True)[list(CURVE_COLUMNS)]
 
 
 def case_data(results: pd.DataFrame) -> pd.DataFrame:

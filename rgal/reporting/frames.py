@@ -81,10 +81,11 @@ def case_title(frame: pd.DataFrame) -> str:
 
 
 def numbers(frame: pd.DataFrame, column: str) -> pd.Series[float]:
-    """A column as floats; NaN where it is missing or not a number."""
+    """A column as floats; NaN where it is missing or not a finite number."""
     if column not in frame.columns:
         return pd.Series(math.nan, index=frame.index, dtype=float)
-    return pd.to_numeric(frame[column], errors="coerce").astype(float)
+    values = pd.to_numeric(frame[column], errors="coerce").astype(float)
+    return values.where(values.abs() < math.inf)
 
 
 def known(frame: pd.DataFrame, column: str) -> bool:
@@ -114,13 +115,11 @@ def methods(results: pd.DataFrame) -> dict[str, pd.DataFrame]:
     if results.empty or "method" not in results.columns:
         return {}
     keys = [name for name in ("seed", "key", "last") if name in results.columns]
-    found = []
-    for name, trials in results.groupby("method", sort=False):
-        trials = trials.sort_values(keys, kind="stable") if keys else trials
-        order = numbers(trials, "order").min()
-        place = (not uses_real_data(trials), math.inf if pd.isna(order) else order, str(name))
-        found.append((place, trials))
-    return {place[-1]: trials for place, trials in sorted(found, key=lambda entry: entry[0])}
+    ordered = results.sort_values(keys, kind="stable") if keys else results
+    first = numbers(ordered, "order").groupby(ordered["method"]).min().fillna(math.inf)
+    found = {str(name): trials for name, trials in ordered.groupby("method", sort=False)}
+    places = sorted((not uses_real_data(trials), first[name], name) for name, trials in found.items())
+    return {name: found[name] for *_, name in places}
 
 
 def method_rows(results: pd.DataFrame) -> dict[Row, pd.DataFrame]:

@@ -55,6 +55,9 @@ def write_plots(
             for fmt in ("png", "svg"):
                 path = Path(folder) / f"{stem}_{name}.{fmt}"
                 paths.append(write_atomically(path, figure_bytes(figure, fmt)))
+                figure.set_layout_engine(
+                    "none"
+                )  # the first format has laid it out; that takes as long as a draw
     return paths
 
 

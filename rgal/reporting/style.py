@@ -17,6 +17,7 @@ import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from rgal.reporting.frames import methods, uses_real_data
@@ -135,11 +136,19 @@ def legend_below(figure: Figure, handles: Sequence[Any], names: Sequence[str]) -
 
 
 def figure_bytes(figure: Figure, fmt: str) -> bytes:
-    """The figure as "png" (at DPI) or "svg", the same bytes each time."""
-    metadata: dict[str, str | None] = {"Software": None} if fmt == "png" else {"Date": None}
+    """The figure as "png" (at DPI) or "svg", the same bytes each time.
+
+    The canvas prints right away: `savefig` would draw everything once more, to lay it out, which a draw does anyway.
+    """
     buffer = io.BytesIO()
+    before = figure.dpi
     with paper_style():
-        figure.savefig(buffer, format=fmt, dpi=DPI, metadata=metadata)
+        if fmt == "png":
+            figure.dpi = DPI
+            FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
+        else:
+            FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
+    figure.dpi = before
     return buffer.getvalue()
 
 

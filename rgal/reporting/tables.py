@@ -5,7 +5,7 @@ The primary number is the *last* evaluation. Numbers from publications stand in 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -140,10 +140,16 @@ def write_tables(results: pd.DataFrame, folder: str | Path, reference: Reference
     """Write <task>_<setting>_<budget><suffix>.{md,csv,tex} for every such group and each of its `group_tables`;
     nothing without any trials.
     """
+    tables = {stem: group_tables(group, reference) for stem, group in groups(results).items()}
+    return save_tables(tables, folder)
+
+
+def save_tables(tables: Mapping[str, Sequence[Table]], folder: str | Path) -> list[Path]:
+    """Write each table as <stem><suffix>.{md,csv,tex}; `tables` has those of each group by its stem."""
     paths = []
-    for stem, group in groups(results).items():
+    for stem, group in tables.items():
         Path(folder).mkdir(parents=True, exist_ok=True)
-        for table in group_tables(group, reference):
+        for table in group:
             for fmt in FORMATS:
                 path = Path(folder) / f"{stem}{table.suffix}.{fmt}"
                 paths.append(write_atomically(path, table.text(fmt).encode("utf-8")))

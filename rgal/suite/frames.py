@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from rgal.reporting.diversity_data import Diversity, diversity_frames, summary_columns
 from rgal.suite.initial_pool import row_name
-from rgal.suite.store import Metrics, Store, key_of, read_json
+from rgal.suite.records import (
+    ODD,
+    SETTINGS,
+    Record,
+    is_whole,
+    key_of,
+    measured_problem,
+    numbers_of,
+    read_json,
+    read_record,
+)
+from rgal.suite.store import Metrics, Store
 
 RESULT_COLUMNS = [
     "key",
@@ -58,53 +70,70 @@ CURVE_COLUMNS = [
 TRIAL_COLUMNS = ["key", "task", "setting", "budget", "method", "case", "seed"]
 PHASE_COLUMNS = [*TRIAL_COLUMNS, "phase", "classes", "top1", "old_top1", "new_top1"]
 
-SETTINGS = (
-    *("task", "setting", "budget", "dataset", "teacher", "student"),
-    *("case", "case_order", "case_title", "method", "order", "seed"),
-)
-
-
 SAME_TRIAL = ("task", "setting", "budget", "case", "method", "seed")
 
 
 def load_frames(store: Store, keys: set[str] | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """(results, curves) of the trials with these keys, or of all. Broken records appear with status "broken"."""
-    results: list[dict[str, Any]] = []
-    curves: list[dict[str, Any]] = []
-    for folder in store.trial_folders():
-        about = read_json(folder / "trial.json") or {}
-        settings = about.get("settings") if isinstance(about.get("settings"), dict) else {}
-        key = str(about.get("key", key_of(folder)))
-        if keys is not None and key not in keys:
-            continue
-        result = read_json(folder / "result.json") or {}
-        row: dict[str, Any] = {"key": key, "status": store.status(folder), "reason": result.get("reason", "")}
-        for name in SETTINGS:
-            row[name] = settings.get(name)  # type: ignore[union-attr]
-        if row["method"]:
-            row["method"] = row_name(str(row["method"]), str(settings.get("init_pool_key") or ""))  # type: ignore[union-attr]
-        row["setting"] = row["setting"] or f"{row['dataset']} {row['teacher']} -> {row['student']}"
-        environment = about.get("environment")
-        row["started"] = str(environment.get("started", "")) if isinstance(environment, dict) else ""
-        row.update((read_json(folder / "export.json") or {}).get("measured", {}))
-        row.update(summary_columns(read_json(folder / "diversity.json")))
-        row.update({k: v for k, v in result.items() if k not in ("schema", "status", "reason")})
-        results.append(row)
-        curves += _curve(folder, row)
+    """(results, curves) of the trials with these keys, or of all.
+
+    Odd records (see `Record`) appear with their status and reason. Those whose settings cannot be told have none:
+    `identified` leaves them out.
+    """
+    return make_frames([record for record in load_records(store) if keys is None or record.key in keys])
+
+
+def make_frames(records: Sequence[Record]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """(results, curves) of these records."""
+    rows = [_result(record) for record in records]
+    curves = [
+        point for record, row in zip(records, rows, strict=True) for point in _curve(record.folder, row)
+    ]
     return (
-        pd.DataFrame(results).reindex(columns=_with(RESULT_COLUMNS, results)),
+        pd.DataFrame(rows).reindex(columns=_with(RESULT_COLUMNS, rows)),
         pd.DataFrame(curves).reindex(columns=CURVE_COLUMNS),
     )
 
 
+def load_records(store: Store) -> list[Record]:
+    """The record of every folder below trials/, in the order of their names."""
+    return [read_record(folder) for folder in store.trial_folders()]
+
+
+def identified(results: pd.DataFrame) -> pd.DataFrame:
+    """The trials whose settings are known: what tables and plots can hold."""
+    return results[results["method"].notna()].astype({"seed": "int64"})  # beside unknown ones it was a float
+
+
+def _result(record: Record) -> dict[str, Any]:
+    row: dict[str, Any] = {"key": record.key, "status": record.status, "reason": record.reason}
+    row.update({name: record.settings.get(name) for name in SETTINGS})
+    pool = row.pop("init_pool_key")
+    if record.settings:
+        row["method"] = row_name(row["method"], pool or "")
+        row["setting"] = row["setting"] or f"{row['dataset']} {row['teacher']} -> {row['student']}"
+    row["started"] = record.environment.get("started", "")
+    diversity = summary_columns(read_json(record.folder / "diversity.json"))
+    return row | _exported(record.folder) | diversity | record.result
+
+
+def _exported(folder: Path) -> dict[str, Any]:
+    """What was measured of an exported student; nothing where that is missing or malformed."""
+    measured = (read_json(folder / "export.json") or {}).get("measured")
+    if not isinstance(measured, dict) or measured_problem(measured):
+        return {}
+    return numbers_of(measured)
+
+
 def newest(results: pd.DataFrame) -> pd.DataFrame:
-    """One trial a method, case and seed of a budget: the one that was started last.
+    """One trial a method, case and seed of a budget: the one that was started last, an odd one only if it is alone.
 
     A budget that is edited under its old name makes new trials beside the old ones; they must not be averaged.
     """
-    ordered = results.sort_values("started", kind="stable")
-    broken = ordered["method"].isna()
-    kept = ordered[broken | ~ordered.duplicated([*SAME_TRIAL], keep="last")]
+    ordered = results.assign(sound=~results["status"].isin(ODD)).sort_values(
+        ["sound", "started"], kind="stable"
+    )
+    unknown = ordered["method"].isna()
+    kept = ordered[unknown | ~ordered.duplicated([*SAME_TRIAL], keep="last")]
     return results[results.index.isin(kept.index)]
 
 
@@ -114,25 +143,41 @@ def _with(columns: list[str], rows: list[dict[str, Any]]) -> list[str]:
     return [*columns, *extra]
 
 
-def _curve(folder: Any, row: dict[str, Any]) -> list[dict[str, Any]]:
+def _curve(folder: Path, row: dict[str, Any]) -> list[dict[str, Any]]:
+    """The evaluations of one trial; malformed events are left out."""
     common = {name: row[name] for name in ("key", "case", "method", "setting", "budget", "seed")}
+    events = Metrics(folder / "metrics.jsonl").rows() if common["method"] is not None else []
     return [
         common
-        | {
-            "round": event.get("round"),
-            "seconds": event.get("synthesis_seconds", 0.0) + event.get("student_seconds", 0.0),
-            "images": event.get("images"),
-            "student_steps": event.get("student_steps"),
-            "top1": event["top1"],
-        }
-        for event in Metrics(folder / "metrics.jsonl").rows()
-        if isinstance(event, dict) and event.get("kind") == "evaluation" and "top1" in event
+        | {name: event.get(name) for name in ("round", "images", "student_steps", "top1")}
+        | {"seconds": event.get("synthesis_seconds", 0.0) + event.get("student_seconds", 0.0)}
+        for event in events
+        if is_evaluation(event)
     ]
+
+
+def is_evaluation(event: Any) -> bool:
+    """Whether this row of metrics.jsonl is a point of a curve."""
+    if not isinstance(event, dict) or event.get("kind") != "evaluation" or event.get("top1") is None:
+        return False
+    counts = [event.get(name, 0.0) for name in ("synthesis_seconds", "student_seconds")]
+    if None in counts or not is_whole(event.get("round")):
+        return False
+    numbers = {"synthesis_seconds": counts[0], "student_seconds": counts[1], "last": event["top1"]}
+    return not measured_problem(numbers | {name: event.get(name) for name in ("images", "student_steps")})
 
 
 def load_layers(store: Store, results: pd.DataFrame) -> pd.DataFrame:
     """One row a layer of every finished trial that recorded its layers (layers.json)."""
-    return pd.DataFrame([about | layer for about, layer in _entries(store, results, "layers")])
+    found = _entries(store, results, "layers")
+    return pd.DataFrame([numbers_of(layer) | about for about, layer in found if is_layer(layer)])
+
+
+def is_layer(entry: dict[str, Any]) -> bool:
+    """Whether this record of layers.json names a quantizer."""
+    if not isinstance(entry.get("layer"), str) or not is_whole(entry.get("index")):
+        return False
+    return entry.get("kind") in ("weight", "activation")
 
 
 def load_phases(store: Store, results: pd.DataFrame) -> pd.DataFrame:
@@ -144,10 +189,10 @@ def load_phases(store: Store, results: pd.DataFrame) -> pd.DataFrame:
     """
     rows: dict[tuple[str, int], dict[str, Any]] = {}
     for about, entry in _entries(store, results, "phases"):
-        accuracies = _accuracies(entry)
-        if accuracies is not None:
+        measured = accuracies(entry)
+        if measured is not None:
             phase, classes = entry["phase"], entry["classes"]
-            rows[about["key"], phase] = about | {"phase": phase, "classes": classes} | accuracies
+            rows[about["key"], phase] = about | {"phase": phase, "classes": classes} | measured
     return pd.DataFrame(list(rows.values()), columns=PHASE_COLUMNS)
 
 
@@ -181,11 +226,11 @@ def _mappings(value: Any) -> list[dict[str, Any]]:
     return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
 
 
-def _accuracies(entry: dict[str, Any]) -> dict[str, float] | None:
+def accuracies(entry: dict[str, Any]) -> dict[str, float] | None:
     """Percentages from a phase's counts, one [correct, total] for each phase up to it; None if they are malformed."""
     phase: Any = entry.get("phase")
     tasks = entry.get("tasks")
-    if not _is_count(phase) or not _is_count(entry.get("classes"), 1) or not isinstance(tasks, list):
+    if not is_whole(phase, 0) or not is_whole(entry.get("classes"), 1) or not isinstance(tasks, list):
         return None
     if len(tasks) != phase + 1 or not all(map(_is_share, tasks)):
         return None
@@ -198,14 +243,9 @@ def _accuracies(entry: dict[str, Any]) -> dict[str, float] | None:
 
 def _is_share(pair: Any) -> bool:
     """Whether this is [correct, total]."""
-    if not isinstance(pair, list) or len(pair) != 2 or not all(map(_is_count, pair)):
+    if not isinstance(pair, list) or len(pair) != 2 or not all(is_whole(number, 0) for number in pair):
         return False
     return bool(0 < pair[1] >= pair[0])
-
-
-def _is_count(value: Any, least: int = 0) -> bool:
-    """Whether this is a whole number, not too big for a float either."""
-    return isinstance(value, int) and not isinstance(value, bool) and least <= value < 2**53
 
 
 def _percent(shares: list[list[int]]) -> float:

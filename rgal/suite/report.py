@@ -1,74 +1,108 @@
-"""Renders a store: tables, plots, one sample grid a method. Nothing here changes a trial's record."""
+"""Renders a store: tables, plots, one sample grid a method, a page. Nothing here changes a trial's record."""
 
 from __future__ import annotations
 
-import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from rgal.errors import UserError
-from rgal.files import slug
-from rgal.reporting.frames import groups
+from rgal.files import write_atomically
+from rgal.reporting.frames import cases, file_stems, finished, groups
+from rgal.reporting.html import write_report
 from rgal.reporting.plots import write_plots
 from rgal.reporting.reference import load_reference
-from rgal.reporting.tables import group_tables, write_tables
-from rgal.suite.frames import load_diversity, load_frames, load_layers, load_phases, newest
+from rgal.reporting.tables import Table, group_tables, save_tables
+from rgal.suite.frames import (
+    identified,
+    load_diversity,
+    load_layers,
+    load_phases,
+    load_records,
+    make_frames,
+    newest,
+)
+from rgal.suite.records import ODD, Record, printable
+from rgal.suite.report_page import Contents, Sample, make_report
 from rgal.suite.store import Store
+from rgal.suite.task import tasks
 
 REFERENCE = Path(__file__).parents[2] / "benchmarks" / "reference"
 
 
 @dataclass(frozen=True)
 class Rendered:
-    """What was written, and the tables as Markdown for the terminal."""
+    """What was written, the tables as Markdown for the terminal, and a line for each folder that is left out."""
 
     text: str
     tables: list[Path]
     plots: list[Path]
     samples: list[Path]
+    page: Path
+    left_out: list[str]
 
 
 def render(store: Store, keys: set[str] | None = None) -> Rendered:
-    """Write tables/ and plots/ for everything in the store; the returned text covers `keys` only (default: all)."""
-    everything, curves = load_frames(store)
-    if everything.empty:
+    """Write tables/, plots/ and report.html for everything in the store; the returned text covers `keys` only
+    (default: all)."""
+    records = load_records(store)
+    if not records:
         raise UserError(f"results directory {store.root}: no trial in it; run a suite first")
-    results = newest(everything)
+    every, curves = make_frames(records)
+    trials = identified(every)
+    results = newest(trials)
     reference = load_reference(REFERENCE) if REFERENCE.is_dir() else None
+    tables = {stem: group_tables(group, reference) for stem, group in groups(results).items()}
     try:
-        tables = write_tables(results, store.root / "tables", reference)
+        written = save_tables(tables, store.root / "tables")
         layers, phases = load_layers(store, results), load_phases(store, results)
         diversity = load_diversity(store, results)
         plots = write_plots(results, curves, store.root / "plots", layers, phases, diversity)
-        samples = _collect_samples(store, results)
+        samples = _collect_samples(records, results, store.root / "plots")
+        titles = {name: task.summary for name, task in tasks().items()}
+        shown = frozenset(map(int, results.index))
+        contents = Contents(records, trials, shown, tables, plots, samples, titles)
+        page = write_report(store.root / "report.html", make_report(contents))
     except OSError as error:
         raise UserError(
             f"results directory {store.root}: cannot write tables and plots ({error.strerror})"
         ) from error
-    shown = results if keys is None else everything[everything["key"].isin(keys)]
-    shown_tables = [table for group in groups(shown).values() for table in group_tables(group, reference)]
-    text = "\n\n".join(table.text("md") for table in shown_tables)
-    return Rendered(text, tables, plots, samples)
-
-
-def _collect_samples(store: Store, results: pd.DataFrame) -> list[Path]:
-    """The sample grid of every method's first finished seed, under a name people can find."""
-    written = []
-    done = results[results["status"] == "finished"].sort_values(
-        ["setting", "budget", "case_order", "method", "seed"]
+    if keys is not None:
+        chosen = groups(trials[trials["key"].isin(keys)])
+        tables = {stem: group_tables(group, reference) for stem, group in chosen.items()}
+    return Rendered(
+        _text(tables), written, plots, [sample.path for sample in samples], page, _left_out(records)
     )
-    for _, first in done.groupby(["setting", "budget", "method"], sort=True).head(1).iterrows():
-        folders = [f for f in store.trial_folders() if f.name.endswith(f"-{first['key']}")]
-        source = folders[0] / "samples.png" if folders else None
-        if source is None or not source.exists():
-            continue
-        name = slug(f"samples_{first['setting']}_{first['budget']}_{first['method']}").lower()
-        target = store.root / "plots" / f"{name}.png"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
-        written.append(target)
+
+
+def _text(tables: Mapping[str, Sequence[Table]]) -> str:
+    return "\n\n".join(table.text("md") for group in tables.values() for table in group)
+
+
+def _left_out(records: Sequence[Record]) -> list[str]:
+    odd = [record for record in records if record.status in ODD]
+    return [f"{printable(record.folder.name)} ({record.status}: {record.reason})" for record in odd]
+
+
+def _collect_samples(records: Sequence[Record], results: pd.DataFrame, folder: Path) -> list[Sample]:
+    """The sample grid of every method's first finished seed, in its first case, under a name people can find.
+
+    The index of `results` holds the places of the records.
+    """
+    written = []
+    for stem, group in groups(results).items():
+        ordered = [finished(part).sort_values(["seed", "key"]) for part in cases(group).values()]
+        first = pd.concat(ordered).drop_duplicates("method").sort_values(["order", "method"], kind="stable")
+        names = file_stems([(method,) for method in first["method"]])
+        for place, row in first.iterrows():
+            source = records[int(str(place))].folder / "samples.png"
+            if source.is_file():
+                folder.mkdir(parents=True, exist_ok=True)
+                path = folder / f"samples_{stem}_{names[row['method'],]}.png"
+                write_atomically(path, source.read_bytes())
+                written.append(Sample(path, stem, row["method"], row["case"] or "", row["seed"]))
     return written
 
 
@@ -82,4 +116,5 @@ def summary(rendered: Rendered) -> str:
     ):
         shown = [path for path in paths if path.suffix in (".md", ".png")]
         lines += [f"{title}: {path}" for path in shown]
-    return "\n".join(lines)
+    lines += [f"left out: {line}" for line in rendered.left_out]
+    return "\n".join([*lines, f"report: {rendered.page}"])

@@ -11,7 +11,7 @@
         pool.safetensors, pool/ if it is kept
         diversity.json      what the kept images are like; see results/README.md
         export.json         what was measured of an exported student (model.onnx)
-      tables/, plots/       rendered from the above
+      tables/, plots/, report.html       rendered from the above
       tensorboard/          metrics.jsonl as event files, if asked for
 
 A trial without result.json is unfinished; one with status "failed" is run again. Only "finished" is cached.
@@ -29,21 +29,13 @@ from typing import Any
 
 from rgal.errors import UserError
 from rgal.files import slug, write_atomically
+from rgal.suite.records import SCHEMA, key_of, read_json, read_record
 
-SCHEMA = 1
+__all__ = ["SCHEMA", "Metrics", "Store", "key_of", "read_json", "write_json"]
 
 
 def write_json(path: Path, value: Any) -> None:
     write_atomically(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """The mapping in a JSON file, or None if it is missing, broken or something else."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None
 
 
 class Metrics:
@@ -75,14 +67,9 @@ class Metrics:
         for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 rows.append(json.loads(line))
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
         return rows
-
-
-def key_of(folder: Path) -> str:
-    """The key at the end of a trial folder's name."""
-    return folder.name.rpartition("-")[2]
 
 
 class Store:
@@ -131,16 +118,5 @@ class Store:
         return sorted(p for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
 
     def status(self, folder: Path) -> str:
-        """ "finished", "failed", "interrupted" (can be taken up again), "broken" or "missing"."""
-        if not folder.is_dir():
-            return "missing"
-        result = read_json(folder / "result.json")
-        if (
-            result is not None
-            and result.get("schema") == SCHEMA
-            and result.get("status") in ("finished", "failed")
-        ):
-            return str(result["status"])
-        if (folder / "result.json").exists() or read_json(folder / "trial.json") is None:
-            return "broken"
-        return "interrupted"
+        """ "missing", or the status of its record: see `Record`."""
+        return read_record(folder).status if folder.is_dir() else "missing"

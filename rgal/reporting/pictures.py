@@ -1,0 +1,81 @@
+"""Pictures inside a page: files as data URIs. An SVG in an <img> runs nothing, fetches nothing and shares no id."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+LARGEST = 300_000  # bytes of a picture that is taken as it is
+SMALLEST = 400  # pixels; no picture is made narrower
+PIXELS = {"pt": 4 / 3, "in": 96.0, "px": 1.0, "": 1.0}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """uri: the file's content; width and height: the size to show it at, in CSS pixels."""
+
+    uri: str
+    width: int
+    height: int
+
+
+def svg_picture(path: Path) -> Picture | None:
+    """A drawing; None if the file is missing or no SVG with a size."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None
+    opening = re.search(rb"<svg\b[^>]*>", content)
+    if opening is None:
+        return None
+    size = [_length(opening[0].decode("utf-8", "replace"), side) for side in ("width", "height")]
+    return Picture(_uri("image/svg+xml", content), *size) if all(size) else None
+
+
+def png_picture(path: Path) -> Picture | None:
+    """A grid of images, with fewer colours and then smaller if it has more than LARGEST bytes; None if it cannot be
+    read."""
+    try:
+        content = path.read_bytes()
+        with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
+            image.load()
+            shown = image if len(content) <= LARGEST else _lighter(image)
+            if shown is not image:
+                content = _png(shown)
+            return Picture(_uri("image/png", content), *image.size)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
+
+
+def _lighter(image: Image.Image) -> Image.Image:
+    """256 colours, at the largest of sizes 1, 1/2, 1/4, ... of the picture that needs at most LARGEST bytes."""
+    full = image.convert("RGB")
+    factor = 1
+    while True:
+        size = (max(1, full.width // factor), max(1, full.height // factor))
+        smaller = full.resize(size, Image.Resampling.BOX) if factor > 1 else full
+        reduced = smaller.quantize(256, dither=Image.Dither.NONE)
+        if len(_png(reduced)) <= LARGEST or reduced.width < 2 * SMALLEST:
+            return reduced
+        factor *= 2
+
+
+def _png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def _uri(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _length(opening: str, side: str) -> int:
+    """A side of an <svg> in CSS pixels; 0 if it has none."""
+    found = re.search(rf'\s{side}="([0-9.]+)(pt|px|in|)"', opening)
+    return round(float(found[1]) * PIXELS[found[2]]) if found else 0

@@ -1,0 +1,111 @@
+"""How the page sorts: the script's functions in node, against an obvious Python version."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rgal import reporting
+
+SCRIPT = Path(reporting.__file__).parent / "templates" / "report.js"
+NODE = shutil.which("node")
+pytestmark = pytest.mark.skipif(NODE is None, reason="no node on this machine")
+
+NUMBERS = {
+    "92.00 ± 2.00": 92.0,
+    "92.00 ± 0.50": 92.0,
+    "1,234": 1234.0,
+    "1,234,567.5 MB": 1234567.5,
+    "−0.50": -0.5,
+    "−1,000.25 ± 3.00": -1000.25,
+    "+1.20 [+0.40, +2.00]": 1.2,
+    "-3": -3.0,
+    "0": 0.0,
+    "0.000": 0.0,
+    ".5": 0.5,
+    "1e-3": 0.001,
+    "3 of 4": 3.0,
+    "  21 of 21 ": 21.0,
+    "99.60 †": 99.6,
+    "1,23": 1.0,
+    "": None,
+    "   ": None,
+    "—": None,
+    "n/a": None,
+    "−": None,
+    "± 2": None,
+}
+
+
+def in_node(expression: str, data: Any) -> Any:
+    """The value of a JavaScript expression over `data` and what the script exports."""
+    code = f"const s = require({json.dumps(str(SCRIPT))}); const data = {json.dumps(data)};"
+    done = subprocess.run(
+        [str(NODE), "-e", f"{code} process.stdout.write(JSON.stringify({expression}))"],
+        capture_output=True, text=True, check=True, encoding="utf-8",
+    )  # fmt: skip
+    return json.loads(done.stdout)
+
+
+def naive_number(text: str) -> float | None:
+    """Letter by letter: the longest start that Python reads as a number, thousands separators removed."""
+    text = re.sub(r"(?<=\d),(?=\d\d\d)", "", text.strip()).replace("−", "-")
+    for end in range(len(text), 0, -1):
+        try:
+            return float(text[:end])
+        except ValueError:
+            continue
+    return None
+
+
+def naive_sort(texts: list[str], descending: bool) -> list[str]:
+    """Selection sort: again and again the first of the best that is left; blanks in the end."""
+    rest, done = [text for text in texts if naive_number(text) is not None], []
+    while rest:
+        values = [naive_number(text) or 0.0 for text in rest]
+        done.append(rest.pop(values.index(max(values) if descending else min(values))))
+    return done + [text for text in texts if naive_number(text) is None]
+
+
+def test_the_number_of_a_cell() -> None:
+    assert in_node("data.map(s.numberOf)", list(NUMBERS)) == list(NUMBERS.values())
+    assert [naive_number(text) for text in NUMBERS] == list(NUMBERS.values())
+
+
+@pytest.mark.parametrize("descending", [False, True])
+def test_numbers_sort_with_blanks_last(descending: bool) -> None:
+    texts = list(NUMBERS) * 2
+    random.Random(1).shuffle(texts)
+    direction = -1 if descending else 1
+    found = in_node(f"data.sort((a, b) => s.compareTexts(a, b, true, {direction}))", texts)
+    assert found == naive_sort(texts, descending)
+
+
+def test_words_sort_as_people_do() -> None:
+    words = ["w10a10", "cmi+rgal", "", "W2A2", "abd", "CMI", "  ", "w8a8", "Zeroq"]
+    expected = ["abd", "CMI", "cmi+rgal", "W2A2", "w8a8", "w10a10", "Zeroq"]
+    assert in_node("data.sort((a, b) => s.compareTexts(a, b, false, 1))", words) == [*expected, "", "  "]
+    assert in_node("data.sort((a, b) => s.compareTexts(a, b, false, -1))", words) == [
+        *expected[::-1],
+        "",
+        "  ",
+    ]
+
+
+def test_clicks_go_round() -> None:
+    steps = "[0, 1, 2, 3].reduce((seen) => [...seen, s.nextOrder(seen.at(-1), data)], ['none'])"
+    assert in_node(steps, True) == ["none", "descending", "ascending", "none", "descending"]
+    assert in_node(steps, False) == ["none", "ascending", "descending", "none", "ascending"]
+
+
+def test_the_script_cannot_end_its_element() -> None:
+    for name in ("report.js", "report.css"):
+        text = SCRIPT.with_name(name).read_text(encoding="utf-8")
+        assert not re.search(r"</(script|style)|<!--", text, re.IGNORECASE) and "http" not in text
