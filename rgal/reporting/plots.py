@@ -55,9 +55,8 @@ def write_plots(
             for fmt in ("png", "svg"):
                 path = Path(folder) / f"{stem}_{name}.{fmt}"
                 paths.append(write_atomically(path, figure_bytes(figure, fmt)))
-                figure.set_layout_engine(
-                    "none"
-                )  # the first format has laid it out; that takes as long as a draw
+                # the first format has laid it out; doing so again takes as long as a draw
+                figure.set_layout_engine("none")
     return paths
 
 

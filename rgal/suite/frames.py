@@ -113,7 +113,7 @@ def _result(record: Record) -> dict[str, Any]:
         row["setting"] = row["setting"] or f"{row['dataset']} {row['teacher']} -> {row['student']}"
     row["started"] = record.environment.get("started", "")
     diversity = summary_columns(read_json(record.folder / "diversity.json"))
-    return row | _exported(record.folder) | diversity | record.result
+    return row | _exported(record.folder) | diversity | dict(record.result)
 
 
 def _exported(folder: Path) -> dict[str, Any]:

@@ -171,7 +171,7 @@ def _trials(contents: Contents, rows: pd.DataFrame, title: str) -> Sheet:
     for place in order.index:
         record = contents.records[place]
         line = [
-            Cell(rows.at[place, "method"]),
+            Cell(str(rows.at[place, "method"])),
             Cell(str(record.settings["seed"])),
             _status(record, replaced=place not in contents.shown),
             Cell(_seconds(record)),
