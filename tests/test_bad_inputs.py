@@ -127,7 +127,10 @@ SUITES = {
     "unknown key": (SUITE + "rounds: 3\n", "unknown key 'rounds'"),
     "unknown budget key": (SUITE.replace("rounds: 1", "rouns: 1"), "did you mean 'rounds'"),
     "unknown teacher key": (SUITE.replace("{steps: 2,", "{step: 2,"), "did you mean 'steps'"),
-    "missing key": (SUITE.replace("teacher: wrn10_1\n", ""), "networks: expected a teacher (and student), or pairs of them"),
+    "missing key": (
+        SUITE.replace("teacher: wrn10_1\n", ""),
+        "networks: expected a teacher (and student), or pairs of them",
+    ),
     "no methods": (SUITE.replace("[plain]", "[]"), "at least one is needed"),
     "truth value as a number": (SUITE.replace("rounds: 1", "rounds: yes"), "found True"),
     "binary": ("\x00\x01", "not valid YAML"),

@@ -271,8 +271,10 @@ def _explain(error: ValidationError, path: Path) -> str:
         return (
             f"{path}: {where}: {suggest(str(problem['loc'][-1]), fields)}; valid: {', '.join(sorted(fields))}"
         )
-    found = "" if problem["type"] == "missing" else f", found {problem['input']!r}"
     message = problem["msg"].removeprefix("Value error, ")
+    if not where:  # of several settings together: all of them would be no help
+        return f"{path}: {message}"
+    found = "" if problem["type"] == "missing" else f", found {problem['input']!r}"
     return f"{path}: {where}: {message}{found}".replace("\n", " ")
 
 
