@@ -8,9 +8,12 @@ from typing import Any
 import pytest
 
 import run_suite
+from rgal.data import load
 from rgal.errors import UserError
 from rgal.suite.config import Budget, Pair, Schedule, Suite, load_suite
+from rgal.suite.expand import expand
 from rgal.suite.run import make_plan
+from rgal.suite.task import tasks
 from rgal.suite.trial import Trial, schedule_for
 from tests.test_bad_inputs import SUITE
 
@@ -134,6 +137,11 @@ def test_the_suites_that_ship(path: Path, tmp_path: Path) -> None:
     assert chosen.title and {"smoke", "small", "paper"} <= set(chosen.budgets)
     options = {"base": 4, "step": 3} if chosen.task == "necil" else {}
     for budget in chosen.budgets:
-        own = {"dataset": "digits", "image_size": None, "data_root": None, "budget": budget, "device": "cpu"}
-        plan = make_plan(chosen.model_copy(update={**own, "options": {**chosen.options, **options}}))
-        assert len(plan.trials) >= len(chosen.seeds) * len(chosen.methods)
+        own = {
+            "dataset": "digits",
+            "image_size": None,
+            "budget": budget,
+            "options": {**chosen.options, **options},
+        }
+        found = expand(chosen.model_copy(update=own), tasks()[chosen.task], load("digits"), "cpu")
+        assert len(found) >= len(chosen.seeds) * len(chosen.methods)

@@ -110,7 +110,7 @@ def test_equal_failures_in_several_cases_share_a_line() -> None:
 
 def test_notes_say_what_is_compared(results: pd.DataFrame) -> None:
     notes = accuracy_table(results).attrs["notes"]
-    assert "Drop: float teacher minus quantized student." in notes[0]
+    assert "Drop: teacher minus student." in notes[0]
     assert "Model: weights packed at their bit width; the float model has 1.000 MB." in notes
     latency = next(note for note in notes if note.startswith("Latency ratio"))
     assert "ONNX Runtime, batch 64, exported model over float model, same run" in latency

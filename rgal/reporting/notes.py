@@ -106,11 +106,9 @@ def _meaning(rows: Trials) -> list[str]:
     done = [finished(trials) for trials in rows.values()]
     if not sum(map(len, done)):
         return [NO_FINISHED]
-    with_cases = any(case for case, _ in rows)
-    drop = "float teacher minus quantized student" if with_cases else "teacher minus student"
     meaning = (
         "Top-1: test accuracy at the last evaluation, not the best; mean ± sample standard deviation "
-        f"over the n finished trials. Drop: {drop}. Other columns: means over the same trials."
+        "over the n finished trials. Drop: teacher minus student. Other columns: means over the same trials."
     )
     top1 = pd.concat([numbers(trials, "teacher_top1") for trials in done]).dropna()
     if top1.empty:
