@@ -27,6 +27,7 @@ from rgal.reporting.frames import (
 )
 from rgal.reporting.increment_table import INCREMENT_COLUMNS, increment_table, measures_increments
 from rgal.reporting.notes import accuracy_notes
+from rgal.reporting.overview_table import overview_columns, overview_table, overviews
 from rgal.reporting.plugin_table import plugin_columns, plugin_table
 from rgal.reporting.reference import TEACHER, Reference
 from rgal.reporting.render import COLUMNS as PRINTED
@@ -136,12 +137,22 @@ def group_tables(results: pd.DataFrame, reference: Reference | None = None) -> l
     return [first, *(table for table in more if len(table.numbers))]
 
 
+def all_tables(results: pd.DataFrame, reference: Reference | None = None) -> dict[str, list[Table]]:
+    """File stem -> the tables of each (task, setting, budget), and where one data set has several settings, the table
+    across them."""
+    own = {stem: group_tables(group, reference) for stem, group in groups(results).items()}
+    across = {
+        stem: [Table("", overview_table(rows), overview_columns(rows))]
+        for stem, rows in overviews(results).items()
+    }
+    return own | across
+
+
 def write_tables(results: pd.DataFrame, folder: str | Path, reference: Reference | None = None) -> list[Path]:
-    """Write <task>_<setting>_<budget><suffix>.{md,csv,tex} for every such group and each of its `group_tables`;
-    nothing without any trials.
+    """Write <task>_<setting>_<budget><suffix>.{md,csv,tex} for every such group and each of its `group_tables`, and
+    overview_<task>_<dataset>_<budget>.*; nothing without any trials.
     """
-    tables = {stem: group_tables(group, reference) for stem, group in groups(results).items()}
-    return save_tables(tables, folder)
+    return save_tables(all_tables(results, reference), folder)
 
 
 def save_tables(tables: Mapping[str, Sequence[Table]], folder: str | Path) -> list[Path]:

@@ -14,7 +14,7 @@ from rgal.reporting.frames import cases, file_stems, finished, groups
 from rgal.reporting.html import write_report
 from rgal.reporting.plots import write_plots
 from rgal.reporting.reference import load_reference
-from rgal.reporting.tables import Table, group_tables, save_tables
+from rgal.reporting.tables import Table, all_tables, save_tables
 from rgal.suite.frames import (
     identified,
     load_diversity,
@@ -54,7 +54,7 @@ def render(store: Store, keys: set[str] | None = None) -> Rendered:
     trials = identified(every)
     results = newest(trials)
     reference = load_reference(REFERENCE) if REFERENCE.is_dir() else None
-    tables = {stem: group_tables(group, reference) for stem, group in groups(results).items()}
+    tables = all_tables(results, reference)
     try:
         written = save_tables(tables, store.root / "tables")
         layers, phases = load_layers(store, results), load_phases(store, results)
@@ -70,8 +70,7 @@ def render(store: Store, keys: set[str] | None = None) -> Rendered:
             f"results directory {store.root}: cannot write tables and plots ({error.strerror})"
         ) from error
     if keys is not None:
-        chosen = groups(trials[trials["key"].isin(keys)])
-        tables = {stem: group_tables(group, reference) for stem, group in chosen.items()}
+        tables = all_tables(trials[trials["key"].isin(keys)], reference)
     return Rendered(
         _text(tables), written, plots, [sample.path for sample in samples], page, _left_out(records)
     )

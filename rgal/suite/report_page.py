@@ -14,6 +14,7 @@ import pandas as pd
 
 from rgal.reporting.frames import case_label, case_title, groups, heading, known, only
 from rgal.reporting.html import Cell, Figure, Heading, Link, Report, Section, Sheet, TaskPart, sheet
+from rgal.reporting.overview_table import overviews
 from rgal.reporting.pictures import png_picture, svg_picture
 from rgal.reporting.render import seconds
 from rgal.reporting.tables import Table
@@ -87,6 +88,11 @@ def make_report(contents: Contents) -> Report:
     for stem, rows in found.items():
         plots = [path for path in contents.plots if stem_of.get(path) == stem]
         sections.setdefault(only(rows, "task"), []).append(_section(contents, stem, rows, plots))
+    shown = contents.trials[contents.trials.index.isin(contents.shown)]
+    for stem, rows in overviews(shown).items():
+        sheets = [sheet(table) for table in contents.tables.get(stem, ())]
+        title = f"{only(rows, 'dataset')}, all settings, budget {only(rows, 'budget')}"
+        sections[only(rows, "task")].insert(0, Section(f"group-{stem}", title, sheets))
     parts = [
         TaskPart(
             f"task-{number}", f"{task}: {contents.titles[task]}" if task in contents.titles else task, found
