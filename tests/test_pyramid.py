@@ -13,12 +13,14 @@ from torch import Tensor, nn
 from rgal.errors import UserError
 from rgal.problem import Domain, Problem
 from rgal.seeding import Streams
+from rgal.suite.checks import check_networks
+from rgal.suite.task import tasks
 from rgal.synthesis.images import Adam, Pixels
 from rgal.synthesis.loop import Inversion
 from rgal.synthesis.pyramid import Level, PyramidPixels, _PyramidPixels
 from rgal.terms.objective import Context, Need, Progress, stateless
 from tests import small
-from tests.test_contract import run
+from tests.test_contract import job, run
 from tests.test_kept_images import recorded
 from tests.test_stage import named
 
@@ -209,6 +211,20 @@ def test_a_network_of_one_size_is_refused_in_one_line() -> None:
     assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match="the student does not take"):
         inversion("deepinversion[variant=imagenet,adv=0.2]", adaptive(0), Fixed())
+
+
+def test_a_transformer_is_refused_before_anything_is_trained() -> None:
+    """A net that lacks batch norm anyway is asked when the suite is read."""
+    teacher = Fixed()
+    teacher.stem = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1))
+    trial = job("kd", "deepinversion[variant=imagenet,bn=0]", {}, 0).trial
+    built = {trial.teacher: teacher, trial.student: adaptive(1)}
+    with pytest.raises(
+        UserError, match=r"cannot run with wrn10_1 and resnet8: the teacher does not take the 4x4"
+    ):
+        check_networks([trial], tasks()["kd"], small.GREY, built)
+    at_one_size = job("kd", "deepinversion[bn=0]", {}, 0).trial
+    check_networks([at_one_size], tasks()["kd"], small.GREY, built)
 
 
 def test_a_network_of_one_size_is_no_matter_where_it_is_not_asked() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+import torch
 from torch import nn
 
 from rgal.errors import UserError
@@ -11,6 +12,7 @@ from rgal.observe import shows_everything
 from rgal.problem import Domain
 from rgal.suite.task import Task, trial_recipe
 from rgal.suite.trial import Trial
+from rgal.synthesis.loop import check_sizes
 from rgal.terms.objective import Objective, Setting
 
 
@@ -44,8 +46,11 @@ def _obstacle(trial: Trial, domain: Domain, nets: Mapping[str, nn.Module]) -> st
     """What keeps a trial's terms from being built for these networks; "" if nothing does."""
     recipe = trial_recipe(trial)
     try:
-        for terms in (recipe.synthesis, recipe.transfer):
-            Objective(terms, Setting(domain, nets))
+        synthesis, _ = (
+            Objective(terms, Setting(domain, nets)) for terms in (recipe.synthesis, recipe.transfer)
+        )
+        if recipe.images is not None:
+            check_sizes(synthesis, recipe.images.build(domain, torch.device("cpu"), 0).sizes)
     except (UserError, ValueError) as error:
         return str(error)
     return ""

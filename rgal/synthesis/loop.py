@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import product
 from typing import Any
 
@@ -15,6 +16,22 @@ from rgal.problem import Problem, evaluating
 from rgal.recipe import Recipe
 from rgal.seeding import Streams, seed_for
 from rgal.terms.objective import Objective, Progress, Setting
+
+
+def check_sizes(objective: Objective, sizes: Iterable[tuple[int, int]]) -> None:
+    """UserError if a network that the objective asks does not take images of all these (height, width)."""
+    channels, full_height, full_width = objective.setting.domain.shape
+    for (height, width), name in product(sizes, sorted(objective.nets())):
+        net = objective.setting.nets[name]
+        device = next((parameter.device for parameter in net.parameters()), None)
+        try:
+            with torch.no_grad(), evaluating(net):
+                net(torch.zeros(1, channels, height, width, device=device))
+        except (RuntimeError, ValueError, AssertionError) as error:
+            raise UserError(
+                f"the {name} does not take the {width}x{height} images that this method starts from, only "
+                f"{full_width}x{full_height}; use a network for any size, or a method at one size"
+            ) from error
 
 
 class Inversion:
@@ -37,7 +54,7 @@ class Inversion:
         self.objective = Objective(recipe.synthesis, setting).to(problem.device)
         if missing := self.objective.views() - set(recipe.views):
             raise ValueError(f"the recipe has no view {sorted(missing)}; it has {sorted(recipe.views)}")
-        self._check_sizes()
+        check_sizes(self.objective, self.images.sizes)
         parameters = [
             {"params": list(term.parameters()), "lr": term.learning_rate}
             for term in self.objective.terms.values()
@@ -48,20 +65,6 @@ class Inversion:
         self.targets = torch.empty(0, dtype=torch.int64, device=problem.device)
         self.best = torch.empty(0, *problem.domain.shape, device=problem.device)
         self.best_loss = torch.tensor(float("inf"), device=problem.device)
-
-    def _check_sizes(self) -> None:
-        """UserError if a network that is asked does not take images as small as some that are shown."""
-        domain, device = self.problem.domain, self.problem.device
-        for (height, width), name in product(self.images.sizes, sorted(self.objective.nets())):
-            net = self.objective.setting.nets[name]
-            try:
-                with torch.no_grad(), evaluating(net):
-                    net(torch.zeros(1, domain.shape[0], height, width, device=device))
-            except (RuntimeError, ValueError, AssertionError) as error:
-                raise UserError(
-                    f"the {name} does not take the {width}x{height} images that this method starts from, only "
-                    f"{domain.shape[2]}x{domain.shape[1]}; use a network for any size, or a method at one size"
-                ) from error
 
     def begin(self) -> None:
         """Draw the round's targets, sorted, and start the images."""
