@@ -54,7 +54,7 @@ def build(name: str, classes: int, channels: int, size: tuple[int, int]) -> nn.M
 
 
 def _torchvision(what: str, classes: int) -> nn.Module:
-    from torchvision import models
+    import torchvision.models as models
 
     known = models.list_models(module=models)
     if what not in known:
