@@ -107,7 +107,7 @@ def test_a_layer_left_in_float_is_named(tmp_path: Path, monkeypatch: pytest.Monk
     assert call(tmp_path) == 0
     ((_, result, _),) = records(tmp_path)
     assert result["left_float"] == ["block1.extra"]
-    (table,) = (tmp_path / "results" / "tables").glob("*.md")
+    (table,) = (tmp_path / "results" / "tables").glob("*_smoke.md")
     assert "block1.extra" in table.read_text()
 
 
