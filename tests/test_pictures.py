@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from rgal.reporting import pictures
-from rgal.reporting.pictures import LARGEST, Picture, png_picture, svg_picture
+from rgal.reporting.pictures import LARGEST, Picture, plot_picture, png_picture, svg_picture
 from tests.store_builders import grid_png
 
 
@@ -92,3 +92,18 @@ def test_the_size_of_a_drawing(size: str, expected: tuple[int, int] | None, tmp_
 
 def test_a_missing_drawing(tmp_path: Path) -> None:
     assert svg_picture(tmp_path / "a.svg") is None and svg_picture(tmp_path) is None
+
+
+def test_a_heavy_drawing_gives_way_to_a_lighter_png(tmp_path: Path) -> None:
+    drawing = '<svg xmlns="http://www.w3.org/2000/svg" width="72pt" height="36pt">{}</svg>'
+    path = tmp_path / "a.svg"
+    path.with_suffix(".png").write_bytes(grid_png(150, 75))
+    path.write_text(drawing.format(""))
+    assert plot_picture(path) == svg_picture(path)  # a light one stays
+    path.write_text(drawing.format("<g/>" * 100_000))
+    picture = plot_picture(path)
+    assert picture is not None and picture.uri.startswith("data:image/png")
+    assert (picture.width, picture.height) == (96, 48)  # the size of the drawing
+    path.with_suffix(".png").unlink()
+    assert plot_picture(path) == svg_picture(path)
+    assert plot_picture(tmp_path / "missing.svg") is None

@@ -24,6 +24,15 @@ class Picture:
     height: int
 
 
+def plot_picture(drawing: Path) -> Picture | None:
+    """A drawing, or the PNG beside it where that is lighter and the drawing is large: one of many points, say."""
+    picture, other = svg_picture(drawing), drawing.with_suffix(".png")
+    if picture is None or len(picture.uri) <= LARGEST or (lighter := png_picture(other)) is None:
+        return picture
+    smaller = min(picture.uri, lighter.uri, key=len)
+    return Picture(smaller, picture.width, picture.height)
+
+
 def svg_picture(path: Path) -> Picture | None:
     """A drawing; None if the file is missing or no SVG with a size."""
     try:

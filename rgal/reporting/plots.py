@@ -13,6 +13,7 @@ from rgal.reporting.case_plots import accuracy_versus_cases
 from rgal.reporting.curve_plots import accuracy_versus_images, accuracy_versus_time
 from rgal.reporting.diversity_data import Diversity, no_diversity
 from rgal.reporting.diversity_plots import diversity_figures
+from rgal.reporting.drawn import entry_of, fingerprint, kept, read_drawn, write_drawn
 from rgal.reporting.frames import cases, file_stems, groups
 from rgal.reporting.increment_plots import accuracy_per_phase, old_and_new
 from rgal.reporting.layer_plots import layer_figure
@@ -41,22 +42,39 @@ def write_plots(
 
     Where `phases` has rows of its trials: ..._{phases,old_new} instead. With cases: ..._<case>_{time,images},
     where `layers` has its quantizers ..._<case>_layers, and, from two cases on, ..._cases. Where `diversity` has its
-    trials: ..._{distances,distance_rounds,negatives,embedding} too.
+    trials: ..._{distances,distance_rounds,negatives,embedding} too. A group whose numbers are those of its files is
+    not drawn again.
     """
     layers = pd.DataFrame() if layers is None else layers
     phases = pd.DataFrame() if phases is None else phases
     diversity = no_diversity() if diversity is None else diversity
-    paths = []
+    others = (curves, layers, phases, diversity.rounds, diversity.bins, diversity.points)
+    before, drawn, paths = read_drawn(Path(folder)), {}, []
     for stem, group in groups(results).items():
         Path(folder).mkdir(parents=True, exist_ok=True)
         # of all results of the task: a method looks the same in each of its figures
         styles = all_styles(_same_task(results, group))
-        for name, figure in _figures(group, curves, layers, phases, diversity, styles):
-            for fmt in ("png", "svg"):
-                path = Path(folder) / f"{stem}_{name}.{fmt}"
-                paths.append(write_atomically(path, figure_bytes(figure, fmt)))
-                # the first format has laid it out; doing so again takes as long as a draw
-                figure.set_layout_engine("none")
+        inputs = fingerprint(group, others, styles)
+        written = kept(Path(folder), before.get(stem), inputs)
+        if not written:
+            figures = _figures(group, curves, layers, phases, diversity, styles)
+            written = [
+                path for name, figure in figures for path in _save(figure, Path(folder) / f"{stem}_{name}")
+            ]
+        drawn[stem] = entry_of(inputs, written)
+        paths += written
+    if drawn != before and drawn:
+        write_drawn(Path(folder), drawn)
+    return paths
+
+
+def _save(figure: Figure, start: Path) -> list[Path]:
+    """`start`.png and `start`.svg."""
+    paths = []
+    for fmt in ("png", "svg"):
+        paths.append(write_atomically(start.with_name(f"{start.name}.{fmt}"), figure_bytes(figure, fmt)))
+        # the first format has laid it out; doing so again takes as long as a draw
+        figure.set_layout_engine("none")
     return paths
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 from rgal.reporting.frames import case_label, case_title, groups, heading, known, only
 from rgal.reporting.html import Cell, Figure, Heading, Link, Report, Section, Sheet, TaskPart, sheet
 from rgal.reporting.overview_table import overviews
-from rgal.reporting.pictures import png_picture, svg_picture
+from rgal.reporting.pictures import plot_picture, png_picture
 from rgal.reporting.render import seconds
 from rgal.reporting.tables import Table
 from rgal.suite.problems import find_problems
@@ -133,7 +133,7 @@ def _section(contents: Contents, stem: str, rows: pd.DataFrame, plots: Sequence[
 
 
 def _plot(path: Path, stem: str, title: str) -> Figure | None:
-    picture = svg_picture(path)
+    picture = plot_picture(path)
     if picture is None:
         return None
     name = path.stem.removeprefix(f"{stem}_")
