@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from rgal.data.batches import to_float
 from rgal.data.dataset import ImageSet
 from rgal.embedding import FEWEST, embedding
+from rgal.errors import in_short
 from rgal.observe import observe
 from rgal.problem import Domain, evaluating
 from rgal.recipe import Recipe
@@ -202,8 +203,7 @@ def diversity(
     try:
         return {"schema": SCHEMA, **_measure(pool, recipe, domain, teacher, student, real)}
     except Exception as error:  # such as no memory left
-        text = str(error).splitlines()[0] if str(error) else "no message"
-        return {"schema": SCHEMA, "skipped": f"{type(error).__name__}: {text}"}
+        return {"schema": SCHEMA, "skipped": in_short(error)}
 
 
 def _measure(

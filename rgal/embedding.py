@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rgal.errors import in_short
+
 FEWEST = 30  # images of either kind below which a map says nothing
 STEPS = 500
 PERPLEXITY = 30.0  # at most; fewer points have fewer neighbours
@@ -25,8 +27,7 @@ def embedding(features: NDArray[np.float32], labels: Sequence[int], synthetic: i
     try:
         points = _tsne(features, perplexity)
     except Exception as error:
-        text = str(error).splitlines()[0] if str(error) else "no message"
-        return {"skipped": f"t-SNE: {type(error).__name__}: {text}"}
+        return {"skipped": f"t-SNE: {in_short(error)}"}
     if not np.isfinite(points).all():
         return {"skipped": "t-SNE: coordinates that are not finite"}
     return {

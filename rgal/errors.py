@@ -21,6 +21,15 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     return f"{hint}valid: {', '.join(options)}"
 
 
+def in_short(error: BaseException) -> str:
+    """`KeyError: 'width'`: an error's kind and the first line of what it says."""
+    return f"{type(error).__name__}: {first_line(error)}"
+
+
+def first_line(error: BaseException) -> str:
+    return str(error).splitlines()[0] if str(error) else "no message"
+
+
 def in_one_line(error: BaseException) -> str:
     """`KeyError: 'width' (my_nets.py, line 7)`: an error of somebody else's code, with the place in it that is in no
     installed package."""

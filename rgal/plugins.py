@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from rgal import data, nets, registry
-from rgal.errors import UserError
+from rgal.errors import UserError, first_line
 
 GROUP = "rgal.methods"
 _PREFIX = "rgal_plugin_"
@@ -89,7 +89,7 @@ def _load_file(path: Path) -> str:
 
 def _reason(error: Exception, path: Path | None) -> str:
     """The error as one line, with the file's line where it came from there."""
-    text = str(error).splitlines()[0] if str(error) else "no message"
+    text = first_line(error)
     if isinstance(error, UserError | ValueError) and "exists already" in text:
         return text
     lines = [

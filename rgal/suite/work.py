@@ -19,7 +19,7 @@ import torch
 
 import rgal
 from rgal.data import Dataset, load
-from rgal.errors import UserError
+from rgal.errors import UserError, in_short
 from rgal.plugins import load_plugins
 from rgal.problem import Domain, Problem
 from rgal.seeding import Streams
@@ -106,8 +106,7 @@ def perform(job: WorkJob, report: Callable[[Report], None], stop: Callable[[], b
         reason = f"cannot write to {job.root}: {error.strerror or error}" if full else f"OSError: {error}"
         outcome = Outcome("failed", reason, "user" if full else "trial")
     except Exception as error:  # one broken trial must not take the suite with it; its traceback is kept
-        text = str(error).splitlines()[0] if str(error) else "no message"
-        outcome = Outcome("failed", f"{type(error).__name__}: {text}", "trial")
+        outcome = Outcome("failed", in_short(error), "trial")
         _keep_traceback(job, traceback.format_exc())
     _record_failure(job, outcome)
     return outcome
