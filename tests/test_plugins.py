@@ -19,26 +19,16 @@ from rgal.data import sources
 from rgal.data.sources import Splits
 from rgal.errors import UserError
 from rgal.files import code_hash
+from tests.test_bad_inputs import SUITE as DIGITS
 from tests.test_docs import code_blocks
 
 ROOT = Path(run_suite.__file__).parent
-SUITE = """
-task: kd
-dataset: bars
-teacher: tiny
-student: tiny
-methods: [confident, confident+rgal]
-seeds: [0]
-budget: smoke
-budgets:
-  smoke:
-    rounds: 1
-    synthesis_steps: 1
-    student_steps: 1
-    synthesis_batch: 8
-    batch: 8
-    teacher_training: {steps: 2, batch: 8}
-"""
+SUITE = (
+    DIGITS.replace("dataset: digits", "dataset: bars")
+    .replace("teacher: wrn10_1", "teacher: tiny")
+    .replace("student: resnet8", "student: tiny")
+    .replace("[plain]", "[confident, confident+rgal]")
+)
 METHOD = """
 from rgal.recipe import Recipe
 from rgal.registry import method

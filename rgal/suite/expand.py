@@ -48,7 +48,7 @@ def _initial(setting: _Setting, swept: Mapping[str, Any]) -> dict[str, str]:
     path = setting.suite.init_pool
     if path is None:
         return {}
-    chosen = [resolved for resolved, _ in setting.methods(swept)]
+    chosen = [resolved for resolved, _ in setting.chosen(swept)]
     return {"init_pool": path, "init_pool_key": initial_pool_key(path, setting.task, chosen, setting.dataset)}
 
 
@@ -73,6 +73,8 @@ class _Setting:
     ) -> list[Trial]:
         """Methods x seeds of one case, the `position`th; swept: what of the schedule makes it one; initial: the pool of
         those that can start from one."""
+        chosen = self.chosen(swept)
+        codes = ["-".join([resolved.method.code, *self.foreign_code]) for resolved, _ in chosen]
         return [
             Trial(
                 method=resolved.name,
@@ -83,11 +85,11 @@ class _Setting:
                 options=options,
                 case=case,
                 case_order=position if swept else self.task.case_order(case, position),
-                code="-".join([resolved.method.code, *self.foreign_code]),
+                code=codes[order],
                 **self.common,
                 **(initial if samples_from_pool(resolved.recipe) else {}),  # type: ignore[arg-type]
             )
-            for order, (resolved, schedule) in enumerate(self.methods(swept))
+            for order, (resolved, schedule) in enumerate(chosen)
             for seed in self.suite.seeds
         ]
 
@@ -123,6 +125,16 @@ class _Setting:
         names = {self.pair.teacher, self.common["student"]}
         return sorted({nets.code_of(name) for name in names} - {""})
 
+    @cached_property
+    def teacher_code(self) -> str:
+        return nets.code_of(self.pair.teacher)
+
+    @cached_property
+    def given_key(self) -> str:
+        """Of the suite's weights file: read once, however many trials there are."""
+        given = "given-" + file_hash(Path(str(self.suite.teacher_weights)))
+        return f"{given}-{self.teacher_code[:6]}" if self.teacher_code else given
+
     def teacher_key(self, recipe: Recipe, seed: int) -> str:
         """Identifies a trial's teacher: its weights file's content, or all that training it depends on."""
         suite = self.suite
@@ -133,8 +145,7 @@ class _Setting:
                     f"--teacher-weights {suite.teacher_weights}: a method of this suite trains a first model of its "
                     "own; leave it out, or run it without given weights"
                 )
-            given = "given-" + file_hash(Path(suite.teacher_weights))
-            given += f"-{code[:6]}" if (code := nets.code_of(self.pair.teacher)) else ""
+            given = self.given_key
             # Weights for other classes are checked and measured anew.
             classes = purpose.identity.get("classes")
             return f"{given}-{short_hash(classes)[:6]}" if classes else given
@@ -147,9 +158,17 @@ class _Setting:
                 "precision": self.common["precision"],
                 **suite.chosen_budget().teacher_training.model_dump(),
                 **purpose.identity,
-                **({"code": code} if (code := nets.code_of(self.pair.teacher)) else {}),
+                **({"code": self.teacher_code} if self.teacher_code else {}),
             }
         )
+
+    def chosen(self, swept: Mapping[str, Any]) -> list[tuple[Resolved, Schedule]]:
+        """`methods`, resolved once for all cases in which nothing of the schedule is swept."""
+        return self.methods(swept) if swept else self._unswept
+
+    @cached_property
+    def _unswept(self) -> list[tuple[Resolved, Schedule]]:
+        return self.methods({})
 
     def methods(self, swept: Mapping[str, Any]) -> list[tuple[Resolved, Schedule]]:
         """The suite's methods on the task, each with its schedule."""
