@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
@@ -17,6 +19,18 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
     if precision == "bf16":
         return torch.autocast(device.type, torch.bfloat16)
     return nullcontext()
+
+
+def reproducible(device: torch.device) -> None:
+    """Same seed, same numbers, on a GPU too: kernels that add in a fixed order, wherever the device has such.
+
+    Call before the device is first used. Nothing changes on a CPU, whose kernels have a fixed order.
+    """
+    if device.type != "cuda":
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    warnings.filterwarnings("ignore", message=".*does not have a deterministic implementation")
 
 
 def place(net: nn.Module, device: torch.device) -> nn.Module:

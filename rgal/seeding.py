@@ -54,4 +54,5 @@ class Streams:
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         for purpose, value in state.items():
             device = torch.device("cpu") if purpose.startswith("cpu:") else self.device
-            self._stream(purpose, device).set_state(value)
+            # A state is of bytes on the host, also that of a stream on a GPU.
+            self._stream(purpose, device).set_state(value.cpu())

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from torch import nn
 
 from rgal.errors import UserError
 from rgal.plugins import load_plugins
+from rgal.precision import reproducible
 from rgal.problem import Domain, Problem
 from rgal.seeding import Streams
 from tests import small
@@ -17,10 +19,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--plugin", action="append", default=[], metavar="FILE.py",
         help="hold this plug-in's methods to the contracts, instead of ours",
     )  # fmt: skip
+    parser.addoption(
+        "--device", default="cpu", metavar="DEV",
+        help="run the contracts on this device: pytest --device cuda tests/test_contract*.py",
+    )  # fmt: skip
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Before tests are collected: contracts are about the methods that are there then."""
+    small.DEVICE = torch.device(config.getoption("--device"))
+    reproducible(small.DEVICE)
     try:
         load_plugins(config.getoption("--plugin"))
     except UserError as error:

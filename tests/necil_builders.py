@@ -13,6 +13,7 @@ from torch import nn
 from rgal import nets
 from rgal.data import Dataset, DataSpec, ImageSet
 from rgal.plugins import from_files
+from rgal.precision import place
 from rgal.problem import Domain, Problem
 from rgal.recipe import Recipe
 from rgal.registry import methods, parameters
@@ -21,6 +22,7 @@ from rgal.suite.config import Schedule
 from rgal.suite.task import Job, tasks
 from rgal.suite.trial import Trial
 from tasks.increments import Increments
+from tests import small
 
 NECIL = tasks()["necil"]
 CLASSES, BASE, STEP, PHASES = 6, 2, 2, 2
@@ -106,7 +108,7 @@ def _base_model(outputs: int) -> nn.Module:
 
 def base_model(outputs: int = 1) -> nn.Module:
     """A model of the first two classes whose batch norm statistics are not those of initialisation."""
-    return copy.deepcopy(_base_model(outputs))
+    return place(copy.deepcopy(_base_model(outputs)), small.DEVICE)
 
 
 def recipe(name: str, schedule: Schedule = SHORT) -> Recipe:
@@ -119,18 +121,18 @@ def job(name: str, seed: int = 0, schedule: Schedule = SHORT) -> Job:
     trial = Trial(
         task="necil", dataset="noise", data="", image_size=None, teacher=NET, teacher_key="", student=NET,
         method=name, seed=seed, budget="short", schedule=schedule.model_dump(exclude_none=True), evaluate_every=1,
-        evaluate_on="test", precision="fp32", device="cpu", data_root=None, order=0, keep_pool=False, setting="",
-        options=OPTIONS,
+        evaluate_on="test", precision="fp32", device=str(small.DEVICE), data_root=None, order=0, keep_pool=False,
+        setting="", options=OPTIONS,
     )  # fmt: skip
     domain = Domain(data.spec.shape, BASE, data.spec.mean, data.spec.std, flip=False, crop_padding=1)
     return Job(
         trial=trial,
         recipe=chosen,
-        problem=Problem(base_model(4 if chosen.learner.rotations else 1), domain),  # type: ignore[union-attr]
+        problem=Problem(base_model(4 if chosen.learner.rotations else 1), domain, small.DEVICE),  # type: ignore[union-attr]
         teacher_top1=0.0,
         test=data.test,
         real=None,
-        streams=Streams("cpu", *trial.seed_parts()),
+        streams=Streams(small.DEVICE, *trial.seed_parts()),
         precision="fp32",
         class_names=data.spec.class_names,
         phases=NECIL.phases(data, chosen, options),

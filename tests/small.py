@@ -16,6 +16,7 @@ from rgal.problem import Domain, Problem
 from rgal.seeding import Streams, global_seed
 from rgal.terms.objective import Context, Progress
 
+DEVICE = torch.device("cpu")  # that contracts run on: `pytest --device`
 COLOUR = Domain((3, 16, 16), 5, mean=(0.5, 0.45, 0.4), std=(0.25, 0.2, 0.3), crop_padding=3)
 GREY = Domain((1, 8, 8), 4, mean=(0.3,), std=(0.3,), flip=False, crop_padding=1)
 
@@ -87,7 +88,7 @@ def reloaded(state: Any) -> Any:
 
 
 def snapshot(net: nn.Module) -> dict[str, Tensor]:
-    return {name: value.clone() for name, value in net.state_dict().items()}
+    return {name: value.cpu().clone() for name, value in net.state_dict().items()}
 
 
 def assert_same(a: Any, b: Any, where: str = "") -> None:

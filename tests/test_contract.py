@@ -20,6 +20,7 @@ from torch import nn
 from rgal import nets
 from rgal.data import ImageSet
 from rgal.plugins import from_files
+from rgal.precision import place
 from rgal.problem import Domain, Problem
 from rgal.registry import methods, parameters, resolve
 from rgal.seeding import Streams, global_seed
@@ -28,6 +29,7 @@ from rgal.suite.config import Schedule
 from rgal.suite.task import Job, tasks
 from rgal.suite.trial import Trial
 from rgal.synthesis.pool import ImagePool
+from tests import small
 
 DOMAIN = Domain((1, 8, 8), 4, (0.3,), (0.4,), flip=False, crop_padding=1)
 SHORT = Schedule(
@@ -57,7 +59,7 @@ def trained(name: str, seed: int) -> nn.Module:
         net = nets.build(name, DOMAIN.classes, 1, 8).train()
         for _ in range(3):
             net(torch.randn(16, 1, 8, 8))
-    return net
+    return place(net, small.DEVICE)
 
 
 def job(task: str, name: str, options: dict[str, Any], seed: int) -> Job:
@@ -68,16 +70,16 @@ def job(task: str, name: str, options: dict[str, Any], seed: int) -> Job:
     test = ImageSet((images * 255).to(torch.uint8), labels)
     real = None
     if not recipe.data_free:
-        real = ImagePool(DOMAIN.shape)
+        real = ImagePool(DOMAIN.shape, small.DEVICE)
         real.add(images, labels)
     trial = Trial(
         task=task, dataset="noise", data="", image_size=None, teacher="wrn10_1", teacher_key="", student="resnet8",
         method=name, seed=seed, budget="short", schedule=SHORT.model_dump(exclude_none=True), evaluate_every=1,
-        evaluate_on="test", precision="fp32", device="cpu", data_root=None, order=0, keep_pool=False, setting="",
-        options=options,
+        evaluate_on="test", precision="fp32", device=str(small.DEVICE), data_root=None, order=0, keep_pool=False,
+        setting="", options=options,
     )  # fmt: skip
-    problem = Problem(trained("wrn10_1", 0), DOMAIN)
-    return Job(trial, recipe, problem, 0.0, test, real, Streams("cpu", seed), "fp32", ())
+    problem = Problem(trained("wrn10_1", 0), DOMAIN, small.DEVICE)
+    return Job(trial, recipe, problem, 0.0, test, real, Streams(small.DEVICE, seed), "fp32", ())
 
 
 def must(held: bool, sentence: str) -> None:
@@ -105,7 +107,7 @@ def run_in_pieces(task: str, name: str, options: dict[str, Any]) -> Any:
                 going.finished or going.advance()
             checkpoint.save(going.state_dict())
             going = chosen.start(job(task, name, options, 0))
-            state = checkpoint.load(torch.device("cpu"))
+            state = checkpoint.load(small.DEVICE)
             assert state is not None
             going.load_state_dict(state)
     return going

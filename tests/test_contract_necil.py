@@ -71,7 +71,7 @@ class Walk:
             before = small.snapshot(going.student)
             opening()
             assert going.stage is not None
-            old, images = going.stage.problem.teacher, going.domain.normalise(NOISE)
+            old, images = going.stage.problem.teacher, going.domain.normalise(NOISE.to(small.DEVICE))
             small.assert_same(small.snapshot(old), before)
             with torch.no_grad(), evaluating(going.student):
                 known, grown = old(images), going.student(images)
@@ -100,7 +100,7 @@ class Walk:
         def real(images: Tensor) -> list[int]:
             """Labels of the training images among these, -1 for any other image."""
             pixels = images if images.dtype == torch.uint8 else to_uint8(images)
-            return [owners.get(image.numpy().tobytes(), -1) for image in pixels]
+            return [owners.get(image.numpy().tobytes(), -1) for image in pixels.cpu()]
 
         def added(pool: ImagePool, images: Tensor, targets: Tensor) -> None:
             self.pooled.append((going.phase, real(images)))

@@ -21,6 +21,7 @@ import rgal
 from rgal.data import Dataset, load
 from rgal.errors import UserError, in_short
 from rgal.plugins import load_plugins
+from rgal.precision import reproducible
 from rgal.problem import Domain, Problem
 from rgal.seeding import Streams
 from rgal.stage import Diverged
@@ -93,6 +94,7 @@ def open_dataset(name: str, root: str | None, size: int | None, evaluate_on: str
 def perform(job: WorkJob, report: Callable[[Report], None], stop: Callable[[], bool]) -> Outcome:
     """Do the work; never raises. A failure is an outcome with one line of reason."""
     try:
+        reproducible(torch.device(job.trial.device))
         load_plugins(job.trial.plugins, quiet=True)
         if isinstance(job, TeacherJob):
             return _teacher(job, report, stop)
