@@ -76,6 +76,27 @@ def test_what_is_swept_goes_over_exceptions() -> None:
     assert schedule_for(budget, pair, {"rounds": 9}, "cmi", "cmi") == Schedule(rounds=9, synthesis_lr=0.2)
 
 
+def test_a_method_with_rgal_has_its_hosts_exceptions() -> None:
+    """Those of its host's full name before those of the bare one."""
+    budget = Budget(methods={"fast": Schedule(synthesis_steps=5), "fast[k=10]": Schedule(synthesis_steps=10)})
+    pair = Pair(teacher="wrn10_1")
+    for name, steps in (("fast[k=10]+rgal", 10), ("fast[k=2]+rgal", 5), ("fast+rgal", 5), ("fast[k=10]", 10)):
+        assert schedule_for(budget, pair, {}, name, "fast").synthesis_steps == steps
+
+
+def test_the_command_line_goes_over_exceptions(tmp_path: Path) -> None:
+    """`--set rounds=5` is 5 rounds of every method; other exceptions stay, and so do those of other budgets."""
+    path = tmp_path / "suite.yaml"
+    path.write_text(PAIRS + "\n")
+    for budget in ("smoke", "other"):
+        exceptions = f"budgets.{budget}.methods={{plain: {{rounds: 7, synthesis_lr: 0.3}}}}"
+        chosen = load_suite(path, {}, (exceptions, "rounds=5", "synthesis_lr=0.2"))
+        found = chosen.budgets[budget].methods["plain"]
+        kept = Schedule(rounds=7, synthesis_lr=0.3) if budget == "other" else Schedule()
+        assert found == kept
+        assert chosen.pairs[0].methods["plain"] == Schedule(parameters={"bn": 2})
+
+
 def test_parameters_of_budget_and_pair_join() -> None:
     budget = Budget(methods={"cmi": Schedule(parameters={"bn": 1.0, "oh": 2.0})})
     pair = Pair(teacher="a", methods={"cmi": Schedule(parameters={"oh": 3.0})})

@@ -192,8 +192,8 @@ def load_suite(
     """Read a suite file, apply command-line overrides (None = not given) and `--set key=value` assignments.
 
     `extends: FILE` takes what the file leaves out from another one beside it.
-    Dotted keys reach inside (`budgets.small.rounds`); a bare budget key (`rounds=5`) goes to the chosen budget; any
-    other one is an option of the task, as are those in `options`, and checked by it.
+    Dotted keys reach inside (`budgets.small.rounds`); a bare budget key (`rounds=5`) goes to the chosen budget, and to
+    every method of it; any other one is an option of the task, as are those in `options`, and checked by it.
     """
     data = _with_base(path)
     data.update({key: value for key, value in overrides.items() if value is not None})
@@ -245,6 +245,20 @@ def _assign(data: dict[str, Any], assignment: str) -> None:
     if isinstance(value, str):
         value = _number(value)
     target[parts[-1]] = value
+    if key in Schedule.model_fields and key != "parameters":
+        _drop_exceptions(data, key)
+
+
+def _drop_exceptions(data: dict[str, Any], key: str) -> None:
+    """Of methods, from what the command line says for all of them. What is malformed is refused later."""
+    places = [data.get("budgets"), *(data["pairs"] if isinstance(data.get("pairs"), list) else [])]
+    if isinstance(places[0], dict):
+        places[0] = places[0].get(data.get("budget", "small"))
+    for place in places:
+        exceptions = place.get("methods") if isinstance(place, dict) else None
+        for schedule in exceptions.values() if isinstance(exceptions, dict) else ():
+            if isinstance(schedule, dict):
+                schedule.pop(key, None)
 
 
 def _number(text: str) -> Any:

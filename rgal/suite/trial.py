@@ -109,11 +109,13 @@ def file_hash(path: Path) -> str:
 
 
 def schedule_for(budget: Budget, pair: Pair, swept: Mapping[str, Any], name: str, host: str) -> Schedule:
-    """The budget's schedule; over it the exceptions for this method, its full name's, else its bare name's: the
-    budget's, then those for these networks; over it all what is swept."""
+    """The budget's schedule; over it the exceptions for this method, its full name's, else its host's, else its bare
+    name's: the budget's, then those for these networks; over it all what is swept."""
+    names = (name, name.removesuffix("+rgal"), host)
     merged: dict[str, Any] = {field: getattr(budget, field) for field in Schedule.model_fields}
     for exceptions in (budget.methods, pair.methods):
-        chosen = (exceptions.get(name) or exceptions.get(host) or Schedule()).model_dump(exclude_none=True)
+        found = next((exceptions[one] for one in names if one in exceptions), Schedule())
+        chosen = found.model_dump(exclude_none=True)
         parameters = {**(merged["parameters"] or {}), **chosen.get("parameters", {})}
         merged |= chosen | {"parameters": parameters or None}
     return Schedule(**{**merged, **swept})
