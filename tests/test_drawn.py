@@ -125,3 +125,16 @@ def test_only_rows_of_the_group_count() -> None:
     assert fingerprint(group, [curves], {"cmi": "red"}) != known
     assert fingerprint(group, [pd.DataFrame()], {}) != known
     assert fingerprint(pd.DataFrame({"method": ["cmi"]}), [curves], {}) != known
+
+
+def test_processes_draw_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [trial("cmi", 0, 0, 90.0 + n, budget=f"b{n}", key=f"b{n}") for n in range(plots.MANY)]
+    results = pd.DataFrame(rows)
+    curves = some_curves(results)
+    monkeypatch.setattr(plots.os, "cpu_count", lambda: 2)
+    several = write_plots(results, curves, tmp_path / "several")
+    monkeypatch.setattr(plots.os, "cpu_count", lambda: 1)
+    alone = write_plots(results, curves, tmp_path / "alone")
+    assert [path.name for path in several] == [path.name for path in alone] and len(alone) == 4 * plots.MANY
+    for one, other in zip(several, alone, strict=True):
+        assert one.read_bytes() == other.read_bytes()

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -29,6 +33,8 @@ __all__ = [
     "write_plots",
 ]
 
+MANY = 6  # groups to draw, from which on processes are worth their start
+
 
 def write_plots(
     results: pd.DataFrame,
@@ -45,27 +51,63 @@ def write_plots(
     trials: ..._{distances,distance_rounds,negatives,embedding} too. A group whose numbers are those of its files is
     not drawn again.
     """
-    layers = pd.DataFrame() if layers is None else layers
-    phases = pd.DataFrame() if phases is None else phases
-    diversity = no_diversity() if diversity is None else diversity
-    others = (curves, layers, phases, diversity.rounds, diversity.bins, diversity.points)
-    before, drawn, paths = read_drawn(Path(folder)), {}, []
+    others = Frames(
+        curves,
+        pd.DataFrame() if layers is None else layers,
+        pd.DataFrame() if phases is None else phases,
+        no_diversity() if diversity is None else diversity,
+    )
+    folder = Path(folder)
+    before, drawn, paths = read_drawn(folder), {}, {}
+    missing: dict[str, tuple[pd.DataFrame, Mapping[str, LineStyle]]] = {}
+    inputs = {}
     for stem, group in groups(results).items():
-        Path(folder).mkdir(parents=True, exist_ok=True)
         # of all results of the task: a method looks the same in each of its figures
         styles = all_styles(_same_task(results, group))
-        inputs = fingerprint(group, others, styles)
-        written = kept(Path(folder), before.get(stem), inputs)
-        if not written:
-            figures = _figures(group, curves, layers, phases, diversity, styles)
-            written = [
-                path for name, figure in figures for path in _save(figure, Path(folder) / f"{stem}_{name}")
-            ]
-        drawn[stem] = entry_of(inputs, written)
-        paths += written
+        inputs[stem] = fingerprint(group, others.all(), styles)
+        paths[stem] = kept(folder, before.get(stem), inputs[stem])
+        if not paths[stem]:
+            missing[stem] = group, styles
+    if inputs:
+        folder.mkdir(parents=True, exist_ok=True)
+    paths |= _draw_all(folder, missing, others)
+    drawn = {stem: entry_of(inputs[stem], written) for stem, written in paths.items()}
     if drawn != before and drawn:
-        write_drawn(Path(folder), drawn)
-    return paths
+        write_drawn(folder, drawn)
+    return [path for written in paths.values() for path in written]
+
+
+@dataclass(frozen=True)
+class Frames:
+    """What is drawn beside the results."""
+
+    curves: pd.DataFrame
+    layers: pd.DataFrame
+    phases: pd.DataFrame
+    diversity: Diversity
+
+    def all(self) -> tuple[pd.DataFrame, ...]:
+        found = self.diversity
+        return (self.curves, self.layers, self.phases, found.rounds, found.bins, found.points)
+
+
+def _draw_all(
+    folder: Path, missing: Mapping[str, tuple[pd.DataFrame, Mapping[str, LineStyle]]], others: Frames
+) -> dict[str, list[Path]]:
+    """The files of each group: drawn by a process a core where there are many groups, else here."""
+    jobs = [(folder, stem, group, styles, others) for stem, (group, styles) in missing.items()]
+    workers = min(os.cpu_count() or 1, len(jobs))
+    if len(jobs) < MANY or workers < 2:
+        return dict(zip(missing, map(_draw, jobs), strict=True))
+    # Not forked: this process may have threads. A worker takes two seconds to start.
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        return dict(zip(missing, pool.map(_draw, jobs), strict=True))
+
+
+def _draw(job: tuple[Path, str, pd.DataFrame, Mapping[str, LineStyle], Frames]) -> list[Path]:
+    folder, stem, group, styles, others = job
+    figures = _figures(group, others.curves, others.layers, others.phases, others.diversity, styles)
+    return [path for name, figure in figures for path in _save(figure, folder / f"{stem}_{name}")]
 
 
 def _save(figure: Figure, start: Path) -> list[Path]:
