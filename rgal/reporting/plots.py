@@ -33,7 +33,7 @@ __all__ = [
     "write_plots",
 ]
 
-MANY = 6  # groups to draw, from which on processes are worth their start
+MANY = 3  # groups to draw, from which on processes are worth their start
 
 
 def write_plots(
