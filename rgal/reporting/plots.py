@@ -58,7 +58,8 @@ def write_plots(
         no_diversity() if diversity is None else diversity,
     )
     folder = Path(folder)
-    before, drawn, paths = read_drawn(folder), {}, {}
+    before = read_drawn(folder)
+    paths: dict[str, list[Path]] = {}
     missing: dict[str, tuple[pd.DataFrame, Mapping[str, LineStyle]]] = {}
     inputs = {}
     for stem, group in groups(results).items():
@@ -106,7 +107,7 @@ def _draw_all(
 
 def _draw(job: tuple[Path, str, pd.DataFrame, Mapping[str, LineStyle], Frames]) -> list[Path]:
     folder, stem, group, styles, others = job
-    figures = _figures(group, others.curves, others.layers, others.phases, others.diversity, styles)
+    figures = _figures(group, others, styles)
     return [path for name, figure in figures for path in _save(figure, folder / f"{stem}_{name}")]
 
 
@@ -121,14 +122,10 @@ def _save(figure: Figure, start: Path) -> list[Path]:
 
 
 def _figures(
-    group: pd.DataFrame,
-    curves: pd.DataFrame,
-    layers: pd.DataFrame,
-    phases: pd.DataFrame,
-    diversity: Diversity,
-    styles: Mapping[str, LineStyle],
+    group: pd.DataFrame, others: Frames, styles: Mapping[str, LineStyle]
 ) -> Iterator[tuple[str, Figure]]:
     """(name, figure) of one group; one at a time, they are large."""
+    curves, phases = others.curves, others.phases
     found = cases(group)
     stems = file_stems([(case,) for case in found])
     in_phases = bool(
@@ -142,10 +139,10 @@ def _figures(
         else:
             yield f"{before}time", accuracy_versus_time(curves, rows, styles)
             yield f"{before}images", accuracy_versus_images(curves, rows, styles)
-        figure = layer_figure(layers, rows, styles)
+        figure = layer_figure(others.layers, rows, styles)
         if figure is not None:
             yield f"{before}layers", figure
-        for name, draw in diversity_figures(diversity, rows, styles).items():
+        for name, draw in diversity_figures(others.diversity, rows, styles).items():
             if (figure := draw()) is not None:
                 yield f"{before}{name}", figure
     if len(found) > 1:
