@@ -360,3 +360,19 @@ def crop_flip(image: Tensor, top: int, left: int, mirrored: bool, padding: int) 
     padded[:, padding : padding + height, padding : padding + width] = image
     window = padded[:, top : top + height, left : left + width]
     return window.flip(2) if mirrored else window
+
+
+def crop(image: Tensor, left: float, top: float, right: float, bottom: float) -> Tensor:
+    """One image: pixel (i, j) of the result lies i, j even steps from corner to corner of the box, its value is the
+    bilinear mean of the four pixels around it."""
+    channels, height, width = image.shape
+    out = torch.zeros_like(image)
+    for i in range(height):
+        for j in range(width):
+            y, x = top + (bottom - top) * i / (height - 1), left + (right - left) * j / (width - 1)
+            y0, x0 = min(int(y), height - 2), min(int(x), width - 2)
+            fy, fx = y - y0, x - x0
+            upper = (1 - fx) * image[:, y0, x0] + fx * image[:, y0, x0 + 1]
+            lower = (1 - fx) * image[:, y0 + 1, x0] + fx * image[:, y0 + 1, x0 + 1]
+            out[:, i, j] = (1 - fy) * upper + fy * lower
+    return out

@@ -9,7 +9,17 @@ import torch
 from torch import Tensor
 
 from rgal.problem import Domain
-from rgal.synthesis.views import View, crop_flip, fmix, identity, jitter_flip, resized_crop, rotations
+from rgal.synthesis.views import (
+    View,
+    crop_flip,
+    crops,
+    crops_in_order,
+    fmix,
+    identity,
+    jitter_flip,
+    resized_crop,
+    rotations,
+)
 from tests import naive, naive_incremental, small
 
 UPRIGHT = replace(small.COLOUR, flip=False)
@@ -188,6 +198,35 @@ def test_resized_crop_shows_the_box_it_drew() -> None:
     assert 0.25 - 1e-3 <= share.min() < 0.3 and 0.7 < share.max() <= 0.8 + 1e-3
     assert 0.75 - 1e-3 <= aspect.min() < 0.8 and 1.2 < aspect.max() <= 4 / 3 + 1e-3
     torch.testing.assert_close(out[:, 0, 0], out[:, 0, -1], rtol=0, atol=1e-3)
+
+
+def boxes(n: int, height: int, width: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Left, top, right, bottom of n boxes, the first the whole image, the second at two edges."""
+    x, y = (small.rand(2, n, seed=s).sort(dim=0).values * (m - 1) for s, m in [(1, width), (2, height)])
+    x[:, 0], y[:, 0] = torch.tensor([0, width - 1]), torch.tensor([0, height - 1])
+    x[1, 1], y[0, 1] = width - 1, 0
+    return x[0], y[0], x[1], y[1]
+
+
+@pytest.mark.parametrize(("height", "width"), [(6, 8), (9, 5), (32, 32)])
+def test_crops_as_products_equal_kornias_and_so_do_their_gradients(height: int, width: int) -> None:
+    n, weight = 20, small.randn(20, 3, height, width)
+    x, twin = (small.rand(n, 3, height, width).requires_grad_() for _ in range(2))
+    ours, expected = crops_in_order(x, *boxes(n, height, width)), crops(twin, *boxes(n, height, width))
+    torch.testing.assert_close(ours, expected, rtol=0, atol=2e-4)
+    (ours * weight).sum().backward()
+    (expected * weight).sum().backward()
+    torch.testing.assert_close(x.grad, twin.grad, rtol=1e-3, atol=2e-3)
+
+
+def test_crops_as_products_equal_bilinear_samples_pixel_by_pixel() -> None:
+    x = small.rand(4, 2, 5, 7).double()
+    box = [side.double() for side in boxes(4, 5, 7)]
+    box[0][3], box[1][3] = box[2][3], box[3][3]  # one pixel: kornia has no answer there
+    expected = torch.stack(
+        [naive.crop(image, *map(float, sides)) for image, *sides in zip(x, *box, strict=True)]
+    )
+    torch.testing.assert_close(crops_in_order(x, *box), expected, rtol=0, atol=1e-12)
 
 
 # Rotations ------------------------------------------------------------------------------------------------------
