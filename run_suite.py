@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 # Before torch is imported: spinning OpenMP barriers make two threads three times slower than one on a busy machine.
@@ -87,6 +88,8 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     options = parser().parse_args(argv)
     try:
+        if find_spec("torch") is None:
+            raise UserError(f"torch is not installed for {sys.executable}: activate the environment that has rgal")
         if options.list is not None:
             print(listing(options.list, options.plugins or ()))
             return 0
