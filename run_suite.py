@@ -89,7 +89,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parser().parse_args(argv)
     try:
         if find_spec("torch") is None:
-            raise UserError(f"torch is not installed for {sys.executable}: activate the environment that has rgal")
+            raise UserError(f"{sys.executable} has no torch: activate the environment that rgal is in")
         if options.list is not None:
             print(listing(options.list, options.plugins or ()))
             return 0

@@ -11,8 +11,8 @@ import pytest
 from matplotlib.colors import to_hex
 
 from rgal.reporting.case_plots import accuracy_versus_cases
-from rgal.reporting.curve_plots import accuracy_versus_time
-from rgal.reporting.curves import case_data, curve_data, level_data
+from rgal.reporting.curve_plots import accuracy_versus_time, data_efficiency
+from rgal.reporting.curves import case_data, curve_data, level_data, sweep_data
 from rgal.reporting.layer_plots import BAND, layer_data, layer_figure
 from rgal.reporting.plots import write_plots
 from rgal.reporting.style import GREY, all_styles, figure_bytes, line_styles, reference_styles
@@ -95,6 +95,35 @@ def test_the_figure_across_cases_draws_what_the_data_say(results: pd.DataFrame) 
     assert to_hex(ptq.get_color()) == GREY and ptq.get_markerfacecolor() == "white"
     bars = axes.containers[2].lines[2][0].get_segments()
     assert bars[0][:, 1] == pytest.approx([93 - math.sqrt(2), 93 + math.sqrt(2)])
+
+
+def swept(results: pd.DataFrame) -> pd.DataFrame:
+    """w8a8 with 64 images a trial, w4a4 with 16: a sweep; the reference, which synthesises none, has 0."""
+    images = results["case"].map({"w8a8": 64, "w4a4": 16}).where(results["method"] != "ptq", 0)
+    return results.assign(images=images)
+
+
+def test_a_sweep_of_images_is_drawn_against_their_number(results: pd.DataFrame, tmp_path: Path) -> None:
+    rows = sweep_data(swept(results))
+    assert rows[["method", "x", "top1_mean", "n"]].to_numpy().tolist() == [
+        ["gdfq", 16, 82.0, 2], ["gdfq", 64, 93.0, 2],
+    ]  # fmt: skip
+    figure = data_efficiency(swept(results))
+    assert figure is not None
+    axes = figure.axes[0]
+    assert axes.get_xlabel() == "Synthesised images\n(not shown: zeroq)" and axes.get_xscale() == "log"
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["16", "64"]
+    line = axes.get_lines()[0]
+    assert list(line.get_xdata()) == [16, 64] and list(line.get_ydata()) == [82.0, 93.0]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["gdfq"]
+    written = write_plots(swept(results), some_curves(results), tmp_path)
+    assert f"{STEM}_efficiency.svg" in {path.name for path in written}
+
+
+def test_cases_with_equal_numbers_of_images_are_no_sweep(results: pd.DataFrame) -> None:
+    assert data_efficiency(results.assign(images=64)) is None
+    assert data_efficiency(swept(results).assign(status="failed")) is None
+    assert data_efficiency(results.assign(images=math.nan)) is None
 
 
 def test_one_trial_has_no_bar(results: pd.DataFrame) -> None:

@@ -11,7 +11,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from rgal.reporting.curves import Quantity, curve_data, level_data, y_range
+from rgal.reporting.curves import (
+    Quantity,
+    curve_data,
+    level_data,
+    percent_limits,
+    sweep_data,
+    teacher_level,
+    y_range,
+)
 from rgal.reporting.frames import (
     case_names,
     finished,
@@ -38,6 +46,8 @@ X_LABELS: dict[Quantity, str] = {
     "images": "Synthesised images",
 }
 
+MOST_TICKS = 8  # numbers of images that have room for a label each
+
 
 def accuracy_versus_time(
     curves: pd.DataFrame, results: pd.DataFrame, styles: Mapping[str, LineStyle] | None = None
@@ -51,6 +61,39 @@ def accuracy_versus_images(
 ) -> Figure:
     """Top-1 against the number of synthesised images, for one (task, setting, budget, case)."""
     return _figure(curves, results, "images", styles)
+
+
+def data_efficiency(results: pd.DataFrame, styles: Mapping[str, LineStyle] | None = None) -> Figure | None:
+    """Final top-1 against the number of synthesised images, for a (task, setting, budget) whose cases differ in it.
+
+    None where no method has two numbers of images.
+    """
+    require_one_group(results)
+    data, levels = sweep_data(results), teacher_level(results)
+    if data.empty:
+        return None
+    with paper_style():
+        figure = new_figure()
+        axes = figure.add_subplot()
+        title(axes, heading(results))
+        axes.set_xlabel("\n".join([X_LABELS["images"], *_left_out(data, results)]))
+        axes.set_ylabel("Test top-1 (%), last evaluation")
+        grid_lines(axes)
+        spread = data["top1_std"].fillna(0)
+        low, high = data["top1_mean"] - spread, [*(data["top1_mean"] + spread), *levels["top1"]]
+        axes.set_ylim(*percent_limits(low.min(), max(high)))
+        ticks = sorted(data["x"].unique())
+        axes.set_xscale("log", base=2)
+        axes.set_xlim(ticks[0] / 1.2, ticks[-1] * 1.2)
+        if len(ticks) <= MOST_TICKS:
+            axes.set_xticks(ticks)
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
+        order = {name: i for i, name in enumerate(methods(results))}
+        data = data.sort_values("method", key=lambda names: names.map(order), kind="stable")
+        lines = draw_curves(axes, data, {**line_styles(results), **(styles or {})})
+        draw_levels(axes, levels, axes.get_ylim())
+        legend_below(figure, list(lines.values()), list(lines))
+    return figure
 
 
 def _figure(

@@ -21,7 +21,7 @@ from rgal.reporting.frames import (
 Quantity = Literal["seconds", "images"]
 CURVE_COLUMNS = ("method", "round", "x", "top1_mean", "top1_std", "n")
 LEVEL_COLUMNS = ("label", "top1", "kind")
-CASE_COLUMNS = ("case", "place", "method", "data_free", "top1_mean", "top1_std", "n")
+CASE_COLUMNS = ("case", "place", "method", "data_free", "top1_mean", "top1_std", "n", "images")
 
 
 def curve_data(curves: pd.DataFrame, results: pd.DataFrame, x: Quantity = "seconds") -> pd.DataFrame:
@@ -65,7 +65,8 @@ def mean_curves(curves: pd.DataFrame, trials_of: Mapping[str, pd.DataFrame], x: 
 def case_data(results: pd.DataFrame) -> pd.DataFrame:
     """Final accuracy of each method in each case: one row a (case, method) with a finished trial.
 
-    place: the case's place in the suite, from 0; top1_mean, top1_std (sample; NaN for one trial), n (trials).
+    place: the case's place in the suite, from 0; top1_mean, top1_std (sample; NaN for one trial), n (trials);
+    images: the mean number of synthesised ones (NaN where unknown).
     """
     rows = []
     for place, (case, part) in enumerate(cases(results).items()):
@@ -73,8 +74,20 @@ def case_data(results: pd.DataFrame) -> pd.DataFrame:
             last = numbers(finished(trials), "last")
             if len(last):
                 spread = (last.mean(), last.std(ddof=1), len(last))
-                rows.append((case, place, name, not uses_real_data(trials), *spread))
+                images = numbers(finished(trials), "images").mean()
+                rows.append((case, place, name, not uses_real_data(trials), *spread, images))
     return pd.DataFrame(rows, columns=list(CASE_COLUMNS))
+
+
+def sweep_data(results: pd.DataFrame) -> pd.DataFrame:
+    """Final accuracy of each data-free method against its number of images, where the cases differ in that.
+
+    The rows of `case_data` whose method has several numbers of images, each method's in their order, as x.
+    """
+    data = case_data(results)
+    data = data[data["data_free"].astype(bool) & data["images"].notna()].rename(columns={"images": "x"})
+    numbers_of_images = data.groupby("method")["x"].transform("nunique")
+    return data[numbers_of_images > 1].sort_values(["method", "x"], kind="stable")
 
 
 def teacher_level(results: pd.DataFrame) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from rgal.files import write_atomically
 from rgal.reporting.case_plots import accuracy_versus_cases
-from rgal.reporting.curve_plots import accuracy_versus_images, accuracy_versus_time
+from rgal.reporting.curve_plots import accuracy_versus_images, accuracy_versus_time, data_efficiency
 from rgal.reporting.diversity_data import Diversity, no_diversity
 from rgal.reporting.diversity_plots import diversity_figures
 from rgal.reporting.drawn import entry_of, fingerprint, kept, read_drawn, write_drawn
@@ -28,6 +28,7 @@ __all__ = [
     "accuracy_versus_cases",
     "accuracy_versus_images",
     "accuracy_versus_time",
+    "data_efficiency",
     "layer_figure",
     "old_and_new",
     "write_plots",
@@ -47,9 +48,9 @@ def write_plots(
     """Write <task>_<setting>_<budget>_{time,images}.{png,svg} for every (task, setting, budget).
 
     Where `phases` has rows of its trials: ..._{phases,old_new} instead. With cases: ..._<case>_{time,images},
-    where `layers` has its quantizers ..._<case>_layers, and, from two cases on, ..._cases. Where `diversity` has its
-    trials: ..._{distances,distance_rounds,negatives,embedding} too. A group whose numbers are those of its files is
-    not drawn again.
+    where `layers` has its quantizers ..._<case>_layers, and, from two cases on, ..._cases; where these differ in their
+    number of images, ..._efficiency. Where `diversity` has its trials: ..._{distances,distance_rounds,negatives,
+    embedding} too. A group whose numbers are those of its files is not drawn again.
     """
     others = Frames(
         curves,
@@ -147,6 +148,8 @@ def _figures(
                 yield f"{before}{name}", figure
     if len(found) > 1:
         yield "cases", accuracy_versus_cases(group, styles)
+        if (figure := data_efficiency(group, styles)) is not None:
+            yield "efficiency", figure
 
 
 def _same_task(results: pd.DataFrame, group: pd.DataFrame) -> pd.DataFrame:

@@ -46,6 +46,7 @@ PLOTS = {
     "images": "Top-1 against synthesised images",
     "layers": "Ranges and errors of the layers",
     "cases": "Top-1 in every case",
+    "efficiency": "Top-1 against the number of synthesised images",
     "phases": "Top-1 as classes are added",
     "old_new": "Old and new classes after the last phase",
     "distances": "Distances of the kept images",
