@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
+
+# Before torch is imported: see run_suite.py.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 import torch
 from torch import nn
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+INEXACT = "8-bit kernels of ONNX Runtime overflow on x86 without VNNI"
+
 
 def sums_integers_exactly() -> bool:
     """ONNX Runtime's 8-bit kernels add pairs of products in 16 bits on x86 processors without VNNI; those overflow."""
@@ -18,6 +20,4 @@ def sums_integers_exactly() -> bool:
         return True
 
 
-exact_integers = pytest.mark.skipif(
-    not sums_integers_exactly(), reason="8-bit kernels of ONNX Runtime overflow on x86 without VNNI"
-)
+exact_integers = pytest.mark.skipif(not sums_integers_exactly(), reason=INEXACT)

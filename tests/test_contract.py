@@ -45,7 +45,13 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
     ],
 }
 CASES = [
-    pytest.param(task, name + plus, options, id="-".join([task, name + plus, *map(str, options.values())]))
+    pytest.param(
+        task,
+        name + plus,
+        options,
+        id="-".join([task, name + plus, *map(str, options.values())]),
+        marks=() if options in (OPTIONS[task][0], OPTIONS[task][-1]) else pytest.mark.slow,
+    )
     for name, plus in PLUGGED
     for task in methods()[name].tasks
     if task in OPTIONS

@@ -24,7 +24,7 @@ from tasks.fake_quant import Bits, Scheme
 from tasks.quantize import QuantizedNet, quantize
 from tasks.runtime import alternate, integer_layers, open_session, run, write_model
 from tests import small
-from tests.processor import exact_integers, sums_integers_exactly
+from tests.processor import INEXACT, exact_integers, sums_integers_exactly
 
 for needed in ("onnxruntime", "onnxscript", "onnx"):
     onnx = pytest.importorskip(needed, reason=f"{needed} is not installed: pip install -e .[onnx]")
@@ -144,7 +144,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
 def test_file_computes_what_the_simulation_computes(exported: Exported, bits: str, placement: str) -> None:
     student, info = exported(bits, placement)
     if (bits, placement) == ("w8a8", "deploy") and not sums_integers_exactly():
-        pytest.skip("8-bit kernels of ONNX Runtime overflow on x86 without VNNI")
+        pytest.skip(INEXACT)
     assert_agree(*both(student, info.path))
 
 

@@ -13,6 +13,7 @@ from matplotlib.colors import to_hex
 from rgal.reporting.case_plots import accuracy_versus_cases
 from rgal.reporting.curve_plots import accuracy_versus_time, data_efficiency
 from rgal.reporting.curves import case_data, curve_data, level_data, sweep_data
+from rgal.reporting.latency_plots import accuracy_versus_latency, latency_data
 from rgal.reporting.layer_plots import BAND, layer_data, layer_figure
 from rgal.reporting.plots import write_plots
 from rgal.reporting.style import GREY, all_styles, figure_bytes, line_styles, reference_styles
@@ -32,7 +33,7 @@ def test_every_case_has_its_own_curves(results: pd.DataFrame, tmp_path: Path) ->
     per_case = [
         f"{STEM}_{case}_{name}.png" for case in ("w8a8", "w4a4") for name in ("time", "images", "layers")
     ]
-    assert names == [*per_case, f"{STEM}_cases.png"]
+    assert names == [*per_case, f"{STEM}_cases.png", f"{STEM}_latency.png"]
     shuffled = [frame.sample(frac=1, random_state=5) for frame in (results, curves, layers)]
     again = write_plots(*shuffled[:2], tmp_path / "again", shuffled[2])
     for path in again:
@@ -49,7 +50,7 @@ def test_without_cases_the_files_are_as_they_were(tmp_path: Path) -> None:
 def test_one_case_has_curves_and_no_figure_across_cases(results: pd.DataFrame, tmp_path: Path) -> None:
     one = of_case(results, "w4a4")
     names = {path.stem for path in write_plots(one, some_curves(one), tmp_path)}
-    assert names == {f"{STEM}_w4a4_time", f"{STEM}_w4a4_images"}
+    assert names == {f"{STEM}_w4a4_time", f"{STEM}_w4a4_images", f"{STEM}_latency"}
 
 
 def test_curves_and_levels_are_never_means_over_cases(results: pd.DataFrame) -> None:
@@ -124,6 +125,45 @@ def test_cases_with_equal_numbers_of_images_are_no_sweep(results: pd.DataFrame) 
     assert data_efficiency(results.assign(images=64)) is None
     assert data_efficiency(swept(results).assign(status="failed")) is None
     assert data_efficiency(results.assign(images=math.nan)) is None
+
+
+def test_latencies_are_ratios_to_the_float_model_of_the_same_run(results: pd.DataFrame) -> None:
+    """The builder times a batch of 64 at 25 of 50 and 20 of 60 ms (w8a8), 100 of 50 ms (w4a4), of 1 at 0.5 of 1."""
+    data, floats = latency_data(results)
+    assert floats == {1: 1.0, 64: pytest.approx((55 + 50) / 2)}
+    found = {(row.batch, row.case, row.method): row.latency_ms for row in data.itertuples()}
+    slower = floats[64] / (50 / 100)
+    assert found == {
+        (1, "w8a8", "gdfq"): 0.5, (1, "w4a4", "gdfq"): 0.5,
+        (64, "w8a8", "gdfq"): pytest.approx(floats[64] / ((50 / 25 + 60 / 20) / 2)),
+        (64, "w4a4", "gdfq"): pytest.approx(slower),
+    }  # fmt: skip
+
+
+def test_the_figure_of_latencies_draws_what_the_data_say(results: pd.DataFrame, tmp_path: Path) -> None:
+    figure = accuracy_versus_latency(results)
+    assert figure is not None
+    one, many = figure.axes
+    assert (one.get_xlabel(), many.get_xlabel()) == (
+        "Latency of a batch of 1 (ms)",
+        "Latency of a batch of 64 (ms)",
+    )
+    assert [text.get_text() for text in many.texts] == ["W8A8", "W4A4"]
+    points, teacher = many.get_lines()
+    assert points.get_linestyle() == "None" and list(points.get_ydata()) == [91.0, 91.0]
+    assert (list(teacher.get_xdata()), list(teacher.get_ydata())) == ([52.5], [95.0])
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["gdfq", "float teacher"]
+    assert f"{STEM}_latency.png" in {
+        path.name for path in write_plots(results, some_curves(results), tmp_path)
+    }
+
+
+def test_without_timed_models_there_is_no_figure_of_latencies(results: pd.DataFrame) -> None:
+    untimed = {name: math.nan for name in results.columns if "latency" in name}
+    assert accuracy_versus_latency(results.assign(**untimed)) is None
+    assert accuracy_versus_latency(some_results()) is None
+    only_one = results.assign(latency_ms_64=math.nan)
+    assert accuracy_versus_latency(only_one) is not None and list(latency_data(only_one)[1]) == [1]
 
 
 def test_one_trial_has_no_bar(results: pd.DataFrame) -> None:

@@ -20,6 +20,7 @@ from rgal.reporting.diversity_plots import diversity_figures
 from rgal.reporting.drawn import entry_of, fingerprint, kept, read_drawn, write_drawn
 from rgal.reporting.frames import cases, file_stems, groups
 from rgal.reporting.increment_plots import accuracy_per_phase, old_and_new
+from rgal.reporting.latency_plots import accuracy_versus_latency
 from rgal.reporting.layer_plots import layer_figure
 from rgal.reporting.style import LineStyle, all_styles, figure_bytes
 
@@ -27,6 +28,7 @@ __all__ = [
     "accuracy_per_phase",
     "accuracy_versus_cases",
     "accuracy_versus_images",
+    "accuracy_versus_latency",
     "accuracy_versus_time",
     "data_efficiency",
     "layer_figure",
@@ -49,8 +51,9 @@ def write_plots(
 
     Where `phases` has rows of its trials: ..._{phases,old_new} instead. With cases: ..._<case>_{time,images},
     where `layers` has its quantizers ..._<case>_layers, and, from two cases on, ..._cases; where these differ in their
-    number of images, ..._efficiency. Where `diversity` has its trials: ..._{distances,distance_rounds,negatives,
-    embedding} too. A group whose numbers are those of its files is not drawn again.
+    number of images, ..._efficiency; where exported models were timed, ..._latency. Where `diversity` has its trials:
+    ..._{distances,distance_rounds,negatives,embedding} too. A group whose numbers are those of its files is not drawn
+    again.
     """
     others = Frames(
         curves,
@@ -150,6 +153,8 @@ def _figures(
         yield "cases", accuracy_versus_cases(group, styles)
         if (figure := data_efficiency(group, styles)) is not None:
             yield "efficiency", figure
+    if (figure := accuracy_versus_latency(group, styles)) is not None:
+        yield "latency", figure
 
 
 def _same_task(results: pd.DataFrame, group: pd.DataFrame) -> pd.DataFrame:

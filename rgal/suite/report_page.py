@@ -47,6 +47,7 @@ PLOTS = {
     "layers": "Ranges and errors of the layers",
     "cases": "Top-1 in every case",
     "efficiency": "Top-1 against the number of synthesised images",
+    "latency": "Top-1 of exported models against their latency",
     "phases": "Top-1 as classes are added",
     "old_new": "Old and new classes after the last phase",
     "distances": "Distances of the kept images",
