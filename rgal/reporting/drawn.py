@@ -22,14 +22,11 @@ from rgal.files import write_atomically
 NAME = ".drawn.json"
 
 
-def fingerprint(group: pd.DataFrame, others: Iterable[pd.DataFrame], styles: Mapping[str, Any]) -> str:
-    """A hash of the results of a group, of the rows of other frames about its trials, of how its methods look, and of
-    the code that draws them."""
-    keys = group["key"] if "key" in group.columns else pd.Series(dtype=object)
+def fingerprint(frames: Iterable[pd.DataFrame], styles: Mapping[str, Any]) -> str:
+    """A hash of the frames that a group is drawn from, of how its methods look, and of the code that draws them."""
     digest = hashlib.sha256(_code().encode())
-    for frame in (group, *others):
-        rows = frame[frame["key"].isin(keys)] if "key" in frame.columns else frame.iloc[:0]
-        digest.update(_bytes(group if frame is group else rows))
+    for frame in frames:
+        digest.update(_bytes(frame))
     digest.update(repr(sorted(styles.items())).encode())
     return digest.hexdigest()
 

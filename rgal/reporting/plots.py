@@ -64,18 +64,19 @@ def write_plots(
     folder = Path(folder)
     before = read_drawn(folder)
     paths: dict[str, list[Path]] = {}
-    missing: dict[str, tuple[pd.DataFrame, Mapping[str, LineStyle]]] = {}
+    missing: dict[str, Job] = {}
     inputs = {}
     for stem, group in groups(results).items():
         # of all results of the task: a method looks the same in each of its figures
         styles = all_styles(_same_task(results, group))
-        inputs[stem] = fingerprint(group, others.all(), styles)
+        about = others.about(group)
+        inputs[stem] = fingerprint([group, *about.all()], styles)
         paths[stem] = kept(folder, before.get(stem), inputs[stem])
         if not paths[stem]:
-            missing[stem] = group, styles
+            missing[stem] = folder / stem, group, about, styles
     if inputs:
         folder.mkdir(parents=True, exist_ok=True)
-    paths |= _draw_all(folder, missing, others)
+    paths |= _draw_all(missing)
     drawn = {stem: entry_of(inputs[stem], written) for stem, written in paths.items()}
     if drawn != before and drawn:
         write_drawn(folder, drawn)
@@ -95,12 +96,23 @@ class Frames:
         found = self.diversity
         return (self.curves, self.layers, self.phases, found.rounds, found.bins, found.points)
 
+    def about(self, group: pd.DataFrame) -> Frames:
+        """The rows about the trials of a group: what its figures are drawn from, and what a process is handed."""
+        keys = group["key"] if "key" in group.columns else pd.Series(dtype=object)
+        curves, layers, phases, *diversity = (
+            frame[frame["key"].isin(keys)] if "key" in frame.columns else frame.iloc[:0]
+            for frame in self.all()
+        )
+        return Frames(curves, layers, phases, Diversity(*diversity))
 
-def _draw_all(
-    folder: Path, missing: Mapping[str, tuple[pd.DataFrame, Mapping[str, LineStyle]]], others: Frames
-) -> dict[str, list[Path]]:
+
+# Start of the files' names, a group of results, what is drawn beside them, looks.
+Job = tuple[Path, pd.DataFrame, Frames, Mapping[str, LineStyle]]
+
+
+def _draw_all(missing: Mapping[str, Job]) -> dict[str, list[Path]]:
     """The files of each group: drawn by a process a core where there are many groups, else here."""
-    jobs = [(folder, stem, group, styles, others) for stem, (group, styles) in missing.items()]
+    jobs = list(missing.values())
     workers = min(os.cpu_count() or 1, len(jobs))
     if len(jobs) < MANY or workers < 2:
         return dict(zip(missing, map(_draw, jobs), strict=True))
@@ -109,10 +121,13 @@ def _draw_all(
         return dict(zip(missing, pool.map(_draw, jobs), strict=True))
 
 
-def _draw(job: tuple[Path, str, pd.DataFrame, Mapping[str, LineStyle], Frames]) -> list[Path]:
-    folder, stem, group, styles, others = job
-    figures = _figures(group, others, styles)
-    return [path for name, figure in figures for path in _save(figure, folder / f"{stem}_{name}")]
+def _draw(job: Job) -> list[Path]:
+    start, group, frames, styles = job
+    return [
+        path
+        for name, figure in _figures(group, frames, styles)
+        for path in _save(figure, start.with_name(f"{start.name}_{name}"))
+    ]
 
 
 def _save(figure: Figure, start: Path) -> list[Path]:
