@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 
 from rgal.reporting import drawn, plots
+from rgal.reporting.diversity_data import no_diversity
 from rgal.reporting.drawn import NAME, fingerprint, kept, read_drawn
-from rgal.reporting.plots import write_plots
+from rgal.reporting.plots import Frames, write_plots
 from tests.reporting_builders import some_curves, some_results, trial
 
 
@@ -118,13 +119,18 @@ def test_only_rows_of_the_group_count() -> None:
     results = some_results()
     curves = some_curves(results)
     group = results[results["method"] == "cmi"]
-    known = fingerprint(group, [curves], {})
+
+    def of(group: pd.DataFrame, curves: pd.DataFrame, styles: dict[str, str] | None = None) -> str:
+        frames = Frames(curves, pd.DataFrame(), pd.DataFrame(), no_diversity()).about(group)
+        return fingerprint([group, *frames.all()], styles or {})
+
+    known = of(group, curves)
     others = curves["key"].str.startswith("deepinversion")
-    assert fingerprint(group, [curves[~others]], {}) == known
-    assert fingerprint(group, [curves.assign(top1=curves["top1"].where(others, 1.0))], {}) != known
-    assert fingerprint(group, [curves], {"cmi": "red"}) != known
-    assert fingerprint(group, [pd.DataFrame()], {}) != known
-    assert fingerprint(pd.DataFrame({"method": ["cmi"]}), [curves], {}) != known
+    assert of(group, curves[~others]) == known
+    assert of(group, curves.assign(top1=curves["top1"].where(others, 1.0))) != known
+    assert of(group, curves, {"cmi": "red"}) != known
+    assert of(group, pd.DataFrame()) != known
+    assert of(pd.DataFrame({"method": ["cmi"]}), curves) != known
 
 
 def test_processes_draw_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
