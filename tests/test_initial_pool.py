@@ -121,7 +121,9 @@ def test_a_pool_that_started_from_another_is_kept_whole(workplace: Path, tmp_pat
     assert torch.equal(images[:GIVEN], first) and torch.equal(targets[:GIVEN], labels)
 
 
-@pytest.mark.parametrize(("task", "method"), [("kd", "cmi"), ("dfq", "plain")])
+@pytest.mark.parametrize(
+    ("task", "method"), [("kd", "cmi"), pytest.param("dfq", "plain", marks=pytest.mark.slow)]
+)
 def test_stopped_and_taken_up_again(
     task: str, method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

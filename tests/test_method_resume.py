@@ -50,7 +50,10 @@ def untimed(state: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in state.items() if key != "seconds"}
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "method",
+    [pytest.param(name, marks=pytest.mark.slow if "follows=paper" in name else ()) for name in METHODS],
+)
 def test_a_stopped_method_goes_on_bit_for_bit(method: str) -> None:
     """The state survives the trip as it is, and what follows is the same, memory and optimisers included."""
     whole = make_stage(recipe(method))

@@ -56,15 +56,16 @@ def outcome(results: Path) -> dict[str, str]:
     }
 
 
+# Every method is stopped in tests/test_contract.py as well; these through the command line.
+ALSO_STOPPED = [("kd", "cmi"), ("kd", "deepinversion"), ("dfq", "rgal"), ("dfq", "zeroq")]
+
+
 @pytest.mark.parametrize(
     ("task", "method"),
     [
         ("kd", "rgal"),
-        ("kd", "cmi"),
-        ("kd", "deepinversion"),
-        ("dfq", "rgal"),
         ("dfq", "gdfq+rgal"),
-        ("dfq", "zeroq"),
+        *(pytest.param(*pair, marks=pytest.mark.slow) for pair in ALSO_STOPPED),
     ],
 )
 def test_stopped_after_every_few_steps(
