@@ -122,7 +122,12 @@ def stopped_at(recipe: Recipe, stops: Iterable[int]) -> dict[int, tuple[Any, lis
 # Stop and go ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", RECIPES)
+SLOW = ("plain", "cmi", "reptile")  # parts of others, or stopped in tests/test_method_resume.py
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in RECIPES]
+)
 def test_a_stopped_run_ends_with_the_same_numbers(name: str) -> None:
     recipe, expected = RECIPES[name], reference(name)
     calls = sum(1 for _ in iterate(make_stage(recipe)))
