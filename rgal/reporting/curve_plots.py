@@ -88,8 +88,6 @@ def data_efficiency(results: pd.DataFrame, styles: Mapping[str, LineStyle] | Non
         if len(ticks) <= MOST_TICKS:
             axes.set_xticks(ticks)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
-        order = {name: i for i, name in enumerate(methods(results))}
-        data = data.sort_values("method", key=lambda names: names.map(order), kind="stable")
         lines = draw_curves(axes, data, {**line_styles(results), **(styles or {})})
         draw_levels(axes, levels, axes.get_ylim())
         legend_below(figure, list(lines.values()), list(lines))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import pandas as pd
@@ -57,9 +57,13 @@ def mean_curves(curves: pd.DataFrame, trials_of: Mapping[str, pd.DataFrame], x: 
     data = pd.DataFrame({**columns, "top1_std": by_round["top1"].std()}).reset_index()
     trials = points.groupby("method")["key"].nunique()
     data = data[data["n"] == data["method"].map(trials)]
-    place = {name: number for number, name in enumerate(trials_of)}
-    data = data.sort_values("method", key=lambda names: names.map(place), kind="stable")
-    return data.reset_index(drop=True)[list(CURVE_COLUMNS)]
+    return _by_method(data, trials_of).reset_index(drop=True)[list(CURVE_COLUMNS)]
+
+
+def _by_method(data: pd.DataFrame, order: Iterable[str]) -> pd.DataFrame:
+    """The rows, method by method in this order; those of one method stay as they are."""
+    place = {name: number for number, name in enumerate(order)}
+    return data.sort_values("method", key=lambda names: names.map(place), kind="stable")
 
 
 def case_data(results: pd.DataFrame) -> pd.DataFrame:
@@ -82,12 +86,12 @@ def case_data(results: pd.DataFrame) -> pd.DataFrame:
 def sweep_data(results: pd.DataFrame) -> pd.DataFrame:
     """Final accuracy of each data-free method against its number of images, where the cases differ in that.
 
-    The rows of `case_data` whose method has several numbers of images, each method's in their order, as x.
+    The rows of `case_data` whose method has several numbers of images, as x: methods in their order, x ascending.
     """
     data = case_data(results)
     data = data[data["data_free"].astype(bool) & data["images"].notna()].rename(columns={"images": "x"})
     numbers_of_images = data.groupby("method")["x"].transform("nunique")
-    return data[numbers_of_images > 1].sort_values(["method", "x"], kind="stable")
+    return _by_method(data[numbers_of_images > 1].sort_values("x", kind="stable"), methods(results))
 
 
 def teacher_level(results: pd.DataFrame) -> pd.DataFrame:

@@ -54,21 +54,20 @@ def accuracy_versus_latency(
     data, floats = latency_data(results)
     if data.empty:
         return None
-    levels = teacher_level(results)
+    teacher = teacher_level(results)["top1"].mean()  # NaN where unknown
     with paper_style():
         figure = new_figure(WIDTH)
         panels = figure.subplots(1, len(floats), sharey=True, squeeze=False)[0]
         title(panels[0], f"{heading(results)}: exported models")
         panels[0].set_ylabel("Test top-1 of the exported model (%)")
-        known = [*data["top1"], *levels["top1"]]
-        panels[0].set_ylim(*percent_limits(min(known), max(known)))
+        known = pd.Series([*data["top1"], teacher])
+        panels[0].set_ylim(*percent_limits(known.min(), known.max()))
         looks = {**all_styles(results), **(styles or {})}
         for axes, (batch, latency) in zip(panels, floats.items(), strict=True):
             grid_lines(axes)
             lines = _draw(axes, data[data["batch"] == batch], looks)
-            top1 = levels["top1"].mean()
-            if not math.isnan(top1):
-                (lines["float teacher"],) = axes.plot(latency, top1, "X", color="black", markersize=6)
+            if not math.isnan(teacher):
+                (lines["float teacher"],) = axes.plot(latency, teacher, "X", color="black", markersize=6)
             axes.set_xlabel(f"Latency of a batch of {batch} (ms)")
             axes.set_xlim(0, 1.12 * max(latency, data.loc[data["batch"] == batch, "latency_ms"].max()))
         legend_below(figure, list(lines.values()), list(lines))
