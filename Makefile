@@ -20,7 +20,7 @@ slow: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -m slow
 
 speed: $(VENV)/installed
-	$(BIN)/python -m benchmarks.speed
+	$(BIN)/python -m rgal.benchmarks.speed
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check --fix .

@@ -14,12 +14,12 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from typing import TYPE_CHECKING
 
-from rgal.errors import UserError, nearest
+from rgal.core.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rgal.suite.config import Suite
+    from rgal.suite.plan.settings import Suite
 
 OVERRIDES = (
     "task",
@@ -103,11 +103,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run(options: argparse.Namespace) -> int:
-    from rgal.suite.exports import check_export, export_trials, find_trial
-    from rgal.suite.report import render, summary
-    from rgal.suite.run import describe_plan, exit_code, make_plan, run_plan
-    from rgal.suite.store import Store
-    from rgal.suite.tensorboard import check_tensorboard
+    from rgal.suite.running.exports import check_export, export_trials, find_trial
+    from rgal.reporting.report import render, summary
+    from rgal.suite.running.runner import describe_plan, exit_code, make_plan, run_plan
+    from rgal.suite.store.folders import Store
+    from rgal.suite.running.tensorboard import check_tensorboard
 
     if options.jobs is not None and options.jobs < 0:
         raise UserError(f"--jobs {options.jobs}: expected 0 or more")
@@ -141,7 +141,7 @@ def run(options: argparse.Namespace) -> int:
 
 def load(options: argparse.Namespace) -> Suite:
     """The suite file the options name or imply, with the options applied."""
-    from rgal.suite.config import load_suite
+    from rgal.suite.plan.settings import load_suite
     from rgal.suite.task import tasks
 
     task = options.task or "kd"
@@ -162,9 +162,9 @@ def default_suite(task: str, dataset: str | None) -> Path:
 
 def listing(what: str, plugins: Sequence[str] = ()) -> str:
     from rgal import data, nets
-    from rgal.plugins import load_plugins
-    from rgal.registry import methods, parameters
-    from rgal.suite.config import read_yaml
+    from rgal.methods.plugins import load_plugins
+    from rgal.methods.registry import methods, parameters
+    from rgal.suite.plan.settings import read_yaml
     from rgal.suite.task import tasks
 
     if what not in LISTS:

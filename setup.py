@@ -23,7 +23,7 @@ setup(
         "tasks",
         "baselines",
         "benchmarks",
-        "benchmarks.speed",
+        "rgal.benchmarks.speed",
     ],
     py_modules=["run_suite"],
     package_data={

@@ -8,10 +8,10 @@ Differs from the code: the generator ends in a sigmoid, as all here, and is new 
 keeps generator and optimiser for the whole run); colour is not jittered.
 """
 
-from rgal.recipe import Learner, Recipe, dreaming, learning
-from rgal.registry import from_source, method
-from rgal.terms.incremental import replay_learning
-from rgal.terms.replay import dreams
+from rgal.methods.recipe import Learner, Recipe, dreaming, learning
+from rgal.methods.registry import from_source, method
+from rgal.tasks.class_incremental.terms import replay_learning
+from rgal.tasks.class_incremental.replay import dreams
 
 
 @method("abd", reference="Smith et al., ICCV 2021, arXiv 2106.09701", tasks=("necil",))

@@ -11,8 +11,8 @@ CIFAR-10: 0.2 is what the README says the paper used for ImageNet. The code dist
 student steps, and T = 3 are what the authors say they ran; the student's optimiser is the other methods'.
 """
 
-from rgal.recipe import SGD, Follows, Recipe, Rounds
-from rgal.registry import method
+from rgal.methods.recipe import SGD, Follows, Recipe, Rounds
+from rgal.methods.registry import method
 from rgal.synthesis.images import Adam, Pixels
 from rgal.synthesis.views import jitter_flip
 from rgal.terms.inversion import adversarial, bn_statistics, one_hot, total_variation

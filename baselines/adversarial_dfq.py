@@ -10,8 +10,8 @@ says 20) are CMI's either way; the paper's weight of the terms falls during trai
 generators against several students, which is not reproduced.
 """
 
-from rgal.recipe import Follows, Recipe, alternating
-from rgal.registry import method
+from rgal.methods.recipe import Follows, Recipe, alternating
+from rgal.methods.registry import method
 from rgal.synthesis.images import Adam, PersistentGenerator
 from rgal.terms.batch_norm import bn_gaussian
 from rgal.terms.game import confident, game, information_entropy

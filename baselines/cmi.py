@@ -4,8 +4,8 @@ Fang et al., "Contrastive Model Inversion for Data-Free Knowledge Distillation",
 Weights and schedule of the repository's "from scratch" command.
 """
 
-from rgal.recipe import Recipe, Rounds
-from rgal.registry import method
+from rgal.methods.recipe import Recipe, Rounds
+from rgal.methods.registry import method
 from rgal.synthesis.images import Adam, FreshGenerator
 from rgal.synthesis.views import crop_flip, resized_crop
 from rgal.terms.contrastive import contrastive

@@ -8,8 +8,8 @@ script says 20. "paper" has the paper's weights of the two terms (act 0.1, ie 5)
 generator step, on the same images. Generator and optimisers are CMI's either way.
 """
 
-from rgal.recipe import Follows, Recipe, alternating
-from rgal.registry import method
+from rgal.methods.recipe import Follows, Recipe, alternating
+from rgal.methods.registry import method
 from rgal.synthesis.images import Adam, PersistentGenerator
 from rgal.terms.game import activation, confident, information_entropy
 from rgal.terms.transfer import distillation

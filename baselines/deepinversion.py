@@ -12,8 +12,8 @@ losses of both and stores the image after the step whose loss it was. adv is its
 from dataclasses import replace
 from typing import Literal
 
-from rgal.recipe import SGD, Recipe, Rounds
-from rgal.registry import method
+from rgal.methods.recipe import SGD, Recipe, Rounds
+from rgal.methods.registry import method
 from rgal.synthesis.images import Adam, Pixels
 from rgal.synthesis.pyramid import PyramidPixels
 from rgal.synthesis.views import jitter_flip

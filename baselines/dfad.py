@@ -6,8 +6,8 @@ epochs (200 of 80 generator steps; theirs are 500 of 50) and the weight decay (1
 student batches with batch statistics, CMI's with running ones, as here.
 """
 
-from rgal.recipe import Recipe, alternating
-from rgal.registry import method
+from rgal.methods.recipe import Recipe, alternating
+from rgal.methods.registry import method
 from rgal.synthesis.images import Adam, PersistentGenerator
 from rgal.terms.game import game
 from rgal.terms.transfer import logit_distance

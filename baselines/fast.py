@@ -11,8 +11,8 @@ round earlier; the student's learning rate falls to 0, in the release to 2e-4 af
 
 from typing import Literal
 
-from rgal.recipe import SGD, Recipe, Rounds
-from rgal.registry import method
+from rgal.methods.recipe import SGD, Recipe, Rounds
+from rgal.methods.registry import method
 from rgal.synthesis.images import Adam, MetaGenerator
 from rgal.terms.batch_norm import bn_momentum as statistics
 from rgal.terms.inversion import adversarial, one_hot

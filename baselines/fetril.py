@@ -9,8 +9,8 @@ With `+rgal` the class an old one is translated from is not the nearest, but the
 
 from typing import Literal
 
-from rgal.recipe import Learner, Recipe, learning
-from rgal.registry import method
+from rgal.methods.recipe import Learner, Recipe, learning
+from rgal.methods.registry import method
 
 
 @method("fetril", reference="Petit et al., WACV 2023, arXiv 2211.13131", tasks=("necil",))

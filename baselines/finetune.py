@@ -6,9 +6,9 @@ alone, as PyCIL does, so that no gradient reaches the old rows of the classifier
 
 from typing import Literal
 
-from rgal.recipe import Recipe, learning
-from rgal.registry import method
-from rgal.terms.incremental import local_cross_entropy, seen_cross_entropy
+from rgal.methods.recipe import Recipe, learning
+from rgal.methods.registry import method
+from rgal.tasks.class_incremental.terms import local_cross_entropy, seen_cross_entropy
 
 
 @method("finetune", reference="training on the new classes alone (lower reference)", tasks=("necil",))

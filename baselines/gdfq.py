@@ -5,8 +5,8 @@ CIFAR-100 configuration of its code, whose KL is divided by batch and classes: `
 learning rate falls with the student's; ours is constant.
 """
 
-from rgal.recipe import SGD, Recipe, Rounds
-from rgal.registry import method
+from rgal.methods.recipe import SGD, Recipe, Rounds
+from rgal.methods.registry import method
 from rgal.synthesis.images import Adam, ConditionalGenerator
 from rgal.synthesis.views import identity
 from rgal.terms.inversion import bn_statistics, one_hot

@@ -12,8 +12,8 @@ kept step, which may be those of crops; the student's learning rate falls after 
 absent here. Its ImageNet script turns margins (0, 2) and soft targets (1) off.
 """
 
-from rgal.recipe import SGD, Recipe, Rounds
-from rgal.registry import method
+from rgal.methods.recipe import SGD, Recipe, Rounds
+from rgal.methods.registry import method
 from rgal.synthesis.images import Adam, Pixels
 from rgal.synthesis.views import resized_crop, sometimes
 from rgal.terms.intra_class import class_margin, soft_inception

@@ -1,8 +1,8 @@
 """Reference row: the model goes on with the real images of all classes so far. An upper bound, not exemplar-free."""
 
-from rgal.recipe import Learner, Recipe, learning
-from rgal.registry import method
-from rgal.terms.incremental import seen_cross_entropy
+from rgal.methods.recipe import Learner, Recipe, learning
+from rgal.methods.registry import method
+from rgal.tasks.class_incremental.terms import seen_cross_entropy
 
 
 @method("joint", reference="real images of all classes so far (upper reference)", tasks=("necil",))

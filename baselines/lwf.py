@@ -5,9 +5,9 @@ cross-entropy over the new classes plus 3 times soft cross-entropy over the old 
 The schedule is ABD's; PyCIL's steps are at epochs 60, 120, 180 and 220 of 250.
 """
 
-from rgal.recipe import Recipe, learning
-from rgal.registry import method
-from rgal.terms.incremental import local_cross_entropy, old_logit_distillation
+from rgal.methods.recipe import Recipe, learning
+from rgal.methods.registry import method
+from rgal.tasks.class_incremental.terms import local_cross_entropy, old_logit_distillation
 
 
 @method("lwf", reference="Li & Hoiem, ECCV 2016, arXiv 1606.09282", tasks=("necil",))

@@ -1,7 +1,7 @@
 """Reference row: a network quantized without looking at anything. Activation ranges from noise, no training."""
 
-from rgal.recipe import Recipe, Rounds
-from rgal.registry import method
+from rgal.methods.recipe import Recipe, Rounds
+from rgal.methods.registry import method
 from rgal.synthesis.images import Noise
 
 

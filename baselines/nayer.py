@@ -11,8 +11,8 @@ too, where the release's 10 epochs are 100 batches; surplus labels are drawn wit
 would be the same image twice; the student's learning rate falls to 0, not 2e-4.
 """
 
-from rgal.recipe import SGD, Recipe, Rounds
-from rgal.registry import method
+from rgal.methods.recipe import SGD, Recipe, Rounds
+from rgal.methods.registry import method
 from rgal.synthesis.images import Adam
 from rgal.synthesis.noisy import NoisyGenerator
 from rgal.terms.batch_norm import bn_momentum as statistics

@@ -10,11 +10,11 @@ class is augmented by its own covariance, in the closed form of IL2A (Zhu et al.
 
 from typing import Literal
 
-from rgal.optimiser import StudentAdam
-from rgal.recipe import Learner, Recipe, learning
-from rgal.registry import method
-from rgal.terms.incremental import feature_norm_distillation, seen_cross_entropy
-from rgal.terms.prototypes import prototype_cross_entropy, semantic_prototypes
+from rgal.core.optimiser import StudentAdam
+from rgal.methods.recipe import Learner, Recipe, learning
+from rgal.methods.registry import method
+from rgal.tasks.class_incremental.terms import feature_norm_distillation, seen_cross_entropy
+from rgal.tasks.class_incremental.prototypes import prototype_cross_entropy, semantic_prototypes
 
 
 @method("pass", reference="Zhu et al., CVPR 2021", tasks=("necil",))

@@ -1,7 +1,7 @@
 """Plain generator inversion: RGAL's host, without any relation term. The zero point of every ablation."""
 
-from rgal.recipe import Recipe, Rounds
-from rgal.registry import method
+from rgal.methods.recipe import Recipe, Rounds
+from rgal.methods.registry import method
 from rgal.synthesis.images import Adam, FreshGenerator
 from rgal.terms.inversion import adversarial, bn_statistics, one_hot
 from rgal.terms.transfer import distillation

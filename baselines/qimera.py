@@ -12,9 +12,9 @@ that start from the teacher's last layer, as on other data sets, are not offered
 
 from dataclasses import replace
 
-from baselines.gdfq import gdfq
-from rgal.recipe import Recipe
-from rgal.registry import method
+from rgal.baselines.gdfq import gdfq
+from rgal.methods.recipe import Recipe
+from rgal.methods.registry import method
 from rgal.synthesis.mixture import MixedGenerator
 
 

@@ -10,11 +10,11 @@ suite; the first phase has no epochs without a loss; labels are counted, for the
 refinement on, there from the phase's start.
 """
 
-from rgal.optimiser import SGD
-from rgal.recipe import Learner, Recipe, dreaming, learning
-from rgal.registry import from_source, method
-from rgal.terms import incremental as terms
-from rgal.terms.replay import dreams
+from rgal.core.optimiser import SGD
+from rgal.methods.recipe import Learner, Recipe, dreaming, learning
+from rgal.methods.registry import from_source, method
+from rgal.tasks.class_incremental import terms as terms
+from rgal.tasks.class_incremental.replay import dreams
 
 DROPS = ((0.4, 0.1), (0.6, 0.01), (0.8, 0.05))
 

@@ -1,7 +1,7 @@
 """Reference row: activation ranges from real training images, no training. Not data-free."""
 
-from rgal.recipe import Recipe, Rounds
-from rgal.registry import method
+from rgal.methods.recipe import Recipe, Rounds
+from rgal.methods.registry import method
 
 
 @method("real_calibration", reference="ranges from real images (reference, not data-free)", tasks=("dfq",))

@@ -1,8 +1,8 @@
 """Reference row: the quantized network trained on real images with the objective of GDFQ. Not data-free."""
 
-from baselines.gdfq import quantized_transfer
-from rgal.recipe import SGD, Recipe, Rounds
-from rgal.registry import method
+from rgal.baselines.gdfq import quantized_transfer
+from rgal.methods.recipe import SGD, Recipe, Rounds
+from rgal.methods.registry import method
 
 
 @method("real_finetune", reference="training on real images (upper reference, not data-free)", tasks=("dfq",))

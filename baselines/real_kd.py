@@ -4,8 +4,8 @@ T^2 * KL at T = 20 plus 0.1 cross-entropy on the true labels, the recipe the CMI
 default temperature is 1.
 """
 
-from rgal.recipe import SGD, Recipe, Rounds
-from rgal.registry import method
+from rgal.methods.recipe import SGD, Recipe, Rounds
+from rgal.methods.registry import method
 from rgal.terms.transfer import cross_entropy, distillation
 
 

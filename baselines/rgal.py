@@ -5,9 +5,9 @@ Weights and schedule of the release's README command; `follows` chooses between 
 release runs (see docs/fidelity.md). `NAME+rgal` adds the same terms to any other method.
 """
 
-from baselines.plain import plain
-from rgal.recipe import plus_rgal
-from rgal.registry import compose, method
+from rgal.baselines.plain import plain
+from rgal.methods.recipe import plus_rgal
+from rgal.methods.registry import compose, method
 
 rgal = method("rgal", reference="Liang & Fu, IJCV 2024, arXiv 2412.11380", tasks=("kd", "dfq", "necil"))(
     compose(plain, plus_rgal)

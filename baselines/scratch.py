@@ -1,7 +1,7 @@
 """Reference row: the student trained on the real images and labels. Not data-free."""
 
-from rgal.recipe import SGD, Recipe, Rounds
-from rgal.registry import method
+from rgal.methods.recipe import SGD, Recipe, Rounds
+from rgal.methods.registry import method
 from rgal.terms.transfer import cross_entropy
 
 

@@ -5,8 +5,8 @@ of deviation 0.014 and divides the step size by ten on plateaus; ours starts fro
 mixed-precision search of the paper is not in its code, nor here.
 """
 
-from rgal.recipe import Recipe, Rounds
-from rgal.registry import method
+from rgal.methods.recipe import Recipe, Rounds
+from rgal.methods.registry import method
 from rgal.synthesis.images import Adam, Pixels
 from rgal.synthesis.views import identity
 from rgal.terms.inversion import bn_statistics

@@ -10,8 +10,8 @@ networks with Adam and clip gradients, and their code divides KL by the number o
 the proportion of the two terms does; the paper does not divide, nor do we.
 """
 
-from rgal.recipe import Follows, Recipe, alternating
-from rgal.registry import method
+from rgal.methods.recipe import Follows, Recipe, alternating
+from rgal.methods.registry import method
 from rgal.synthesis.images import Adam, PersistentGenerator
 from rgal.terms.game import game
 from rgal.terms.transfer import attention_transfer, distillation

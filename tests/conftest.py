@@ -12,12 +12,12 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import torch
 from torch import nn
 
-from rgal.errors import UserError
-from rgal.plugins import load_plugins
-from rgal.precision import reproducible
-from rgal.problem import Domain, Problem
-from rgal.seeding import Streams
-from tests import small
+from rgal.core.errors import UserError
+from rgal.methods.plugins import load_plugins
+from rgal.core.precision import reproducible
+from rgal.core.problem import Domain, Problem
+from rgal.core.seeding import Streams
+from tests.helpers import small
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-import baselines
+from rgal import baselines
 import run_suite
-from rgal import registry
-from tests.test_bad_inputs import SUITE
+from rgal.methods import registry
+from tests.suite.test_bad_inputs import SUITE
 
 ROOT = Path(run_suite.__file__).parent
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import combinations
 from pathlib import Path
 
-import baselines
+from rgal import baselines
 
 FOLDER = Path(baselines.__file__).parent
 SHARED = 6  # lines in a row that make a copy

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.speed`: milliseconds per synthesis step and per student step, and each as a ratio to the bare
+"""`python -m rgal.benchmarks.speed`: milliseconds per synthesis step and per student step, and each as a ratio to the bare
 cost of the same networks' forward and backward passes, measured alternately in the same run.
 
 Bare synthesis step: generator, teacher and student forward, backward to the generator's parameters and the codes,
@@ -19,14 +19,14 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import torch
 from torch import Tensor
 
-from rgal.precision import Precision, autocast
-from rgal.problem import Domain, Problem
-from rgal.registry import resolve
-from rgal.seeding import Streams
-from rgal.suite.teachers import build_net
+from rgal.core.precision import Precision, autocast
+from rgal.core.problem import Domain, Problem
+from rgal.methods.registry import resolve
+from rgal.core.seeding import Streams
+from rgal.suite.running.teachers import build_net
 from rgal.synthesis.loop import Inversion
 from rgal.terms.objective import Progress
-from rgal.training import StudentLoop
+from rgal.engine.student import StudentLoop
 
 DOMAIN = Domain((3, 32, 32), 10, (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
 

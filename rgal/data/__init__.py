@@ -21,11 +21,11 @@ from rgal.data.batches import evaluate_batches, to_float
 from rgal.data.cache import cache_folder
 from rgal.data.dataset import DataFirewallError, Dataset, DataSpec, Decoded, ImageSet, fingerprint
 from rgal.data.decode import fit
-from rgal.data.phases import Phases, seen_test
-from rgal.data.protocol import Protocol, class_order, make_protocol
+from rgal.tasks.class_incremental.phases import Phases, seen_test
+from rgal.tasks.class_incremental.protocol import Protocol, class_order, make_protocol
 from rgal.data.sources import Splits, added, data_source, read_source
 from rgal.data.specs import data_spec
-from rgal.errors import UserError, nearest
+from rgal.core.errors import UserError, nearest
 
 __all__ = [
     "DataFirewallError",

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from rgal.data.dataset import Decoded, ImageSet, fingerprint
-from rgal.errors import UserError
+from rgal.core.errors import UserError
 
 FORMAT = 1  # raise it when the same files would decode to something else
 

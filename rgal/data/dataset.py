@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from rgal.errors import UserError
+from rgal.core.errors import UserError
 
 HOLD_OUT_SEED = 0  # fixed: every run and every seed must choose settings on the same held-out images
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from rgal.data.dataset import ImageSet
-from rgal.errors import UserError
+from rgal.core.errors import UserError
 
 
 @dataclass(frozen=True)

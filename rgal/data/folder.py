@@ -11,7 +11,7 @@ from rgal.data.cache import cached
 from rgal.data.dataset import Decoded, ImageSet
 from rgal.data.decode import Example, decode_split, encoding_of
 from rgal.data.layout import files_below, split_of, train_and_test
-from rgal.errors import UserError
+from rgal.core.errors import UserError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import TypeVar
 
-from rgal.errors import UserError
+from rgal.core.errors import UserError
 
 T = TypeVar("T")
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from rgal.data import torchvision_sets
 from rgal.data.assemble import assemble
 from rgal.data.dataset import Decoded, ImageSet
-from rgal.errors import UserError
+from rgal.core.errors import UserError
 
 
 @dataclass(frozen=True)

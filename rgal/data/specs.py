@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from rgal.data.dataset import DataSpec, Decoded
 from rgal.data.sources import added
-from rgal.errors import UserError
+from rgal.core.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import torch
 
 from rgal.data.dataset import Decoded, ImageSet, fingerprint
 from rgal.data.decode import one_line
-from rgal.errors import UserError
+from rgal.core.errors import UserError
 
 # Our name -> torchvision's class, and the folder it looks for below its root.
 SETS = {

@@ -2,7 +2,7 @@
 
 Such a file has `PATTERN` (a regular expression for the whole name), `NAMES` (examples of it, shown to people)
 and `build(match, classes, channels)`. The module it returns maps normalised images (N,C,H,W) to logits
-(N, classes), names its layers in `layer_names` and its classifier in `head_name` (see `rgal.observe`).
+(N, classes), names its layers in `layer_names` and its classifier in `head_name` (see `rgal.core.observe`).
 
 A plug-in registers a network of its own with `@net("name")`. A name with a colon is a network from a library or from
 the user's own code (`rgal.nets.foreign`). These need not name anything: what they have is found.
@@ -20,8 +20,8 @@ from typing import Protocol, cast
 
 from torch import nn
 
-from rgal.errors import UserError, nearest
-from rgal.files import code_hash
+from rgal.core.errors import UserError, nearest
+from rgal.core.files import code_hash
 from rgal.nets import foreign
 from rgal.nets.discover import find_parts
 

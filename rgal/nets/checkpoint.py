@@ -15,8 +15,8 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from rgal.errors import UserError
-from rgal.files import write_atomically
+from rgal.core.errors import UserError
+from rgal.core.files import write_atomically
 
 _EXPECTED = "expected .safetensors, or a .pth/.pt with a state_dict, {'state_dict': ...} or {'model': ...}"
 

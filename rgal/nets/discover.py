@@ -1,6 +1,6 @@
 """Where the layers and the classifier of a network are that does not say so: found by watching one forward pass.
 
-Sets `layer_names` and `head_name` (see `rgal.observe`) as plain attributes, and leaves everything else as it was. The
+Sets `layer_names` and `head_name` (see `rgal.core.observe`) as plain attributes, and leaves everything else as it was. The
 same pass shows whether the network can be used at all: a UserError says in one line why not.
 """
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from rgal.errors import UserError, in_one_line
+from rgal.core.errors import UserError, in_one_line
 
 LAYERS = 4  # as many as a residual network has stages
 _DEPTHS = (2, 3, 4)  # how deep modules may lie; deeper ones only where there are no two maps above

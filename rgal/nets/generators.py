@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from rgal.errors import UserError
+from rgal.core.errors import UserError
 
 
 class Generator(nn.Module):

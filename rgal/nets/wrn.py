@@ -11,7 +11,7 @@ import re
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rgal.errors import UserError
+from rgal.core.errors import UserError
 from rgal.nets.layers import conv, initialise, pooled
 
 PATTERN = r"wrn([1-9][0-9]{0,2})_([1-9][0-9]?)"

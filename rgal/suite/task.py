@@ -13,15 +13,15 @@ from typing import Any, Protocol
 from torch import nn
 
 from rgal.data import Dataset, ImageSet, Phases
-from rgal.precision import Precision
-from rgal.problem import Domain, Problem
-from rgal.recipe import Recipe
-from rgal.registry import Resolved, resolve
-from rgal.seeding import Streams
-from rgal.suite.config import Schedule, Strict
-from rgal.suite.drive import Run
-from rgal.suite.teachers import Pretraining
-from rgal.suite.trial import Trial, apply_schedule
+from rgal.core.precision import Precision
+from rgal.core.problem import Domain, Problem
+from rgal.methods.recipe import Recipe
+from rgal.methods.registry import Resolved, resolve
+from rgal.core.seeding import Streams
+from rgal.suite.plan.settings import Schedule, Strict
+from rgal.suite.running.drive import Run
+from rgal.suite.running.teachers import Pretraining
+from rgal.suite.plan.trial import Trial, apply_schedule
 from rgal.synthesis.pool import ImagePool
 
 
@@ -139,10 +139,10 @@ class Task:
 
 def tasks() -> Mapping[str, Task]:
     """All tasks by name: every module in the package `tasks` that has a `TASK`."""
-    package = importlib.import_module("tasks")
+    package = importlib.import_module("rgal.tasks")
     found: dict[str, Task] = {}
     for module in pkgutil.iter_modules(package.__path__):
-        task = getattr(importlib.import_module(f"tasks.{module.name}"), "TASK", None)
+        task = getattr(importlib.import_module(f"rgal.tasks.{module.name}"), "TASK", None)
         if isinstance(task, Task):
             found[task.name] = task
     return dict(sorted(found.items()))

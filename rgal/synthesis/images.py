@@ -15,11 +15,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from rgal.errors import UserError
+from rgal.core.errors import UserError
 from rgal.nets.generators import Generator, LargeGenerator, reset_first, reset_generator
-from rgal.precision import adam, place
-from rgal.problem import Domain
-from rgal.seeding import global_seed
+from rgal.core.precision import adam, place
+from rgal.core.problem import Domain
+from rgal.core.seeding import global_seed
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rgal.errors import UserError
-from rgal.meters import Meter
-from rgal.precision import Precision, autocast
-from rgal.problem import Problem, evaluating
-from rgal.recipe import Recipe
-from rgal.seeding import Streams, seed_for
+from rgal.core.errors import UserError
+from rgal.core.meters import Meter
+from rgal.core.precision import Precision, autocast
+from rgal.core.problem import Problem, evaluating
+from rgal.methods.recipe import Recipe
+from rgal.core.seeding import Streams, seed_for
 from rgal.terms.objective import Objective, Progress, Setting
 
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rgal.problem import Domain
+from rgal.core.problem import Domain
 from rgal.synthesis.images import Adam, ConditionalGenerator, _ConditionalGenerator
 
 

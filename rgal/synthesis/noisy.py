@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from rgal.nets.checkpoint import load_table
 from rgal.nets.generators import reinitialise
-from rgal.precision import adam, place
-from rgal.problem import Domain
-from rgal.seeding import global_seed
+from rgal.core.precision import adam, place
+from rgal.core.problem import Domain
+from rgal.core.seeding import global_seed
 from rgal.synthesis.images import Adam, FreshGenerator, Parameterisation, make_generator
 
 

@@ -23,8 +23,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from rgal.errors import UserError
-from rgal.files import replacing, slug
+from rgal.core.errors import UserError
+from rgal.core.files import replacing, slug
 from rgal.synthesis.pool import ImagePool
 
 FILE, FOLDER = "pool.safetensors", "pool"

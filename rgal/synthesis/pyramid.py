@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rgal.optimiser import StudentOptimiser
-from rgal.problem import Domain
+from rgal.core.optimiser import StudentOptimiser
+from rgal.core.problem import Domain
 from rgal.synthesis.images import Adam, Parameterisation, _Pixels
 
 

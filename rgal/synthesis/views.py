@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from rgal.problem import Domain
+from rgal.core.problem import Domain
 
 
 class View(Protocol):

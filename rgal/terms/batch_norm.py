@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from rgal.observe import BatchNormStatistics, channels_of
+from rgal.core.observe import BatchNormStatistics, channels_of
 from rgal.terms.inversion import teacher_norms
 from rgal.terms.objective import Context, FunctionTerm, Need, Setting, Term, Weighted
 

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rgal.errors import UserError
-from rgal.observe import batch_norms, channels_of
-from rgal.seeding import global_seed
+from rgal.core.errors import UserError
+from rgal.core.observe import batch_norms, channels_of
+from rgal.core.seeding import global_seed
 from rgal.terms.objective import Context, Need, Setting, Term, Weighted
 
 

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rgal.observe import observe
-from rgal.problem import evaluating
+from rgal.core.observe import observe
+from rgal.core.problem import evaluating
 from rgal.terms.objective import Context, Need, Setting, Term, Weighted
 
 

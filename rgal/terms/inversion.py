@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rgal.errors import UserError
-from rgal.observe import BatchNormStatistics, batch_norms, image_statistics
+from rgal.core.errors import UserError
+from rgal.core.observe import BatchNormStatistics, batch_norms, image_statistics
 from rgal.terms.objective import Context, FunctionTerm, Need, Setting, Term, Weighted, stateless
 
 

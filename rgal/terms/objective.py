@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from rgal.errors import UserError
-from rgal.memory import Memory
-from rgal.observe import Observation, batch_norms, observe
-from rgal.problem import Domain
-from rgal.seeding import Streams
+from rgal.core.errors import UserError
+from rgal.tasks.class_incremental.statistics import Memory
+from rgal.core.observe import Observation, batch_norms, observe
+from rgal.core.problem import Domain
+from rgal.core.seeding import Streams
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Context:
 
 @dataclass(frozen=True)
 class Need:
-    """A read of `what` (a name in rgal.observe.WHAT) of network `net` on view `view`."""
+    """A read of `what` (a name in rgal.core.observe.WHAT) of network `net` on view `view`."""
 
     net: str
     what: str = "logits"
@@ -115,7 +115,7 @@ class FunctionTerm(Term):
 @dataclass(frozen=True)
 class Setting:
     """What a term may size itself by: the domain, the networks by name ("teacher", "student", ...), a seed for the
-    initialisation of its own parameters, and what was kept of old classes besides the model (rgal.memory)."""
+    initialisation of its own parameters, and what was kept of old classes besides the model (rgal.tasks.class_incremental.statistics)."""
 
     domain: Domain
     nets: Mapping[str, nn.Module]

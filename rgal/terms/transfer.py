@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rgal.observe import observe
-from rgal.problem import evaluating
-from rgal.seeding import global_seed
+from rgal.core.observe import observe
+from rgal.core.problem import evaluating
+from rgal.core.seeding import global_seed
 from rgal.terms.inversion import kl_div
 from rgal.terms.objective import Context, Need, Setting, Term, Weighted, stateless
 

@@ -1,0 +1,53 @@
+"""Images in the plane: t-SNE of their features, the same points every time."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rgal.core.errors import in_short
+
+FEWEST = 30  # images of either kind below which a map says nothing
+STEPS = 500
+PERPLEXITY = 30.0  # at most; fewer points have fewer neighbours
+DIGITS = 2
+
+
+def embedding(features: NDArray[np.float32], labels: Sequence[int], synthetic: int) -> dict[str, Any]:
+    """Coordinates of features (N,D) with their labels (N,); the first `synthetic` rows are synthetic images.
+
+    {"x", "y", "label", "synthetic"}, lists of N, and "perplexity"; {"skipped": reason} where t-SNE fails, whatever
+    the reason. van der Maaten & Hinton, "Visualizing Data using t-SNE", JMLR 2008, as in scikit-learn.
+    """
+    perplexity = min(PERPLEXITY, (len(features) - 1) / 3)
+    try:
+        points = _tsne(features, perplexity)
+    except Exception as error:
+        return {"skipped": f"t-SNE: {in_short(error)}"}
+    if not np.isfinite(points).all():
+        return {"skipped": "t-SNE: coordinates that are not finite"}
+    return {
+        "perplexity": round(perplexity, DIGITS),
+        **{
+            axis: [round(float(v), DIGITS) for v in column]
+            for axis, column in zip("xy", points.T, strict=True)
+        },
+        "label": [int(label) for label in labels],
+        "synthetic": [row < synthetic for row in range(len(features))],
+    }
+
+
+def _tsne(features: NDArray[np.float32], perplexity: float) -> NDArray[np.float32]:
+    """In one thread: sums that several threads share come out in another order, and t-SNE magnifies the difference."""
+    from sklearn.manifold import TSNE  # takes a second to import
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped,import-not-found]
+
+    with threadpool_limits(1), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        mapping = TSNE(2, perplexity=perplexity, init="pca", max_iter=STEPS, random_state=0)
+        points: NDArray[np.float32] = mapping.fit_transform(features)
+    return points

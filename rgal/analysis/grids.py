@@ -1,0 +1,143 @@
+"""A grid of synthesised images, one row a class: the quickest way to see what a method has learnt to draw."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.textpath import TextPath
+from numpy.typing import NDArray
+
+from rgal.core.files import write_atomically
+from rgal.reporting.figures.style import DPI, figure_bytes, paper_style
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MAX_CLASSES = 10
+MAX_PHASES = 8
+CELL = 64  # pixels that a small image is enlarged to, at least
+GAP = 4  # pixels between cells
+BLANK = 240  # grey level of a cell without an image
+FONT_SIZE = 8.0
+
+
+def class_grid(
+    images: Tensor,
+    labels: Tensor,
+    per_class: int = 8,
+    classes: Sequence[int] | None = None,
+    class_names: Sequence[str] = (),
+    title: str = "",
+) -> Figure:
+    """The first `per_class` images of each class, uint8 (N, C, H, W) with C = 1 or 3, labels (N,).
+
+    Rows are `classes`; else every class of `class_names`, so that one without images shows as a blank row;
+    else the labels that occur. At most ten rows: more by default are cut, more asked for raise ValueError.
+    Small images are enlarged by a whole factor without smoothing, and every image pixel stays square.
+    """
+    pixels, targets = _checked(images, labels, per_class)
+    if classes is None:
+        present = range(len(class_names)) if class_names else np.unique(targets).tolist()
+        classes = list(present)[:MAX_CLASSES]
+    if len(classes) > MAX_CLASSES:
+        raise ValueError(f"a grid has at most {MAX_CLASSES} classes, got {len(classes)}")
+    names = [class_names[c] if 0 <= c < len(class_names) else str(c) for c in classes]
+    rows = [pixels[targets == c][:per_class] for c in classes]
+    return _figure(_canvas(rows, per_class, pixels.shape[1:]), names, title)
+
+
+def write_grid(path: str | Path, images: Tensor, labels: Tensor, *args: Any, **kwargs: Any) -> Path:
+    """`class_grid(images, labels, ...)` as a PNG, written atomically; the same images give the same bytes."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return write_atomically(path, figure_bytes(class_grid(images, labels, *args, **kwargs), "png"))
+
+
+def write_replay_grid(
+    path: str | Path, phases: Sequence[tuple[Tensor, Tensor]], class_names: Sequence[str], per_phase: int = 3
+) -> Path:
+    """Replayed images, old classes down and phases across, `per_phase` columns each; a PNG, written atomically.
+
+    phases: uint8 images (N,C,H,W) and labels (N,) a phase. A class is blank where it was not replayed, as classes of
+    later phases are at first. At most ten classes, evenly taken, and eight phases.
+    """
+    import torch
+
+    phases = _evenly(phases, MAX_PHASES)
+    every = sorted({int(label) for _, labels in phases for label in labels.unique()})
+    chosen = _evenly(every, MAX_CLASSES)
+    rows, known = [], []
+    for label in chosen:
+        for images, labels in phases:
+            found = images[labels == label][:per_phase]
+            blank = torch.full((per_phase - len(found), *images.shape[1:]), BLANK, dtype=torch.uint8)
+            rows.append(torch.cat([found, blank]))
+            known.append(torch.full((per_phase,), label))
+    names = [
+        class_names[label] if label < len(class_names) else str(label) for label in range(max(every) + 1)
+    ]
+    title = f"replayed in {len(phases)} phases, {per_phase} columns each"
+    return write_grid(path, torch.cat(rows), torch.cat(known), per_phase * len(phases), chosen, names, title)
+
+
+def _evenly(items: Sequence[Any], limit: int) -> list[Any]:
+    """At most `limit` of the items, the first and the last among them."""
+    if len(items) <= limit:
+        return list(items)
+    return [items[round(i * (len(items) - 1) / (limit - 1))] for i in range(limit)]
+
+
+def _checked(images: Tensor, labels: Tensor, per_class: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Images as (N, H, W, 3) and labels as (N,) arrays on the host."""
+    pixels, targets = images.detach().cpu().numpy(), labels.detach().cpu().numpy()
+    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1] not in (1, 3):
+        raise ValueError(f"expected uint8 images (N, 1 or 3, H, W), got {pixels.dtype} {tuple(pixels.shape)}")
+    if targets.shape != pixels.shape[:1]:
+        raise ValueError(f"expected {len(pixels)} labels, got shape {tuple(targets.shape)}")
+    if per_class < 1:
+        raise ValueError(f"per_class must be at least 1, got {per_class}")
+    return np.broadcast_to(pixels.transpose(0, 2, 3, 1), (*pixels.shape[:1], *pixels.shape[2:], 3)), targets
+
+
+def _canvas(rows: Sequence[NDArray[np.uint8]], columns: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """All cells on white, each image enlarged by repeating its pixels."""
+    factor = -(-CELL // max(shape[:2]))
+    height, width = shape[0] * factor, shape[1] * factor
+    size = (len(rows) * (height + GAP) - GAP, columns * (width + GAP) - GAP, 3)
+    canvas = np.full((max(size[0], height), *size[1:]), 255, dtype=np.uint8)
+    for row, found in enumerate(rows):
+        for column in range(columns):
+            top, left = row * (height + GAP), column * (width + GAP)
+            cell = found[column] if column < len(found) else np.full(shape, BLANK, dtype=np.uint8)
+            canvas[top : top + height, left : left + width] = cell.repeat(factor, 0).repeat(factor, 1)
+    return canvas
+
+
+def _figure(canvas: NDArray[np.uint8], names: Sequence[str], title: str) -> Figure:
+    """The canvas at one canvas pixel a figure pixel, so that nothing is resampled, with names to its left."""
+    height, width = canvas.shape[:2]
+    points = DPI / 72  # pixels in a point
+    with paper_style():
+        widest = max(
+            (TextPath((0, 0), name, size=FONT_SIZE).get_extents().width for name in names), default=0
+        )
+        left, margin = round(widest * points) + 4 * GAP, 2 * GAP
+        top = round(2 * FONT_SIZE * points) if title else margin
+        total = (left + width + margin, top + height + margin)
+        figure = Figure(figsize=(total[0] / DPI, total[1] / DPI), dpi=DPI)
+        FigureCanvasAgg(figure)
+        axes = figure.add_axes((left / total[0], margin / total[1], width / total[0], height / total[1]))
+        axes.imshow(canvas, interpolation="nearest", aspect="auto")
+        axes.set_axis_off()
+        row = (height + GAP) / max(len(names), 1)
+        for index, name in enumerate(names):
+            middle = index * row + (row - GAP) / 2 - 0.5
+            axes.text(-2 * GAP, middle, name, ha="right", va="center", fontsize=FONT_SIZE)
+        if title:
+            axes.text(0, -2 * GAP, title, ha="left", va="bottom", fontsize=FONT_SIZE + 1)
+    return figure

@@ -1,0 +1,102 @@
+"""Methods, data sets and networks from outside: from files that are named, and from installed packages.
+
+A plug-in is a Python module whose import registers something: `@rgal.methods.registry.method`, `@rgal.data.data_source`,
+`@rgal.nets.net`. An installed package announces such a module as an entry point of the group "rgal.methods". Loading
+one runs its code, which is why a file is only loaded when the user names it.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+import importlib.util
+import sys
+import traceback
+from collections.abc import Iterable
+from pathlib import Path
+
+from rgal import data, nets
+
+from rgal.methods import registry
+from rgal.core.errors import UserError, first_line
+
+GROUP = "rgal.methods"
+_PREFIX = "rgal_plugin_"
+
+
+def load_plugins(files: Iterable[str] = (), quiet: bool = False) -> tuple[str, ...]:
+    """Load the installed plug-ins and these files; the files' absolute paths. UserError if a file cannot be loaded;
+    a line on the console, unless `quiet`, for installed ones that cannot."""
+    registry.methods()  # ours come first: a plug-in that takes one of their names is the one at fault
+    problems = _load_installed()
+    if not quiet:
+        for problem in problems:
+            print(f"warning: {problem}", file=sys.stderr)
+    return tuple(_load_file(Path(file).expanduser()) for file in files)
+
+
+def from_files() -> list[str]:
+    """Names of the methods that files have registered so far."""
+    return [name for name, method in registry.methods().items() if method.module.startswith(_PREFIX)]
+
+
+def _registered() -> set[tuple[str, str]]:
+    """(name, module) of all methods, data sets and networks."""
+    kinds = (registry.methods(), data.added(), nets.added())
+    return {(name, entry.module) for kind in kinds for name, entry in kind.items()}  # type: ignore[attr-defined]
+
+
+@functools.cache
+def _load_installed() -> tuple[str, ...]:
+    """Import every entry point, once a process. One line for each that cannot be: one broken package in an environment
+    must not keep everybody else's methods from running."""
+    problems = []
+    for point in importlib.metadata.entry_points(group=GROUP):
+        try:
+            point.load()
+        except Exception as error:
+            package = point.dist.name if point.dist else "an unknown package"
+            problems.append(f"plug-in '{point.name}' of {package} is left out: {_reason(error, None)}")
+    return tuple(problems)
+
+
+def _load_file(path: Path) -> str:
+    """Run the file as a module of its own, unless this very content has been. Its absolute path."""
+    if path.suffix != ".py" or not path.is_file():
+        found = "is no .py file" if path.exists() else "no such file"
+        raise UserError(f"--plugin {path}: {found}; expected a Python file that registers a method")
+    path = path.resolve()
+    content = path.read_bytes()
+    name = _PREFIX + path.stem + "_" + hashlib.sha256(str(path).encode()).hexdigest()[:8]
+    digest = hashlib.sha256(content).hexdigest()
+    if getattr(sys.modules.get(name), "__digest__", None) == digest:
+        return str(path)
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    module.__digest__ = digest  # type: ignore[attr-defined]
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise UserError(f"--plugin {path}: {_reason(error, path)}") from error
+    if not any(origin == name for _, origin in _registered()):
+        raise UserError(
+            f"--plugin {path}: registers nothing; expected a function under @method, @data_source or @net"
+        )
+    return str(path)
+
+
+def _reason(error: Exception, path: Path | None) -> str:
+    """The error as one line, with the file's line where it came from there."""
+    text = first_line(error)
+    if isinstance(error, UserError | ValueError) and "exists already" in text:
+        return text
+    lines = [
+        frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)
+    ]
+    line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
+    where = f" in line {line}" if line else ""
+    return f"{type(error).__name__}{where}: {error.msg if isinstance(error, SyntaxError) else text}"

@@ -1,0 +1,283 @@
+"""A method is data: a Recipe names its parts, and RGAL is a transformation of recipes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any, Literal, cast, get_args
+
+from rgal.tasks.class_incremental.spec import Learner
+from rgal.core.optimiser import SGD, StudentOptimiser
+from rgal.synthesis.images import Adam, ImageSpec, PersistentGenerator
+from rgal.synthesis.views import View, crop_flip, identity
+from rgal.terms.objective import Weighted
+from rgal.tasks.class_incremental.prototypes import prototype_relation
+from rgal.terms.relation import Feature, Net, relation
+from rgal.terms.transfer import channel_distillation, distillation, gram_distillation
+
+__all__ = [
+    "INCREMENTAL",
+    "SGD",
+    "Follows",
+    "Learner",
+    "Recipe",
+    "Rounds",
+    "alternating",
+    "dreaming",
+    "learning",
+    "plus_rgal",
+    "replaying",
+]
+
+Follows = Literal["paper", "code"]  # where a paper and its release differ
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """How synthesis and student steps alternate. Budgets are steps.
+
+    count rounds of (synthesis_steps, then student_steps); the first `warmup` rounds only synthesise. One-shot
+    methods are warmup = count - 1.
+    interleaved: the two kinds of step alternate inside a round, as evenly as their numbers allow, and every synthesis
+    step makes a batch of its own (DAFL, ZSKT, GDFQ); a round is then what their authors call an epoch.
+    synthesis_batch: images a round, or a synthesis step of an interleaved one. batch: pool images a student step.
+    student_steps = 0: the student is not trained (calibration only).
+    """
+
+    count: int = 200
+    synthesis_steps: int = 400
+    student_steps: int = 400
+    synthesis_batch: int = 256
+    batch: int = 128
+    warmup: int = 0
+    interleaved: bool = False
+
+    def total_student_steps(self) -> int:
+        return (self.count - self.warmup) * self.student_steps
+
+
+REPLAY_ROUNDS = 20  # of images, before each phase's learning: 5,120 of them at the usual 256 a round
+# ABD's schedule of a phase: a tenth after epochs 100, 150 and 200 of 250.
+STEPPED = SGD(0.1, 2e-4, schedule="steps", drops=((0.4, 0.1), (0.6, 0.01), (0.8, 0.001)))
+# RGAL's parameters where a model learns new classes. Old and new model have the same layers: none is distilled through
+# maps. At a phase's start they are one, so the old one's layers are those to spread. Batches are classes x samples.
+INCREMENTAL: Mapping[str, Any] = MappingProxyType(
+    {"cd": 0.0, "pairs": False, "per_class": 4, "target": "teacher"}
+)
+GLOBAL_VIEW: Mapping[str, View] = MappingProxyType({"global": crop_flip})
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything a method is.
+
+    images: what is optimised; None: nothing is synthesised.
+    views: what the networks see in synthesis, by name; terms read "global" unless they say otherwise.
+    synthesis, transfer: weighted terms of the two phases. keep: which iterate of a round enters the pool.
+    source: students train on the pool, on fresh draws of a persistent generator, or on the batch that was synthesised
+    last, as it is.
+    student_view: augmentation of student batches. pairs: every image twice per batch, augmented independently.
+    per_class: if not 0, batches of synthesis and of the student hold that many images of each of their classes, so
+    that same-label pairs exist whatever the number of classes.
+    fmix: mix student batches by FMix; the teacher labels the mixture.
+    learner: how a model takes on new classes, of recipes for class-incremental learning: their student trains on real
+    images of the new classes, and beside them on as many synthesised ones of the old if there are `images`.
+    """
+
+    images: ImageSpec | None
+    transfer: tuple[Weighted, ...] = (distillation(),)
+    synthesis: tuple[Weighted, ...] = ()
+    views: Mapping[str, View] = field(default_factory=lambda: GLOBAL_VIEW)
+    optimiser: Adam = Adam()
+    student: StudentOptimiser = SGD()
+    rounds: Rounds = Rounds()
+    keep: Literal["best", "last"] = "best"
+    source: Literal["pool", "generator", "batch"] = "pool"
+    student_view: View = crop_flip
+    pairs: bool = False
+    per_class: int = 0
+    fmix: bool = False
+    learner: Learner | None = None
+
+    @property
+    def data_free(self) -> bool:
+        """Whether no real image is used that the task keeps from its methods. The others are reference rows."""
+        return self.images is not None if self.learner is None else not self.learner.joint
+
+    def total_steps(self) -> dict[str, int]:
+        """Optimiser steps of all rounds, by kind."""
+        synthesis = self.rounds.count * self.rounds.synthesis_steps if self.images is not None else 0
+        return {"synthesis": synthesis, "student": self.rounds.total_student_steps()}
+
+
+def alternating(
+    images: ImageSpec,
+    synthesis: tuple[Weighted, ...],
+    transfer: tuple[Weighted, ...],
+    optimiser: Adam,
+    student_steps: int,
+    source: Literal["generator", "batch"] = "generator",
+) -> Recipe:
+    """A generator against a student: one step of the one, then `student_steps` of the other, 400 of these a round.
+
+    The student sees images as they are, without augmentation: fresh draws of the generator, or with source "batch"
+    the batch that its last step was made on. CMI's schedule for such methods: 200 rounds of 256 images a step.
+    """
+    rounds = Rounds(200, 400 // student_steps, 400, synthesis_batch=256, batch=256, interleaved=True)
+    return Recipe(
+        images=images,
+        transfer=transfer,
+        synthesis=synthesis,
+        views={"global": identity},
+        optimiser=optimiser,
+        rounds=rounds,
+        keep="last",
+        source=source,
+        student_view=identity,
+    )
+
+
+def learning(
+    *transfer: Weighted,
+    learner: Learner = Learner(),  # noqa: B008
+    student: StudentOptimiser = STEPPED,
+    steps: int = 9750,
+    batch: int = 128,
+) -> Recipe:
+    """A learner of new classes from their real images alone, under these terms; `steps` a phase of `batch` images.
+
+    The default is ABD's 250 epochs of a phase with 5,000 images.
+    """
+    return Recipe(None, transfer, student=student, rounds=Rounds(1, 0, steps, batch=batch), learner=learner)
+
+
+def dreaming(
+    host: Recipe, synthesis: tuple[Weighted, ...], lr: float = 1e-3, synthesis_steps: int = 10_000
+) -> Recipe:
+    """The learner `host` on images of an unconditional generator, which is trained before it learns and draws new ones
+    in each of its steps; they are seen as they are (ABD, R-DFCIL)."""
+    return replace(
+        host,
+        images=PersistentGenerator(latent=1000),
+        views={"global": identity},
+        synthesis=synthesis,
+        optimiser=Adam(lr, (0.9, 0.999)),
+        keep="last",
+        source="generator",
+        student_view=identity,
+        rounds=replace(host.rounds, synthesis_steps=synthesis_steps, synthesis_batch=host.rounds.batch),
+    )
+
+
+def replaying(host: Recipe, source: Recipe) -> Recipe:
+    """The learner `host` on the images of `source`, which come from a pool. ValueError if those do not."""
+    if source.images is None or source.source != "pool" or source.rounds.interleaved:
+        raise ValueError("a source of replayed images synthesises rounds of them into a pool")
+    return replace(
+        host,
+        images=source.images,
+        synthesis=source.synthesis,
+        views=source.views,
+        optimiser=source.optimiser,
+        keep=source.keep,
+        source="pool",
+        student_view=source.student_view,
+        per_class=source.per_class,
+        rounds=replace(
+            host.rounds,
+            count=REPLAY_ROUNDS,
+            warmup=REPLAY_ROUNDS - 1,
+            synthesis_steps=source.rounds.synthesis_steps,
+            synthesis_batch=source.rounds.synthesis_batch,
+        ),
+    )
+
+
+def plus_rgal(
+    recipe: Recipe,
+    spread: float = 0.1,
+    gather: float = 0.1,
+    cd: float = 0.1,
+    gram: float = 0.0,
+    follows: Literal["paper", "code"] = "paper",
+    band: Literal["focal", "distance", "uniform"] = "focal",
+    student_band: Literal["focal", "distance", "uniform"] = "distance",
+    low: float | None = None,
+    high: float | None = None,
+    margin: float = 0.2,
+    target: Net = "student",
+    start_layer: int = 2,
+    end_layer: int = 4,
+    feature: str = "global",
+    custom_steps: float = 1.0,
+    pairs: bool = True,
+    per_class: int = 0,
+    fmix: bool = False,
+    spread_warmup: bool = False,
+    mixed: float = 0.0,
+) -> Recipe:
+    """`recipe + RGAL`: the spread triplet in synthesis, the gather triplet and channel distillation in training.
+
+    Defaults are the weights of the release's README command.
+    follows: "paper" spreads in synthesis and draws the student's negatives on the teacher's logits; "code"
+    reproduces the release, which gathers in both phases (no caller passes its `negative` switch) and draws them on
+    the student's own logits. band, low, high: negative sampling in synthesis; student_band: in training.
+    target, start_layer, end_layer: whose pooled layers the synthesis triplet is measured on. feature: the
+    student's embeddings, any of layers, global, logits joined by "|". custom_steps: share of the rounds in which
+    the student's extra terms are on. pairs: every student image twice, augmented independently, so that positive
+    pairs exist; doubles the images a step. per_class: batches of that many images a class (0: as the host draws
+    them). spread_warmup: leave the spread term out of warm-up rounds.
+
+    Of a class-incremental learner's step the gather triplet is computed apart in the real images of new classes and in
+    the replayed ones of old classes, weighted by their numbers of classes. mixed: weight, relative to these, of new
+    images against replayed ones. A learner that keeps class means also gets new images against noisy means.
+    """
+    features = tuple(feature.split("|"))
+    if not set(features) <= set(get_args(Feature)):
+        raise ValueError(f"feature={feature!r}: expected any of {', '.join(get_args(Feature))} joined by '|'")
+    extra_synthesis = relation(
+        "spread",
+        spread,
+        polarity="spread" if follows == "paper" else "gather",
+        band=band,
+        low=low,
+        high=high,
+        target=target,
+        layers=(start_layer, end_layer),
+        margin=margin,
+        after_warmup=spread_warmup,
+    )
+    extra_transfer = relation(
+        "gather",
+        gather,
+        band=student_band,
+        target="student",
+        sample_on="teacher" if follows == "paper" else "student",
+        features=cast(tuple[Feature, ...], features),
+        layers=(start_layer, end_layer),
+        margin=margin,
+        until=custom_steps,
+        mixed=mixed,
+    )
+    learner = recipe.learner
+    of_means: tuple[Weighted, ...] = ()
+    if learner is not None and "radius" in learner.keeps:
+        of_means = (prototype_relation(gather, student_band, margin),)
+    if learner is not None and learner.translates:
+        learner = replace(learner, donor="spread")
+    return replace(
+        recipe,
+        synthesis=(*recipe.synthesis, extra_synthesis) if recipe.images is not None else (),
+        transfer=(
+            *recipe.transfer,
+            channel_distillation(cd, until=custom_steps),
+            gram_distillation(gram, until=custom_steps),
+            extra_transfer,
+            *of_means,
+        ),
+        learner=learner,
+        pairs=pairs,
+        per_class=per_class or recipe.per_class,
+        fmix=fmix,
+    )

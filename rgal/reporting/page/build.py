@@ -1,0 +1,283 @@
+"""What the HTML report says of a store: every trial, what it ran on, what failed, and what could not be read."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import pandas as pd
+
+from rgal.reporting.results import case_label, case_title, groups, heading, known, only
+from rgal.reporting.page.model import Cell, Figure, Heading, Link, Report, Section, Sheet, TaskPart, sheet
+from rgal.reporting.tables.overview import overviews
+from rgal.reporting.page.pictures import plot_picture, png_picture
+from rgal.reporting.tables.render import seconds
+from rgal.reporting.tables.write import Table
+from rgal.suite.store.damaged import find_problems
+from rgal.suite.store.records import Record, printable
+
+ENVIRONMENT = ("rgal", "revision", "python", "torch", "platform", "processor", "threads", "gpu")
+TITLES = {
+    "python": "Python",
+    "gpu": "GPU",
+    "platform": "Platform",
+    "processor": "Processor",
+    "revision": "Revision",
+}
+TITLES |= {"threads": "Threads"}
+FILES = (
+    "trial.json",
+    "metrics.jsonl",
+    "result.json",
+    "export.json",
+    "layers.json",
+    "phases.json",
+    "error.txt",
+)
+TONES = {"finished": "good", "failed": "bad", "broken": "bad", "newer": "bad", "foreign": "bad"}
+# How the file of a plot ends -> what it shows. Another plot is called by the end of its file's name.
+PLOTS = {
+    "time": "Top-1 against time",
+    "images": "Top-1 against synthesised images",
+    "layers": "Ranges and errors of the layers",
+    "cases": "Top-1 in every case",
+    "efficiency": "Top-1 against the number of synthesised images",
+    "latency": "Top-1 of exported models against their latency",
+    "phases": "Top-1 as classes are added",
+    "old_new": "Old and new classes after the last phase",
+    "distances": "Distances of the kept images",
+    "distance_rounds": "Distances in every round",
+    "negatives": "Distances of negatives",
+    "embedding": "Embedding of kept and test images",
+}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The grid of one method's images below plots/, and the group of tables that it belongs to."""
+
+    path: Path
+    stem: str
+    method: str
+    case: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Contents:
+    """All that a report shows. trials: one row a record with known settings, its index the record's place; shown: the
+    places of those that tables and plots are made of; tables: of each group, by its stem; titles: of the tasks."""
+
+    records: Sequence[Record]
+    trials: pd.DataFrame
+    shown: frozenset[int]
+    tables: Mapping[str, Sequence[Table]]
+    plots: Sequence[Path]
+    samples: Sequence[Sample]
+    titles: Mapping[str, str]
+
+
+def make_report(contents: Contents) -> Report:
+    """The page's data. Nothing in it depends on where or when it is made."""
+    found = groups(contents.trials)
+    stem_of = _stems_of_plots(contents.plots, list(found))
+    sections: dict[str, list[Section]] = {}
+    for stem, rows in found.items():
+        plots = [path for path in contents.plots if stem_of.get(path) == stem]
+        sections.setdefault(only(rows, "task"), []).append(_section(contents, stem, rows, plots))
+    shown = contents.trials[contents.trials.index.isin(contents.shown)]
+    for stem, rows in overviews(shown).items():
+        sheets = [sheet(table) for table in contents.tables.get(stem, ())]
+        title = f"{only(rows, 'dataset')}, all settings, budget {only(rows, 'budget')}"
+        sections[only(rows, "task")].insert(0, Section(f"group-{stem}", title, sheets))
+    parts = [
+        TaskPart(
+            f"task-{number}", f"{task}: {contents.titles[task]}" if task in contents.titles else task, found
+        )
+        for number, (task, found) in enumerate(sections.items())
+    ]
+    return Report(
+        f"Results: {', '.join(sections) or 'no trial that can be read'}",
+        _facts(contents),
+        _environments(contents.records),
+        parts,
+        _failures(contents.records),
+        _problems(contents.records),
+    )
+
+
+def _stems_of_plots(plots: Iterable[Path], stems: Sequence[str]) -> dict[Path, str]:
+    """Each drawing's group: the longest stem that its name starts with."""
+    found = {}
+    for path in plots:
+        if path.suffix == ".svg":
+            starts = [stem for stem in stems if path.name.startswith(f"{stem}_")]
+            if starts:
+                found[path] = max(starts, key=len)
+    return found
+
+
+def _section(contents: Contents, stem: str, rows: pd.DataFrame, plots: Sequence[Path]) -> Section:
+    title = heading(rows) or stem
+    return Section(
+        f"group-{stem}",
+        title,
+        [sheet(table) for table in contents.tables.get(stem, ())],
+        [figure for path in plots if (figure := _plot(path, stem, title))],
+        [figure for sample in contents.samples if sample.stem == stem and (figure := _grid(sample, title))],
+        _trials(contents, rows, title),
+    )
+
+
+def _plot(path: Path, stem: str, title: str) -> Figure | None:
+    picture = plot_picture(path)
+    if picture is None:
+        return None
+    name = path.stem.removeprefix(f"{stem}_")
+    end = next((end for end in PLOTS if name == end or name.endswith(f"_{end}")), "")
+    before = case_label(name.removesuffix(end).strip("_")) if end else ""
+    caption = ", ".join(part for part in (before, PLOTS.get(end, name.replace("_", " "))) if part)
+    links = [Link(kind.upper(), _href(path.with_suffix(f".{kind}"), 2)) for kind in ("png", "svg")]
+    return Figure(caption, f"{caption}: {title}", picture, links)
+
+
+def _grid(sample: Sample, title: str) -> Figure | None:
+    picture = png_picture(sample.path)
+    if picture is None:
+        return None
+    parts = (sample.method, case_label(sample.case), f"seed {sample.seed}")
+    caption = ", ".join(part for part in parts if part)
+    return Figure(
+        caption, f"Synthesised images of {caption}: {title}", picture, [Link("PNG", _href(sample.path, 2))]
+    )
+
+
+def _href(path: Path, parts: int) -> str:
+    """The last parts of a path as a link from the results directory, whatever bytes its names are made of."""
+    return "/".join(quote(os.fsencode(part)) for part in path.parts[-parts:])
+
+
+def _trials(contents: Contents, rows: pd.DataFrame, title: str) -> Sheet:
+    """Every trial of a group, those that a newer one replaces too."""
+    with_cases = known(rows, "case")
+    headings = [
+        *([Heading(case_title(rows))] if with_cases else []),
+        Heading("Method", name=True),
+        Heading("Seed", "number"),
+        Heading("Status"),
+        Heading("Seconds", "number"),
+        Heading("Started"),
+        Heading("Files"),
+    ]
+    order = rows.sort_values(["case_order", "order", "method", "seed", "started", "key"], kind="stable")
+    lines = []
+    for place in order.index:
+        record = contents.records[place]
+        line = [
+            Cell(str(rows.at[place, "method"])),
+            Cell(str(record.settings["seed"])),
+            _status(record, replaced=place not in contents.shown),
+            Cell(_seconds(record)),
+            Cell(record.environment.get("started", "").replace("T", " ", 1)),
+            Cell(links=_links(record.folder)),
+        ]
+        case = Cell(case_label(record.settings["case"] or ""))
+        lines.append([case, *line] if with_cases else line)
+    return Sheet(f"Trials of {title}", headings, lines)
+
+
+def _status(record: Record, replaced: bool) -> Cell:
+    if replaced:
+        return Cell(f"{record.status}, a newer one counts", tone="quiet")
+    return Cell(record.status, tone=TONES.get(record.status, ""))
+
+
+def _links(folder: Path) -> list[Link]:
+    return [Link(name, _href(folder / name, 3)) for name in FILES if (folder / name).is_file()]
+
+
+def _seconds(record: Record) -> str:
+    spent = [record.result.get(f"{part}_seconds") for part in ("synthesis", "student")]
+    counted = [float(part) for part in spent if part is not None]
+    return seconds(sum(counted)) if counted else ""
+
+
+def _facts(contents: Contents) -> list[tuple[str, str]]:
+    """What was run and when, in pairs of a label and a text."""
+    own = [record for record in contents.records if record.settings]
+    statuses = Counter(record.status for record in own)
+    started = sorted(filter(None, (record.environment.get("started") for record in own)))
+    spent = sum(_spent(record) for record in own)
+    seeds = sorted({int(record.settings["seed"]) for record in own})
+    facts = [
+        ("Trials", f"{len(own)} ({', '.join(f'{n} {status}' for status, n in sorted(statuses.items()))})"),
+        ("Data sets", _distinct(own, "dataset")),
+        ("Budgets", _distinct(own, "budget")),
+        ("Methods", _distinct(own, "method")),
+        ("Seeds", ", ".join(map(str, seeds))),
+        ("Started", " to ".join(dict.fromkeys((started[0], started[-1]))) if started else ""),
+        ("Time", f"{_duration(spent)} of synthesis and training in finished trials" if spent else ""),
+    ]
+    return [(label, text) for label, text in facts if text] if own else []
+
+
+def _duration(spent: float) -> str:
+    return f"{spent / 3600:,.1f} hours" if spent >= 7200 else f"{spent / 60:,.1f} minutes"
+
+
+def _spent(record: Record) -> float:
+    parts = [record.result.get(f"{part}_seconds") or 0.0 for part in ("synthesis", "student")]
+    return math.fsum(0.0 if math.isnan(part) else part for part in parts)
+
+
+def _distinct(records: Iterable[Record], name: str) -> str:
+    return ", ".join(sorted({str(record.settings[name]) for record in records if record.settings[name]}))
+
+
+def _environments(records: Sequence[Record]) -> Sheet:
+    """The distinct machines and versions, and how many trials ran on each."""
+    found = Counter(
+        tuple(record.environment.get(name, "") for name in ENVIRONMENT)
+        for record in records
+        if record.settings
+    )
+    headings = [Heading(TITLES.get(name, name)) for name in ENVIRONMENT]
+    rows = [[*map(Cell, machine), Cell(str(count))] for machine, count in sorted(found.items())]
+    return Sheet("Environment", [*headings, Heading("Trials", "number")], rows)
+
+
+def _failures(records: Sequence[Record]) -> Sheet | None:
+    headings = [Heading("Trial", name=True), Heading("Reason", "long"), Heading("Files")]
+    rows = [
+        [
+            Cell(printable(record.folder.name)),
+            Cell(record.reason or "unknown"),
+            Cell(links=_links(record.folder)),
+        ]
+        for record in records
+        if record.status == "failed"
+    ]
+    return Sheet("Trials that failed; the same command runs them again", headings, rows) if rows else None
+
+
+def _problems(records: Sequence[Record]) -> Sheet | None:
+    headings = [Heading("Folder", name=True), Heading("Kind"), Heading("Reason", "long"), Heading("Files")]
+    rows = [
+        [
+            Cell(printable(problem.folder.name)),
+            Cell(problem.kind, tone="bad"),
+            Cell(problem.reason),
+            Cell(links=_links(problem.folder)),
+        ]
+        for problem in find_problems(records)
+    ]
+    notes = [
+        "broken: unreadable, half-written or malformed; newer: written by a later version; foreign: no trial of ours. "
+        "What cannot be used is in no table and no plot; it is as it was."
+    ]
+    return Sheet("Records that are left out", headings, rows, notes) if rows else None

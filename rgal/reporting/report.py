@@ -1,0 +1,119 @@
+"""Renders a store: tables, plots, one sample grid a method, a page. Nothing here changes a trial's record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from rgal.core.errors import UserError
+from rgal.core.files import write_atomically
+from rgal.reporting.results import cases, file_stems, finished, groups
+from rgal.reporting.page.model import write_report
+from rgal.reporting.figures.write import write_plots
+from rgal.reporting.published import load_reference
+from rgal.reporting.tables.write import Table, all_tables, save_tables
+from rgal.suite.store.frames import (
+    identified,
+    load_diversity,
+    load_layers,
+    load_phases,
+    load_records,
+    make_frames,
+    newest,
+)
+from rgal.suite.store.records import ODD, Record, printable
+from rgal.reporting.page.build import Contents, Sample, make_report
+from rgal.suite.store.folders import Store
+from rgal.suite.task import tasks
+
+REFERENCE = Path(__file__).parents[2] / "benchmarks" / "reference"
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """What was written, the tables as Markdown for the terminal, and a line for each folder that is left out."""
+
+    text: str
+    tables: list[Path]
+    plots: list[Path]
+    samples: list[Path]
+    page: Path
+    left_out: list[str]
+
+
+def render(store: Store, keys: set[str] | None = None) -> Rendered:
+    """Write tables/, plots/ and report.html for everything in the store; the returned text covers `keys` only
+    (default: all)."""
+    records = load_records(store)
+    if not records:
+        raise UserError(f"results directory {store.root}: no trial in it; run a suite first")
+    every, curves = make_frames(records)
+    trials = identified(every)
+    results = newest(trials)
+    reference = load_reference(REFERENCE) if REFERENCE.is_dir() else None
+    tables = all_tables(results, reference)
+    try:
+        written = save_tables(tables, store.root / "tables")
+        layers, phases = load_layers(store, results), load_phases(store, results)
+        diversity = load_diversity(store, results)
+        plots = write_plots(results, curves, store.root / "plots", layers, phases, diversity)
+        samples = _collect_samples(records, results, store.root / "plots")
+        titles = {name: task.summary for name, task in tasks().items()}
+        shown = frozenset(map(int, results.index))
+        contents = Contents(records, trials, shown, tables, plots, samples, titles)
+        page = write_report(store.root / "report.html", make_report(contents))
+    except OSError as error:
+        raise UserError(
+            f"results directory {store.root}: cannot write tables and plots ({error.strerror})"
+        ) from error
+    if keys is not None:
+        tables = all_tables(trials[trials["key"].isin(keys)], reference)
+    return Rendered(
+        _text(tables), written, plots, [sample.path for sample in samples], page, _left_out(records)
+    )
+
+
+def _text(tables: Mapping[str, Sequence[Table]]) -> str:
+    return "\n\n".join(table.text("md") for group in tables.values() for table in group)
+
+
+def _left_out(records: Sequence[Record]) -> list[str]:
+    odd = [record for record in records if record.status in ODD]
+    return [f"{printable(record.folder.name)} ({record.status}: {record.reason})" for record in odd]
+
+
+def _collect_samples(records: Sequence[Record], results: pd.DataFrame, folder: Path) -> list[Sample]:
+    """The sample grid of every method's first finished seed, in its first case, under a name people can find.
+
+    The index of `results` holds the places of the records.
+    """
+    written = []
+    for stem, group in groups(results).items():
+        ordered = [finished(part).sort_values(["seed", "key"]) for part in cases(group).values()]
+        first = pd.concat(ordered).drop_duplicates("method").sort_values(["order", "method"], kind="stable")
+        names = file_stems([(method,) for method in first["method"]])
+        for place, row in first.iterrows():
+            source = records[int(str(place))].folder / "samples.png"
+            if source.is_file():
+                folder.mkdir(parents=True, exist_ok=True)
+                path = folder / f"samples_{stem}_{names[row['method'],]}.png"
+                write_atomically(path, source.read_bytes())
+                written.append(Sample(path, stem, row["method"], row["case"] or "", row["seed"]))
+    return written
+
+
+def summary(rendered: Rendered) -> str:
+    """The tables, and where everything is."""
+    lines = [rendered.text, ""]
+    for title, paths in (
+        ("tables", rendered.tables),
+        ("plots", rendered.plots),
+        ("samples", rendered.samples),
+    ):
+        shown = [path for path in paths if path.suffix in (".md", ".png")]
+        lines += [f"{title}: {path}" for path in shown]
+    lines += [f"left out: {line}" for line in rendered.left_out]
+    return "\n".join([*lines, f"report: {rendered.page}"])

@@ -1,0 +1,235 @@
+"""A suite, expanded: networks x cases x methods x seeds, every trial resolved completely before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from rgal import __version__, nets
+from rgal.data import Dataset
+from rgal.core.errors import UserError, nearest
+from rgal.methods.recipe import Recipe
+from rgal.methods.registry import Resolved, methods, resolve
+from rgal.suite.plan.settings import Budget, Pair, Schedule, Suite, suggest
+from rgal.suite.plan.initial_pool import initial_pool_key, samples_from_pool
+from rgal.suite.plan.trial import Trial, file_hash, schedule_for, short_hash
+
+if TYPE_CHECKING:
+    from rgal.suite.task import Task
+
+
+def expand(suite: Suite, task: Task, dataset: Dataset, device: str) -> list[Trial]:
+    """Every trial of a suite. UserError for anything that is wrong with a name or a number."""
+    options = check_options(suite, task)
+    _check_exceptions(suite)
+    cases: list[tuple[str, dict[str, Any], dict[str, Any]]] = [(*case, {}) for case in task.cases(options)]
+    if suite.sweep:
+        if task.case_title:
+            raise UserError(f"sweep: task '{task.name}' runs every method in cases of its own; leave it out")
+        ((name, values),) = suite.sweep.items()
+        cases = [(f"{value:g}", cases[0][1], {name: value}) for value in values]
+    settings = [_Setting(suite, task, dataset, device, pair, options) for pair in suite.networks]
+    initial = _initial(settings[0], cases[0][2])
+    return [
+        trial
+        for setting in settings
+        for position, case in enumerate(cases)
+        for trial in setting.trials(position, *case, initial)
+    ]
+
+
+def _initial(setting: _Setting, swept: Mapping[str, Any]) -> dict[str, str]:
+    """What a trial that starts from the suite's pool knows of it. All settings have the methods of this one."""
+    path = setting.suite.init_pool
+    if path is None:
+        return {}
+    chosen = [resolved for resolved, _ in setting.chosen(swept)]
+    return {"init_pool": path, "init_pool_key": initial_pool_key(path, setting.task, chosen, setting.dataset)}
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """One pair of networks of a suite."""
+
+    suite: Suite
+    task: Task
+    dataset: Dataset
+    device: str
+    pair: Pair
+    options: Any
+
+    def trials(
+        self,
+        position: int,
+        case: str,
+        options: dict[str, Any],
+        swept: Mapping[str, Any],
+        initial: Mapping[str, str],
+    ) -> list[Trial]:
+        """Methods x seeds of one case, the `position`th; swept: what of the schedule makes it one; initial: the pool of
+        those that can start from one."""
+        chosen = self.chosen(swept)
+        codes = ["-".join([resolved.method.code, *self.foreign_code]) for resolved, _ in chosen]
+        return [
+            Trial(
+                method=resolved.name,
+                seed=seed,
+                schedule=schedule.model_dump(exclude_none=True),
+                order=order,
+                teacher_key=self.teacher_key(resolved.recipe, seed),
+                options=options,
+                case=case,
+                case_order=position if swept else self.task.case_order(case, position),
+                code=codes[order],
+                **self.common,
+                **(initial if samples_from_pool(resolved.recipe) else {}),  # type: ignore[arg-type]
+            )
+            for order, (resolved, schedule) in enumerate(chosen)
+            for seed in self.suite.seeds
+        ]
+
+    @cached_property
+    def common(self) -> dict[str, Any]:
+        suite, pair, budget = self.suite, self.pair, self.suite.chosen_budget()
+        student = pair.student or pair.teacher
+        heading = self.task.setting(suite.dataset, pair.teacher, student, self.options)
+        swept = next((name.replace("_", " ") for name in suite.sweep), "")
+        heading += f", by {swept}" if swept else ""
+        return {
+            "task": suite.task,
+            "dataset": suite.dataset,
+            "data": self.dataset.spec.fingerprint,
+            "image_size": suite.image_size,
+            "teacher": pair.teacher,
+            "student": student,
+            "budget": suite.budget,
+            "evaluate_every": budget.evaluate_every,
+            "evaluate_on": suite.evaluate_on,
+            "precision": suite.precision or budget.precision,
+            "device": self.device,
+            "data_root": suite.data_root,
+            "keep_pool": suite.keep_pool,
+            "setting": heading + (", on validation images" if suite.evaluate_on == "validation" else ""),
+            "case_title": swept.capitalize() or self.task.case_title,
+            "plugins": suite.plugins,
+        }
+
+    @cached_property
+    def foreign_code(self) -> list[str]:
+        """Hashes of the code of networks that are not ours."""
+        names = {self.pair.teacher, self.common["student"]}
+        return sorted({nets.code_of(name) for name in names} - {""})
+
+    @cached_property
+    def teacher_code(self) -> str:
+        return nets.code_of(self.pair.teacher)
+
+    @cached_property
+    def given_key(self) -> str:
+        """Of the suite's weights file: read once, however many trials there are."""
+        given = "given-" + file_hash(Path(str(self.suite.teacher_weights)))
+        return f"{given}-{self.teacher_code[:6]}" if self.teacher_code else given
+
+    def teacher_key(self, recipe: Recipe, seed: int) -> str:
+        """Identifies a trial's teacher: its weights file's content, or all that training it depends on."""
+        suite = self.suite
+        purpose = self.task.pretraining(self.dataset, recipe, seed, self.options)
+        if suite.teacher_weights:
+            if purpose.own:
+                raise UserError(
+                    f"--teacher-weights {suite.teacher_weights}: a method of this suite trains a first model of its "
+                    "own; leave it out, or run it without given weights"
+                )
+            given = self.given_key
+            # Weights for other classes are checked and measured anew.
+            classes = purpose.identity.get("classes")
+            return f"{given}-{short_hash(classes)[:6]}" if classes else given
+        return short_hash(
+            {
+                "version": __version__,
+                "net": self.pair.teacher,
+                "data": self.dataset.spec.fingerprint,
+                "evaluate_on": suite.evaluate_on,
+                "precision": self.common["precision"],
+                **suite.chosen_budget().teacher_training.model_dump(),
+                **purpose.identity,
+                **({"code": self.teacher_code} if self.teacher_code else {}),
+            }
+        )
+
+    def chosen(self, swept: Mapping[str, Any]) -> list[tuple[Resolved, Schedule]]:
+        """`methods`, resolved once for all cases in which nothing of the schedule is swept."""
+        return self.methods(swept) if swept else self._unswept
+
+    @cached_property
+    def _unswept(self) -> list[tuple[Resolved, Schedule]]:
+        return self.methods({})
+
+    def methods(self, swept: Mapping[str, Any]) -> list[tuple[Resolved, Schedule]]:
+        """The suite's methods on the task, each with its schedule."""
+        suite, task, found = self.suite, self.task, []
+        for text in expand_names(suite.methods, suite.task):
+            method = resolve(text, None, task.defaults)
+            if suite.task not in method.method.tasks:
+                valid = ", ".join(method.method.tasks)
+                raise UserError(f"method '{method.name}' is not for task '{suite.task}'; it is for: {valid}")
+            schedule = schedule_for(suite.chosen_budget(), self.pair, swept, method.name, method.method.name)
+            found.append((task.recipe(text, schedule), schedule))
+            task.check(found[-1][0].recipe, self.dataset)
+        names = [resolved.name for resolved, _ in found]
+        if doubled := sorted({name for name in names if names.count(name) > 1}):
+            raise UserError(f"methods: '{doubled[0]}' is listed twice")
+        return found
+
+
+def check_options(suite: Suite, task: Task) -> Any:
+    """The suite's options as the task's own type."""
+    for pair in suite.networks:
+        if task.needs_student != bool(pair.student):
+            raise UserError(
+                f"task '{task.name}' needs a student network: give --student, or `student:` in the suite file"
+                if task.needs_student
+                else f"task '{task.name}' makes its student from the teacher; leave out --student {pair.student}"
+            )
+    try:
+        return task.options.model_validate(suite.options)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        key = str(problem["loc"][0])
+        if problem["type"] == "extra_forbidden":
+            own = ", ".join(task.options.model_fields) or "none"
+            hint = suggest(key, [*task.options.model_fields, *Suite.model_fields, *Budget.model_fields])
+            raise UserError(f"{hint}; options of task '{task.name}': {own}") from error
+        message = problem["msg"].removeprefix("Value error, ")
+        raise UserError(f"{key}: {message}, found {problem['input']!r}") from error
+
+
+def expand_names(names: Iterable[str], task: str) -> list[str]:
+    """The names, with every method of the task in place of "all" and every data-free one with RGAL in place of
+    "all+rgal", but for those that are there already."""
+    known = {name: method for name, method in methods().items() if task in method.tasks}
+    same = known["rgal"].recipe.__module__ if "rgal" in known else ""  # `rgal` is this host with RGAL
+    hosts = [name for name, method in known.items() if same not in (method.module, method.recipe.__module__)]
+    groups = {
+        "all": list(known),
+        "all+rgal": [f"{name}+rgal" for name in hosts if resolve(name).recipe.data_free],
+    }
+    found: list[str] = []
+    for name in names:
+        found += [one for one in groups[name] if one not in found] if name in groups else [name]
+    return found
+
+
+def _check_exceptions(suite: Suite) -> None:
+    """UserError for a name, among those with a schedule of their own, that no method has."""
+    places = {f"budgets.{suite.budget}.methods": suite.chosen_budget().methods}
+    places |= {f"pairs.{i}.methods": pair.methods for i, pair in enumerate(suite.pairs)}
+    for where, exceptions in places.items():
+        for name in exceptions:
+            if name.partition("[")[0].partition("+")[0] not in methods():
+                raise UserError(f"{where}: unknown method '{name}'; {nearest(name, methods())}")

@@ -1,0 +1,301 @@
+"""YAML and command line -> typed, checked settings. Unknown keys are refused with the nearest valid one."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from rgal.core.errors import UserError
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+Count = StrictInt
+
+
+class Schedule(Strict):
+    """How long a method runs, and its parameters where a data set wants others. What is left out stays as published."""
+
+    rounds: Count | None = Field(None, ge=1)
+    warmup: Count | None = Field(None, ge=0)
+    synthesis_steps: Count | None = Field(None, ge=0)
+    student_steps: Count | None = Field(None, ge=1)
+    synthesis_batch: Count | None = Field(None, ge=2)
+    batch: Count | None = Field(None, ge=2)
+    student_lr: float | None = Field(None, gt=0)
+    synthesis_lr: float | None = Field(None, gt=0)
+    generator_width: Count | None = Field(None, ge=1)
+    parameters: dict[str, StrictBool | float | str] | None = None
+
+
+class TeacherRecipe(Strict):
+    """How a teacher is trained when no weights are given: SGD with momentum 0.9, linear rise, cosine."""
+
+    steps: Count = Field(2000, ge=1)
+    batch: Count = Field(128, ge=2)
+    lr: float = Field(0.1, gt=0)
+    weight_decay: float = Field(5e-4, ge=0)
+    rise: float = Field(0.1, ge=0, lt=1)
+    seed: Count = 0
+
+
+class Budget(Schedule):
+    """A named budget: a schedule for all methods, exceptions by method, the teacher's recipe."""
+
+    evaluate_every: Count = Field(1, ge=1)
+    precision: Literal["fp32", "bf16"] = "fp32"
+    teacher_training: TeacherRecipe = TeacherRecipe()
+    methods: dict[str, Schedule] = {}
+
+
+class Pair(Strict):
+    """A teacher and a student of a suite that compares several, and what its methods want for these two."""
+
+    teacher: str
+    student: str | None = None
+    methods: dict[str, Schedule] = {}
+
+
+class Suite(Strict):
+    """One suite file, after the command line had its say. Networks: `teacher` and `student`, or several `pairs`.
+
+    sweep: one number of the schedule and the values that every method runs at, such as synthesis_batch: [32, 64].
+    """
+
+    task: str = "kd"
+    title: str = ""
+    dataset: str = "digits"
+    data_root: str | None = None
+    image_size: Count | None = Field(None, ge=4)
+    teacher: str | None = None
+    student: str | None = None
+    pairs: tuple[Pair, ...] = ()
+    options: dict[str, Any] = {}
+    teacher_weights: str | None = None
+    methods: tuple[str, ...]
+    seeds: tuple[Count, ...] = (0,)
+    budget: str = "small"
+    budgets: dict[str, Budget]
+    evaluate_on: Literal["test", "validation"] = "test"
+    device: str = "auto"
+    precision: Literal["fp32", "bf16"] | None = None
+    keep_pool: StrictBool = False
+    init_pool: str | None = None
+    plugins: tuple[str, ...] = ()
+    sweep: dict[str, tuple[StrictInt | float, ...]] = {}
+
+    @property
+    def networks(self) -> tuple[Pair, ...]:
+        return self.pairs or (Pair(teacher=self.teacher or "", student=self.student),)
+
+    @model_validator(mode="after")
+    def _one_or_several(self) -> Suite:
+        if bool(self.pairs) == bool(self.teacher or self.student) or not (self.pairs or self.teacher):
+            raise ValueError("networks: expected a teacher (and student), or pairs of them")
+        names = [(pair.teacher, pair.student) for pair in self.pairs]
+        if len(set(names)) < len(names):
+            raise ValueError("pairs: one stands there twice")
+        if self.pairs and self.teacher_weights:
+            raise ValueError(
+                "teacher_weights: are those of one network; choose a pair with --teacher and --student"
+            )
+        return self
+
+    @field_validator("sweep")
+    @classmethod
+    def _one_number(cls, value: dict[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
+        numbers = [name for name in Schedule.model_fields if name != "parameters"]
+        if len(value) > 1 or not set(value) <= set(numbers):
+            raise ValueError(f"expected one of {', '.join(numbers)} with a list of values")
+        for name, values in value.items():
+            for one in values:
+                Schedule(**{name: one})
+            if len(values) < 2 or len(set(values)) < len(values):
+                raise ValueError(f"{name}: expected several values, each once")
+        return value
+
+    @field_validator("methods", "seeds")
+    @classmethod
+    def _some_and_distinct(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
+        if not value:
+            raise ValueError("at least one is needed")
+        if doubled := sorted({v for v in value if value.count(v) > 1}):
+            raise ValueError(f"given twice: {', '.join(map(str, doubled))}")
+        return value
+
+    def chosen_budget(self) -> Budget:
+        if self.budget not in self.budgets:
+            valid = ", ".join(self.budgets)
+            raise UserError(f"this suite has no budget '{self.budget}'; valid: {valid}")
+        return self.budgets[self.budget]
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """SafeLoader that refuses a key given twice instead of silently keeping the last."""
+
+
+def _unique_mapping(loader: yaml.SafeLoader, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    seen: set[Any] = set()
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node, deep=True)
+        if key in seen:
+            line = key_node.start_mark.line + 1
+            raise yaml.constructor.ConstructorError(None, None, f"key '{key}' stands twice (line {line})")
+        seen.add(key)
+    return yaml.SafeLoader.construct_mapping(loader, node, deep)
+
+
+_UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file's mapping. UserError with file and line when it is none."""
+    try:
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)  # noqa: S506 (a SafeLoader)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error.__class__.__name__})") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" in line {mark.line + 1}" if mark else ""
+        what = str(getattr(error, "problem", None) or error).splitlines()[0]
+        raise UserError(f"{path}: not valid YAML{where}: {what}") from error
+    if not isinstance(data, dict):
+        raise UserError(f"{path}: expected a mapping of settings, found {type(data).__name__}")
+    return data
+
+
+def load_suite(
+    path: Path,
+    overrides: Mapping[str, Any],
+    assignments: tuple[str, ...] = (),
+    options: Mapping[str, Any] = MappingProxyType({}),
+) -> Suite:
+    """Read a suite file, apply command-line overrides (None = not given) and `--set key=value` assignments.
+
+    `extends: FILE` takes what the file leaves out from another one beside it.
+    Dotted keys reach inside (`budgets.small.rounds`); a bare budget key (`rounds=5`) goes to the chosen budget, and to
+    every method of it; any other one is an option of the task, as are those in `options`, and checked by it.
+    """
+    data = _with_base(path)
+    data.update({key: value for key, value in overrides.items() if value is not None})
+    if overrides.get("teacher"):
+        data.pop("pairs", None)
+    given = {key: value for key, value in options.items() if value is not None}
+    if given and isinstance(data.setdefault("options", {}), dict):
+        data["options"].update(given)
+    for assignment in assignments:
+        _assign(data, assignment)
+    try:
+        return Suite.model_validate(data)
+    except ValidationError as error:
+        raise UserError(_explain(error, path)) from error
+
+
+def _with_base(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """A suite file's settings, over those of the file that it extends."""
+    data = read_yaml(path)
+    base = data.pop("extends", None)
+    if base is None:
+        return data
+    if not isinstance(base, str) or Path(base).name != base:
+        raise UserError(f"{path}: extends: expected the name of a file in the same folder, found {base!r}")
+    if path in above:
+        raise UserError(f"{path}: extends: the files extend each other in a circle")
+    return _with_base(path.parent / base, (*above, path)) | data
+
+
+def _assign(data: dict[str, Any], assignment: str) -> None:
+    key, equals, text = assignment.partition("=")
+    if not equals or not key:
+        raise UserError(f"--set {assignment}: expected key=value")
+    parts = key.split(".")
+    if parts[0] not in Suite.model_fields:
+        inside_budget = parts[0] in Budget.model_fields
+        parts = [*(["budgets", data.get("budget", "small")] if inside_budget else ["options"]), *parts]
+    target = data
+    for part in parts[:-1]:
+        if target.get(part) is None:
+            target[part] = {}
+        if not isinstance(target[part], dict):
+            raise UserError(f"--set {assignment}: '{part}' holds a value, not a group of settings")
+        target = target[part]
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"--set {assignment}: the value is not valid YAML") from error
+    if isinstance(value, str):
+        value = _number(value)
+    target[parts[-1]] = value
+    if key in Schedule.model_fields and key != "parameters":
+        _drop_exceptions(data, key)
+
+
+def _drop_exceptions(data: dict[str, Any], key: str) -> None:
+    """Of methods, from what the command line says for all of them. What is malformed is refused later."""
+    places = [data.get("budgets"), *(data["pairs"] if isinstance(data.get("pairs"), list) else [])]
+    if isinstance(places[0], dict):
+        places[0] = places[0].get(data.get("budget", "small"))
+    for place in places:
+        exceptions = place.get("methods") if isinstance(place, dict) else None
+        for schedule in exceptions.values() if isinstance(exceptions, dict) else ():
+            if isinstance(schedule, dict):
+                schedule.pop(key, None)
+
+
+def _number(text: str) -> Any:
+    """YAML 1.1 reads 1e-3 as a string; people mean a number."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def suggest(name: str, valid: list[str]) -> str:
+    """`unknown key 'rouns', did you mean 'rounds'?`"""
+    close = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
+    hint = f", did you mean '{close[0]}'?" if close else ""
+    return f"unknown key '{name}'{hint}"
+
+
+def _explain(error: ValidationError, path: Path) -> str:
+    """The first problem of a validation error as one line: file, key, what was found, what is valid."""
+    problem = error.errors()[0]
+    where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        fields = _fields_at(problem["loc"][:-1])
+        return (
+            f"{path}: {where}: {suggest(str(problem['loc'][-1]), fields)}; valid: {', '.join(sorted(fields))}"
+        )
+    message = problem["msg"].removeprefix("Value error, ")
+    if not where:  # of several settings together: all of them would be no help
+        return f"{path}: {message}"
+    found = "" if problem["type"] == "missing" else f", found {problem['input']!r}"
+    return f"{path}: {where}: {message}{found}".replace("\n", " ")
+
+
+def _fields_at(location: tuple[int | str, ...]) -> list[str]:
+    """Names of the settings at a place of the suite, for the message."""
+    if location[:1] == ("budgets",):
+        if "methods" in location:
+            return list(Schedule.model_fields)
+        return list(TeacherRecipe.model_fields if "teacher_training" in location else Budget.model_fields)
+    return list(Suite.model_fields)

@@ -1,0 +1,87 @@
+"""What a person sees while a suite runs: one line a running trial, one line for each that ended."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TextIO
+
+from tqdm import tqdm
+
+from rgal.suite.running.drive import Report
+from rgal.suite.task import tasks
+from rgal.suite.running.work import Outcome, TeacherJob, WorkJob
+
+QUIET_SECONDS = 15.0
+
+
+def clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def line(title: str, seen: Report) -> str:
+    """`cmi seed 0 | round 3/20 student | 41 % | loss 1.23 | top-1 88.20 % | 0:35 left`"""
+    at = seen.position
+    parts = [title, f"{at.unit} {at.at}/{at.of} {at.phase}", f"{100 * at.done:.0f} %"]
+    if seen.loss is not None:
+        parts.append(f"loss {seen.loss:.3g}")
+    if seen.top1 is not None:
+        parts.append(f"top-1 {seen.top1:.2f} %")
+    parts.append(f"{'at least ' if at.at_least else ''}{clock(at.remaining_seconds)} left")
+    return " | ".join(parts)
+
+
+class Console:
+    """Live lines on a terminal; elsewhere a line a trial every few seconds."""
+
+    def __init__(self, total: int, slots: int, stream: TextIO | None = None) -> None:
+        self.total, self.done, self.stream = total, 0, stream or sys.stderr
+        self.live = self.stream.isatty()
+        self._bars = [
+            tqdm(bar_format="{desc}", position=slot, leave=False, file=self.stream)
+            for slot in range(slots if self.live else 0)
+        ]
+        self._slot: dict[str, int] = {}
+        self._last: dict[str, float] = {}
+
+    def report(self, job: WorkJob, seen: Report) -> None:
+        text = line(job.title, seen)
+        if self.live:
+            used = set(self._slot.values())
+            free = next((slot for slot in range(len(self._bars)) if slot not in used), 0)
+            self._bars[self._slot.setdefault(job.title, free)].set_description_str(text)
+        elif time.monotonic() - self._last.setdefault(job.title, time.monotonic()) >= QUIET_SECONDS:
+            self._last[job.title] = time.monotonic()
+            self.write(f"  {text}")
+
+    def outcome(self, job: WorkJob, outcome: Outcome) -> None:
+        slot = self._slot.pop(job.title, None)
+        if slot is not None:
+            self._bars[slot].set_description_str("")
+        self.done += 1
+        self.write(f"[{self.done}/{self.total}] {job.title}: {describe(job, outcome)}")
+
+    def write(self, text: str) -> None:
+        if self.live:
+            tqdm.write(text, file=self.stream)
+        else:
+            print(text, file=self.stream, flush=True)
+
+    def close(self) -> None:
+        for bar in self._bars:
+            bar.close()
+
+
+def describe(job: WorkJob, outcome: Outcome) -> str:
+    if outcome.status == "failed":
+        return f"FAILED: {outcome.reason}"
+    if outcome.status == "interrupted" or outcome.result is None:
+        return "stopped; run the same command again to go on from here"
+    result = outcome.result
+    if isinstance(job, TeacherJob):
+        return f"top-1 {result['last']:.2f} %"
+    text = tasks()[job.trial.task].describe(result)
+    spent = f"synthesis {clock(result['synthesis_seconds'])}, student {clock(result['student_seconds'])}"
+    return f"{text}, {result['images']:,} images, {spent}"

@@ -1,0 +1,187 @@
+"""One process per job: isolation, retry when killed, a clean stop.
+
+Workers are forked from a server that has torch loaded already (0.1 s a job instead of several). They ignore Ctrl-C,
+which the terminal sends to everybody, and stop on SIGTERM from the runner, after the step they are in.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from types import FrameType
+from typing import Any
+
+import torch
+
+from rgal.suite.running.drive import Report
+from rgal.suite.running.work import Outcome, WorkJob, perform
+
+ATTEMPTS = 3
+# Loaded once by the server and shared by all workers: what trials import, and is slow to import.
+PRELOAD = (
+    "torch",
+    "rgal.suite.running.work",
+    "rgal.analysis.grids",
+    "kornia.geometry.transform",
+    "sklearn.datasets",
+)
+# Torch imports its compiler at the first optimiser step: two seconds a trial. It asks for devices when it does, and
+# whoever asked CUDA must not fork.
+PRELOAD_ON_CPU = ("torch._dynamo",)
+
+
+@dataclass
+class _Worker:
+    job: WorkJob
+    process: Any
+    pipe: Connection
+    attempt: int
+
+
+def _child(job: WorkJob, threads: int, pipe: Connection) -> None:
+    """A worker's whole life."""
+    import torch
+
+    torch.set_num_threads(threads)
+    stopping = False
+
+    def on_terminate(number: int, frame: FrameType | None) -> None:
+        nonlocal stopping
+        stopping = True
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, on_terminate)
+
+    def report(seen: Report) -> None:
+        try:
+            pipe.send(seen)
+        except (BrokenPipeError, ConnectionError):
+            os._exit(1)  # the runner was killed: leave the trial as its last checkpoint has it
+
+    outcome = perform(job, report, lambda: stopping)
+    pipe.send(outcome)
+
+
+def run_jobs(
+    jobs: Iterable[WorkJob],
+    slots: int,
+    threads: int,
+    on_report: Callable[[WorkJob, Report], None],
+    on_outcome: Callable[[WorkJob, Outcome], None],
+) -> bool:
+    """Run the jobs, at most `slots` at a time. True if all were run, False if Ctrl-C or SIGTERM stopped them."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([*PRELOAD, *(() if torch.cuda.is_available() else PRELOAD_ON_CPU)])
+    waiting: list[tuple[WorkJob, int]] = [(job, 1) for job in jobs]
+    running: list[_Worker] = []
+    told = False
+    with _stop_signals() as stopping:
+        try:
+            while running or (waiting and not stopping()):
+                while waiting and len(running) < slots and not stopping():
+                    job, attempt = waiting.pop(0)
+                    running.append(_start(context, job, threads, attempt))
+                if stopping() and not told:
+                    told = True
+                    for worker in running:
+                        worker.process.terminate()
+                for worker in _serve(running, on_report, on_outcome, waiting, stopping()):
+                    running.remove(worker)
+        finally:
+            for worker in running:
+                worker.process.terminate()
+        return not stopping()
+
+
+@contextmanager
+def _stop_signals() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C and SIGTERM only set what the yielded function tells; the former handlers are put back afterwards."""
+    seen = False
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        nonlocal seen
+        seen = True
+
+    previous = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: seen
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _start(context: Any, job: WorkJob, threads: int, attempt: int) -> _Worker:
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_child, args=(job, threads, theirs), daemon=False)
+    process.start()
+    theirs.close()
+    return _Worker(job, process, ours, attempt)
+
+
+def _serve(
+    running: list[_Worker],
+    on_report: Callable[[WorkJob, Report], None],
+    on_outcome: Callable[[WorkJob, Outcome], None],
+    waiting: list[tuple[WorkJob, int]],
+    stopping: bool,
+) -> list[_Worker]:
+    """Handle what the workers sent within half a second; the workers that ended."""
+    ended = []
+    ready = wait([worker.pipe for worker in running], timeout=0.5) if running else []
+    for worker in running:
+        if worker.pipe not in ready:
+            continue
+        try:
+            message = worker.pipe.recv()
+        except EOFError:
+            worker.process.join()
+            ended.append(worker)
+            _died(worker, on_outcome, waiting, stopping)
+            continue
+        if isinstance(message, Report):
+            on_report(worker.job, message)
+        else:
+            worker.process.join()
+            ended.append(worker)
+            on_outcome(worker.job, message)
+    return ended
+
+
+def _died(
+    worker: _Worker,
+    on_outcome: Callable[[WorkJob, Outcome], None],
+    waiting: list[tuple[WorkJob, int]],
+    stopping: bool,
+) -> None:
+    """A worker ended without a word: killed. Its job goes on from its last checkpoint, a few times."""
+    code = worker.process.exitcode
+    if stopping:
+        on_outcome(worker.job, Outcome("interrupted"))
+    elif worker.attempt < ATTEMPTS:
+        time.sleep(0.2)
+        waiting.insert(0, (worker.job, worker.attempt + 1))
+    else:
+        cause = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+        reason = f"its process was killed {ATTEMPTS} times (last: {cause}); out of memory?"
+        on_outcome(worker.job, Outcome("failed", reason, "trial"))
+
+
+def run_inline(
+    jobs: Iterable[WorkJob],
+    on_report: Callable[[WorkJob, Report], None],
+    on_outcome: Callable[[WorkJob, Outcome], None],
+) -> bool:
+    """The same in this process, one after the other: for debuggers and tests. Ctrl-C stops cleanly here too."""
+    with _stop_signals() as stopping:
+        for job in jobs:
+            outcome = perform(job, lambda seen, job=job: on_report(job, seen), stopping)  # type: ignore[misc]
+            on_outcome(job, outcome)
+            if stopping():
+                return False
+    return True

@@ -1,0 +1,112 @@
+"""The run of tasks with one teacher and one student: a stage, its evaluations, its record."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from rgal.analysis.diversity import diversity
+from rgal.nets.checkpoint import save_weights
+from rgal.analysis.grids import write_grid
+from rgal.engine.run import SHOWN, Position, Row, Stage
+from rgal.suite.plan.initial_pool import initial_images, record
+from rgal.suite.store.folders import write_json
+from rgal.suite.task import Job
+from rgal.synthesis.pool_files import save_pool
+from rgal.engine.student import top1
+
+
+class SingleStage:
+    """Trains `student` under the job's recipe. `stage_options`: further arguments of the stage.
+
+    Given images of the trial are in the pool before the first round; a state that is loaded brings a pool of its own.
+    """
+
+    def __init__(self, job: Job, student: nn.Module, **stage_options: Any) -> None:
+        self.job, self.student = job, student
+        self.accuracies: list[float] = []
+        self.stage = Stage(
+            job.recipe,
+            job.problem,
+            student,
+            job.streams,
+            self._measure,
+            job.precision,
+            job.trial.evaluate_every,
+            job.real,
+            **stage_options,
+        )
+        given = initial_images(job)
+        self.initial_images = 0 if given is None else len(given[0])
+        if given is not None:
+            self.stage.pool.add(*given)
+
+    def _measure(self, student: nn.Module) -> dict[str, float]:
+        test = self.job.test
+        accuracy = top1(student, test.images, test.labels, self.job.problem.domain, self.job.precision)
+        self.accuracies.append(accuracy)
+        return {"top1": accuracy}
+
+    @property
+    def finished(self) -> bool:
+        return self.stage.finished
+
+    def advance(self) -> list[Row]:
+        return self.stage.advance()
+
+    def position(self) -> Position:
+        return self.stage.position()
+
+    def loss(self) -> float | None:
+        return self.stage.loss()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"stage": self.stage.state_dict(), "accuracies": list(self.accuracies)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.stage.load_state_dict(state["stage"])
+        self.accuracies = list(state["accuracies"])
+
+    def result(self) -> dict[str, Any]:
+        stage = self.stage
+        return {
+            "last": self.accuracies[-1],
+            "best": max(self.accuracies),
+            "teacher_top1": self.job.teacher_top1,
+            "data_free": self.job.recipe.data_free,
+            "images": stage.images,
+            "synthesis_steps": stage.steps["synthesis"],
+            "student_steps": stage.steps["student"],
+            "synthesis_seconds": round(stage.seconds["synthesis"], 2),
+            "student_seconds": round(stage.seconds["student"], 2),
+            **record(self.job.trial, self.initial_images),
+        }
+
+    def save(self, folder: Path) -> None:
+        save_weights(self.student, folder / "student.safetensors")
+        pool = self.stage.pool
+        if not self.job.recipe.data_free or not len(pool):
+            return
+        # The newest images: what the method makes once the student has learnt something. Never given ones.
+        images, targets = (part[self.initial_images :][-SHOWN:].cpu() for part in (pool.images, pool.targets))
+        write_grid(folder / "samples.png", images, targets, class_names=self.job.class_names)
+        problem = self.job.problem
+        found = diversity(pool, self.job.recipe, problem.domain, problem.teacher, self.student, self.job.test)
+        write_json(folder / "diversity.json", found)
+        if self.job.trial.keep_pool:
+            domain = self.job.problem.domain
+            save_pool(pool, folder, self._about(), domain.classes, self.job.class_names)
+
+    def _about(self) -> dict[str, str]:
+        """Where a kept pool comes from."""
+        trial, domain = self.job.trial, self.job.problem.domain
+        return {
+            "dataset": trial.dataset,
+            "method": trial.method,
+            "teacher": trial.teacher,
+            "classes": str(domain.classes),
+            "shape": "x".join(map(str, domain.shape)),
+            "initial_images": str(self.initial_images),
+        }

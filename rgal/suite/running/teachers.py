@@ -1,0 +1,220 @@
+"""Teachers: given as a weights file, or trained once on demand with a visible recipe and kept by key."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from rgal import nets
+from rgal.data import Dataset
+from rgal.core.files import slug
+from rgal.tasks.class_incremental.spec import Learner
+from rgal.nets.checkpoint import load_weights, save_weights
+from rgal.core.precision import Precision, place
+from rgal.core.problem import Domain
+from rgal.methods.recipe import SGD
+from rgal.core.seeding import Streams, global_seed
+from rgal.engine.run import Diverged, Position, Row
+from rgal.suite.plan.settings import TeacherRecipe
+from rgal.suite.running.drive import Report, drive
+from rgal.suite.store.folders import read_json, write_json
+from rgal.synthesis.pool import ImagePool
+from rgal.engine.student import StudentLoop, top1
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """What a teacher is trained for: all classes under cross-entropy, unless a task says otherwise.
+
+    classes: these of the data set's only, labelled by their positions. learner: whose first phase it is, with its
+    losses and rotations. identity: what tells this teacher from others of the same network, data and recipe; a part of
+    its key, as is a "seed" of its own. title: the same for people.
+    """
+
+    classes: tuple[int, ...] | None = None
+    learner: Learner = Learner()
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    title: str = ""
+
+    @property
+    def own(self) -> bool:
+        """Whether it is not one that can be given as weights."""
+        return bool(self.learner.base_name)
+
+    def part(self, dataset: Dataset) -> Dataset:
+        return dataset if self.classes is None else dataset.select(self.classes)
+
+    def domain(self, domain: Domain) -> Domain:
+        """The domain of the whole data set, cut to the teacher's classes."""
+        return domain if self.classes is None else replace(domain, classes=len(self.classes))
+
+
+def build_net(name: str, domain: Domain, device: torch.device, *seed: object, outputs: int = 1) -> nn.Module:
+    """A network of this name for this domain, initialised from the seed parts. outputs: logits a class."""
+    with global_seed(*seed):
+        net = nets.build(name, domain.classes * outputs, domain.shape[0], domain.shape[1:])
+    return place(net, device)
+
+
+class TeacherRun:
+    """Supervised training on the real training images, through the student loop."""
+
+    def __init__(
+        self,
+        name: str,
+        dataset: Dataset,
+        domain: Domain,
+        recipe: TeacherRecipe,
+        precision: Precision,
+        device: torch.device,
+        purpose: Pretraining,
+    ) -> None:
+        parts = ("teacher", dataset.spec.name, name, recipe.seed)
+        self.net = build_net(name, domain, device, *parts, outputs=purpose.learner.outputs)
+        self.outputs = purpose.learner.outputs
+        self.dataset, self.domain, self.recipe, self.precision = dataset, domain, recipe, precision
+        self.streams = Streams(device, *parts)
+        self.pool = ImagePool(domain.shape, device)
+        train = dataset.train
+        self.pool.add(train.images, train.labels)
+        spec = SGD(recipe.lr, weight_decay=recipe.weight_decay, nesterov=True, rise=recipe.rise)
+        self.loop = StudentLoop(
+            {"student": self.net},
+            domain,
+            purpose.learner.base,
+            spec,
+            recipe.steps,
+            self.streams,
+            precision,
+            rotations=purpose.learner.rotations,
+        )
+        self.net.train()
+        self.every = max(1, recipe.steps // 20)
+        self.seconds, self._mark = 0.0, time.perf_counter()
+
+    @property
+    def finished(self) -> bool:
+        return self.loop.steps >= self.recipe.steps
+
+    def advance(self) -> list[Row]:
+        self.loop.step(*self.pool.sample(self.recipe.batch, self.streams.get("batches")))
+        if self.loop.steps % self.every and not self.finished:
+            return []
+        self._lap()
+        row = {"kind": "teacher", "student_steps": self.loop.steps, "student_seconds": round(self.seconds, 3)}
+        losses = self.loop.meter.take()
+        if not math.isfinite(losses["total"]):
+            raise Diverged(
+                f"the teacher's loss became {losses['total']} in step {self.loop.steps}; lower teacher_training.lr"
+            )
+        row |= losses | {"top1": self.measure()}
+        self._mark = time.perf_counter()
+        return [row]
+
+    def _lap(self) -> None:
+        now = time.perf_counter()
+        self.seconds, self._mark = self.seconds + now - self._mark, now
+
+    def measure(self) -> float:
+        test = self.dataset.test
+        return top1(self.net, test.images, test.labels, self.domain, self.precision, self.outputs)
+
+    def position(self) -> Position:
+        done = self.loop.steps / self.recipe.steps
+        elapsed = self.seconds + time.perf_counter() - self._mark
+        return Position(
+            "training", self.loop.steps, self.recipe.steps, done, elapsed * (1 - done) / done, unit="step"
+        )
+
+    def loss(self) -> float | None:
+        return self.loop.meter.peek("total")
+
+    def state_dict(self) -> dict[str, Any]:
+        self._lap()
+        return {
+            "loop": self.loop.state_dict(),
+            "streams": self.streams.state_dict(),
+            "pool": self.pool.state_dict(contents=False),
+            "seconds": self.seconds,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.loop.load_state_dict(state["loop"])
+        self.streams.load_state_dict(state["streams"])
+        self.pool.load_state_dict(state["pool"])
+        self.seconds, self._mark = float(state["seconds"]), time.perf_counter()
+
+
+def teacher_files(root: Path, name: str, dataset: str, key: str) -> tuple[Path, Path, Path]:
+    """(weights, record, working folder) of a teacher in a results directory."""
+    stem = slug(f"{dataset}-{name}-{key}")
+    folder = root / "teachers"
+    return folder / f"{stem}.safetensors", folder / f"{stem}.json", folder / f"{stem}.work"
+
+
+def import_teacher(root: Path, name: str, dataset: Dataset, domain: Domain, key: str, weights: Path) -> float:
+    """Check a user's weights file, measure it, and keep a copy in the results directory. Top-1 in percent.
+
+    dataset, domain: of the classes that the teacher is for."""
+    stored, record, _ = teacher_files(root, name, dataset.spec.name, key)
+    if known := read_json(record):
+        return float(known["top1"])
+    net = build_net(name, domain, torch.device("cpu"), 0)
+    load_weights(net, weights, domain.classes)
+    accuracy = top1(net, dataset.test.images, dataset.test.labels, domain)
+    save_weights(net, stored)
+    write_json(record, {"top1": accuracy, "net": name, "dataset": dataset.spec.name, "weights": str(weights)})
+    return accuracy
+
+
+def train_teacher(
+    root: Path,
+    name: str,
+    dataset: Dataset,
+    domain: Domain,
+    key: str,
+    recipe: TeacherRecipe,
+    precision: Precision,
+    device: torch.device,
+    purpose: Pretraining,
+    report: Callable[[Report], None],
+    stop: Callable[[], bool],
+) -> float | None:
+    """Train (or take up) the teacher and store it. Its last top-1 in percent, or None if stopped."""
+    stored, record, work = teacher_files(root, name, dataset.spec.name, key)
+    work.mkdir(parents=True, exist_ok=True)
+    run = TeacherRun(name, dataset, domain, recipe, precision, device, purpose)
+    if not drive(run, work, device, report, stop):
+        return None
+    accuracy = run.measure()
+    save_weights(run.net, stored)
+    about = {"top1": accuracy, "net": name, "dataset": dataset.spec.name, "seconds": round(run.seconds, 2)}
+    write_json(record, about | {"recipe": recipe.model_dump(), "precision": precision})
+    for leftover in work.iterdir():
+        if leftover.name == "checkpoint.pt":
+            leftover.unlink()
+    return accuracy
+
+
+def stored_teacher(
+    root: Path,
+    name: str,
+    dataset_name: str,
+    domain: Domain,
+    key: str,
+    device: torch.device,
+    outputs: int = 1,
+) -> tuple[nn.Module, float]:
+    """The teacher a trial needs, with its top-1 in percent. It must have been trained or imported before."""
+    stored, record, _ = teacher_files(root, name, dataset_name, key)
+    net = build_net(name, domain, device, 0, outputs=outputs)
+    load_weights(net, stored, domain.classes * outputs)
+    about = read_json(record) or {}
+    return net, float(about.get("top1", float("nan")))

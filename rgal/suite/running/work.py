@@ -1,0 +1,274 @@
+"""What runs inside a worker: one teacher, or one trial. Every outcome is written to the store before it is reported."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import platform
+import subprocess
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+import rgal
+from rgal.data import Dataset, load
+from rgal.core.errors import UserError, in_short
+from rgal.methods.plugins import load_plugins
+from rgal.core.precision import reproducible
+from rgal.core.problem import Domain, Problem
+from rgal.core.seeding import Streams
+from rgal.engine.run import Diverged
+from rgal.suite.plan.settings import TeacherRecipe
+from rgal.suite.running.drive import Report, drive, unwatched
+from rgal.suite.store.folders import SCHEMA, Store, write_json
+from rgal.suite.task import Job, tasks, trial_recipe
+from rgal.suite.running.teachers import stored_teacher, teacher_files, train_teacher
+from rgal.suite.running.tensorboard import event_files
+from rgal.suite.plan.trial import Trial
+from rgal.synthesis.pool import ImagePool
+
+Status = Literal["finished", "failed", "interrupted"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a piece of work ended. fault: "user" for a UserError or a full disk, "trial" for anything else."""
+
+    status: Status
+    reason: str = ""
+    fault: Literal["", "user", "trial"] = ""
+    result: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class TeacherJob:
+    """Train one teacher. purpose: what tells it from the others of its suite, for people."""
+
+    root: Path
+    trial: Trial
+    recipe: TeacherRecipe
+    purpose: str = ""
+
+    @property
+    def title(self) -> str:
+        purpose = f" {self.purpose}" if self.purpose else ""
+        return f"teacher {self.trial.teacher} on {self.trial.dataset}{purpose}"
+
+
+@dataclass(frozen=True)
+class TrialJob:
+    """Run one trial. label: what tells its networks from the others of its suite, for people. tensorboard: write event
+    files too."""
+
+    root: Path
+    trial: Trial
+    label: str = ""
+    tensorboard: bool = False
+
+    @property
+    def title(self) -> str:
+        return f"{self.label} {self.trial.title}" if self.label else self.trial.title
+
+
+WorkJob = TeacherJob | TrialJob
+
+
+def domain_of(dataset: Dataset) -> Domain:
+    s = dataset.spec
+    return Domain(s.shape, s.classes, s.mean, s.std, s.flip, s.crop_padding)
+
+
+def open_dataset(name: str, root: str | None, size: int | None, evaluate_on: str) -> Dataset:
+    """The data set with the split that is evaluated on as its `test`."""
+    dataset = load(name, root, size)
+    return dataset.hold_out() if evaluate_on == "validation" else dataset
+
+
+def perform(job: WorkJob, report: Callable[[Report], None], stop: Callable[[], bool]) -> Outcome:
+    """Do the work; never raises. A failure is an outcome with one line of reason."""
+    try:
+        reproducible(torch.device(job.trial.device))
+        load_plugins(job.trial.plugins, quiet=True)
+        if isinstance(job, TeacherJob):
+            return _teacher(job, report, stop)
+        return _trial(job, report, stop)
+    except UserError as error:
+        outcome = Outcome("failed", str(error), "user")
+    except Diverged as error:
+        outcome = Outcome("failed", str(error), "trial")
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        reason = f"cannot write to {job.root}: {error.strerror or error}" if full else f"OSError: {error}"
+        outcome = Outcome("failed", reason, "user" if full else "trial")
+    except Exception as error:  # one broken trial must not take the suite with it; its traceback is kept
+        outcome = Outcome("failed", in_short(error), "trial")
+        _keep_traceback(job, traceback.format_exc())
+    _record_failure(job, outcome)
+    return outcome
+
+
+def _teacher(job: TeacherJob, report: Callable[[Report], None], stop: Callable[[], bool]) -> Outcome:
+    trial, task = job.trial, tasks()[job.trial.task]
+    dataset = open_dataset(trial.dataset, trial.data_root, trial.image_size, trial.evaluate_on)
+    options = task.options.model_validate(trial.options)
+    purpose = task.pretraining(dataset, trial_recipe(trial), trial.seed, options)
+    part = purpose.part(dataset)
+    accuracy = train_teacher(
+        job.root,
+        trial.teacher,
+        part,
+        domain_of(part),
+        trial.teacher_key,
+        job.recipe,
+        trial.precision,  # type: ignore[arg-type]
+        torch.device(trial.device),
+        purpose,
+        report,
+        stop,
+    )
+    if accuracy is None:
+        return Outcome("interrupted")
+    return Outcome("finished", result={"last": accuracy})
+
+
+def _trial(job: TrialJob, report: Callable[[Report], None], stop: Callable[[], bool]) -> Outcome:
+    trial, store = job.trial, Store(job.root)
+    folder = store.trial_folder(trial.name, trial.key)
+    folder.mkdir(parents=True, exist_ok=True)
+    with _exclusive(folder):
+        if store.status(folder) == "failed":
+            (folder / "result.json").unlink()
+        about = {
+            "schema": SCHEMA,
+            "key": trial.key,
+            "settings": trial.settings(),
+            "environment": environment(),
+        }
+        write_json(folder / "trial.json", about)
+        device = torch.device(trial.device)
+        prepared = prepare(job.root, trial, device)
+        run = tasks()[trial.task].start(prepared)
+        with event_files(job.root, folder.name) if job.tensorboard else nullcontext(unwatched) as watch:
+            complete = drive(run, folder, device, report, stop, watch)
+        if not complete:
+            return Outcome("interrupted")
+        run.save(folder)
+        result = {**run.result(), "encoding": prepared.encoding}
+        write_json(folder / "result.json", {"schema": SCHEMA, "status": "finished", "reason": "", **result})
+        (folder / "checkpoint.pt").unlink(missing_ok=True)
+    return Outcome("finished", result=result)
+
+
+def prepare(root: Path, trial: Trial, device: torch.device) -> Job:
+    """Open what a trial works on. For a data-free method the training images are closed before it exists."""
+    dataset = open_dataset(trial.dataset, trial.data_root, trial.image_size, trial.evaluate_on)
+    task, recipe = tasks()[trial.task], trial_recipe(trial)
+    options = task.options.model_validate(trial.options)
+    purpose = task.pretraining(dataset, recipe, trial.seed, options)
+    domain = purpose.domain(domain_of(dataset))
+    teacher, accuracy = stored_teacher(
+        root, trial.teacher, trial.dataset, domain, trial.teacher_key, device, purpose.learner.outputs
+    )
+    phases, real = task.phases(dataset, recipe, options), None
+    if phases is None and not recipe.data_free:
+        train = dataset.train
+        real = ImagePool(domain.shape, device)
+        real.add(train.images, train.labels)
+    dataset.close_training_data()
+    return Job(
+        trial=trial,
+        recipe=recipe,
+        problem=Problem(teacher, domain, device),
+        teacher_top1=accuracy,
+        test=dataset.test,
+        real=real,
+        streams=Streams(device, *trial.seed_parts()),
+        precision=trial.precision,  # type: ignore[arg-type]
+        class_names=dataset.spec.class_names,
+        phases=phases,
+        encoding=dataset.spec.encoding,
+    )
+
+
+@contextmanager
+def _exclusive(folder: Path) -> Iterator[None]:
+    """One process a trial: a worker whose runner was killed notices within a second; wait that long for it."""
+    with open(folder / ".lock", "w", encoding="utf-8") as file:
+        deadline = time.monotonic() + 10
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if time.monotonic() > deadline:
+                    raise UserError(f"{folder}: another process is working on this trial") from error
+                time.sleep(0.1)
+        yield
+
+
+def _work_folder(job: WorkJob) -> Path:
+    trial = job.trial
+    if isinstance(job, TeacherJob):
+        return teacher_files(job.root, trial.teacher, trial.dataset, trial.teacher_key)[2]
+    return Store(job.root).trial_folder(trial.name, trial.key)
+
+
+def _keep_traceback(job: WorkJob, text: str) -> None:
+    try:
+        folder = _work_folder(job)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "error.txt").write_text(text, encoding="utf-8")
+    except OSError:
+        pass  # the one-line reason still reaches the user
+
+
+def _record_failure(job: WorkJob, outcome: Outcome) -> None:
+    if isinstance(job, TeacherJob):
+        return
+    try:
+        record = {"schema": SCHEMA, "status": "failed", "reason": outcome.reason}
+        write_json(_work_folder(job) / "result.json", record)
+    except OSError:
+        pass  # a full disk is reported to the user by the runner
+
+
+def environment() -> dict[str, Any]:
+    """The machine and versions a trial ran on."""
+    return {
+        "rgal": rgal.__version__,
+        "revision": _revision(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "pid": os.getpid(),
+    }
+
+
+def _revision() -> str | None:
+    root = Path(rgal.__file__).parent.parent
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")

@@ -1,0 +1,57 @@
+"""Checkpoints of unfinished work: written atomically, read without running code, ignored when damaged."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rgal.core.files import write_atomically
+
+INTERVAL_SECONDS = 20.0
+WRITE_SHARE = 0.02  # at most this share of the time goes into writing checkpoints
+
+
+class Checkpoint:
+    """One checkpoint file, replaced as a whole."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._next = time.monotonic() + INTERVAL_SECONDS
+
+    def due(self) -> bool:
+        return time.monotonic() >= self._next
+
+    def save(self, state: dict[str, Any]) -> None:
+        began = time.monotonic()
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        write_atomically(self.path, buffer.getvalue())
+        took = time.monotonic() - began
+        self._next = time.monotonic() + max(INTERVAL_SECONDS, took / WRITE_SHARE)
+
+    def load(self, device: torch.device) -> dict[str, Any] | None:
+        """The stored state, or None if there is none or it cannot be read (the work then starts over)."""
+        if not self.path.exists():
+            return None
+        try:
+            state = torch.load(self.path, weights_only=True, map_location=device)
+        except (
+            OSError,
+            EOFError,
+            RuntimeError,
+            ValueError,
+            KeyError,
+            pickle.UnpicklingError,
+            zipfile.BadZipFile,
+        ):
+            return None
+        return state if isinstance(state, dict) else None
+
+    def remove(self) -> None:
+        self.path.unlink(missing_ok=True)

@@ -1,0 +1,122 @@
+"""The store: one directory a trial, written atomically, readable by people.
+
+    results/
+      teachers/NAME-KEY.safetensors, .json        trained teachers
+      trials/NAME-KEY/
+        trial.json          what was asked for, completely resolved, and the machine it ran on
+        metrics.jsonl       one row an event: loss parts, evaluations, seconds
+        result.json         status and final numbers; written last
+        checkpoint.pt       state of an unfinished trial
+        student.safetensors, samples.png; layers.json of quantization; phases.json of phases
+        pool.safetensors, pool/ if it is kept
+        diversity.json      what the kept images are like; see results/README.md
+        export.json         what was measured of an exported student (model.onnx)
+      tables/, plots/, report.html       rendered from the above
+      tensorboard/          metrics.jsonl as event files, if asked for
+
+A trial without result.json is unfinished; one with status "failed" is run again. Only "finished" is cached.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rgal.core.errors import UserError
+from rgal.core.files import slug, write_atomically
+from rgal.suite.store.records import SCHEMA, key_of, read_json, read_record
+
+__all__ = ["SCHEMA", "Metrics", "Store", "key_of", "read_json", "write_json"]
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_atomically(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
+
+
+class Metrics:
+    """metrics.jsonl with a single writer. Rows after a checkpoint are cut off when a trial resumes from it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def append(self, rows: list[dict[str, Any]]) -> None:
+        if not rows:
+            return
+        text = "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows)
+        with open(self.path, "ab") as file:
+            file.write(text.encode())
+            file.flush()
+
+    def size(self) -> int:
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    def truncate(self, size: int) -> None:
+        if self.path.exists():
+            os.truncate(self.path, size)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """All complete rows; a torn last line is dropped."""
+        if not self.path.exists():
+            return []
+        rows = []
+        for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                rows.append(json.loads(line))
+            except (ValueError, RecursionError):
+                continue
+        return rows
+
+
+class Store:
+    """A results directory."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def prepare(self) -> None:
+        """Make the directory. UserError if it cannot be written."""
+        try:
+            for folder in (self.root / "trials", self.root / "teachers"):
+                folder.mkdir(parents=True, exist_ok=True)
+            probe = self.root / f".probe-{os.getpid()}"
+            probe.write_bytes(b"")
+            probe.unlink()
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            raise UserError(
+                f"results directory {self.root}: cannot be written ({reason}); choose another with --results"
+            ) from error
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Held while a runner works here. UserError if another one does. A dead runner's lock is gone with it."""
+        with open(self.root / ".lock", "a+", encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                file.seek(0)
+                owner = file.read().strip() or "unknown"
+                raise UserError(
+                    f"results directory {self.root}: another run is using it (process {owner}); "
+                    "wait for it or choose another with --results"
+                ) from error
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+            yield
+
+    def trial_folder(self, name: str, key: str) -> Path:
+        return self.root / "trials" / f"{slug(name)}-{key}"
+
+    def trial_folders(self) -> list[Path]:
+        folder = self.root / "trials"
+        return sorted(p for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
+
+    def status(self, folder: Path) -> str:
+        """ "missing", or the status of its record: see `Record`."""
+        return read_record(folder).status if folder.is_dir() else "missing"

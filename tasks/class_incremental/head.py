@@ -1,0 +1,94 @@
+"""A classifier's last layer that grows: what it said about old classes stays bit for bit what it was."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rgal.core.errors import UserError
+from rgal.core.seeding import global_seed
+
+
+class GrowingHead(nn.Module):
+    """Features (N,D) -> logits (N, sum of outputs): linear parts side by side, one a phase.
+
+    Parts are computed one by one, so that adding one cannot change the rounding of the others. `unit`: features are
+    brought to unit length first (what FeTrIL's classifiers are fitted on).
+    """
+
+    def __init__(self, first: nn.Linear) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList([first])
+        self.unit = False
+
+    @property
+    def features(self) -> int:
+        return cast(nn.Linear, self.parts[0]).in_features
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.unit:
+            x = F.normalize(x, dim=1)
+        return torch.cat([part(x) for part in self.parts], dim=1)
+
+    def weight(self) -> Tensor:
+        """All rows, (outputs, D)."""
+        return torch.cat([cast(nn.Linear, part).weight for part in self.parts])
+
+    def add(self, outputs: int, *seed: object) -> None:
+        """A new part, initialised as torch does, from the seed parts."""
+        with global_seed(*seed):
+            part = nn.Linear(self.features, outputs)
+        self.parts.append(part.to(next(self.parameters()).device))
+
+    @torch.no_grad()
+    def assign(self, weight: Tensor, bias: Tensor) -> None:
+        """Overwrite all parts with weight (outputs, D) and bias (outputs,)."""
+        sizes = [cast(nn.Linear, part).out_features for part in self.parts]
+        for part, rows, offsets in zip(self.parts, weight.split(sizes), bias.split(sizes), strict=True):
+            linear = cast(nn.Linear, part)
+            linear.weight.copy_(rows)
+            linear.bias.copy_(offsets)
+
+
+def growing_head(net: nn.Module) -> GrowingHead:
+    """The classifier of a net as a head that can grow; a plain linear one is replaced in place, once.
+
+    Raises UserError for a net whose classifier is not a linear layer.
+    """
+    name = cast(str, net.head_name)
+    if not name:
+        raise UserError(f"{type(net).__name__} has no linear classifier that could grow by new classes")
+    head = net.get_submodule(name)
+    if isinstance(head, GrowingHead):
+        return head
+    if not isinstance(head, nn.Linear):
+        raise UserError(
+            f"the classifier '{name}' is {type(head).__name__}, expected Linear, which can grow by new classes"
+        )
+    parent, _, last = name.rpartition(".")
+    grown = GrowingHead(head)
+    setattr(net.get_submodule(parent), last, grown)
+    return grown
+
+
+def extractor_parameters(net: nn.Module) -> list[nn.Parameter]:
+    """All parameters but the classifier's."""
+    head = {id(p) for p in net.get_submodule(cast(str, net.head_name)).parameters()}
+    return [p for p in net.parameters() if id(p) not in head]
+
+
+class FirstOutputs(nn.Module):
+    """A net as those see it that know its first `outputs` classes only. Shares the net, holds nothing else."""
+
+    def __init__(self, net: nn.Module, outputs: int) -> None:
+        super().__init__()
+        self.net, self.outputs = net, outputs
+        self.layer_names = tuple(f"net.{name}" for name in cast(tuple[str, ...], net.layer_names))
+        self.head_name = f"net.{net.head_name}"
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.net(x)
+        return logits[:, : self.outputs]

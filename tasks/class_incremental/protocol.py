@@ -1,0 +1,122 @@
+"""Class-incremental protocols: which classes come in which phase, and which label each of them gets."""
+
+from __future__ import annotations
+
+import random
+import re
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rgal.core.errors import UserError, nearest
+
+ORDERS = ("natural", "random:<r>", "seed1993")
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Class-incremental: `base` classes first, then phases of `step` classes, in `order`.
+
+    The label of class c is its position in the order. Phases are counted from 0, the base, to T = `phases`.
+    Raises ValueError if `order` is not a permutation of 0..classes-1 or if the sizes do not fit it with T >= 1.
+    """
+
+    order: tuple[int, ...]
+    base: int
+    step: int
+
+    def __post_init__(self) -> None:
+        if sorted(self.order) != list(range(self.classes)):
+            raise ValueError(f"order is not a permutation of 0..{self.classes - 1}")
+        added = self.classes - self.base
+        if self.base < 1 or self.step < 1 or added < 1 or added % self.step:
+            raise ValueError(f"base {self.base} and step {self.step} do not fit {self.classes} classes")
+
+    @property
+    def classes(self) -> int:
+        return len(self.order)
+
+    @property
+    def phases(self) -> int:
+        """T = (classes - base) / step: the number of increments, so there are T + 1 phases with the base."""
+        return (self.classes - self.base) // self.step
+
+    @property
+    def name(self) -> str:
+        """base + T x step, as in `50+5x10`; ten equal tasks of 10 classes are `10+9x10`."""
+        return f"{self.base}+{self.phases}x{self.step}"
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """New classes in each of the T + 1 phases."""
+        return (self.base, *[self.step] * self.phases)
+
+    @property
+    def to_label(self) -> Tensor:
+        """int64 (classes,): class -> label, the inverse permutation of `order`: to_label[order[i]] = i."""
+        # Not order[c]: mammoth maps so, and gets other tasks than everyone else from the same seed.
+        return torch.argsort(torch.tensor(self.order, dtype=torch.int64))
+
+    def seen(self, phase: int) -> int:
+        """Classes known after `phase`. Raises ValueError unless 0 <= phase <= T."""
+        if not 0 <= phase <= self.phases:
+            raise ValueError(f"phase is {phase}; {self.name} has phases 0 to {self.phases}")
+        return self.base + phase * self.step
+
+    def labels(self, phase: int) -> range:
+        """The labels that are new in `phase`. Raises ValueError unless 0 <= phase <= T."""
+        seen = self.seen(phase)
+        return range(seen - self.sizes[phase], seen)
+
+
+def class_order(kind: str, classes: int) -> tuple[int, ...]:
+    """The order in which the classes 0..classes-1 come.
+
+    `seed1993`: numpy's RandomState(1993).permutation(classes), as in PASS and PyCIL.
+    `random:<r>`: random.Random(r).shuffle, as in ABD and R-DFCIL with r = 0, 1, 2.
+    `natural`: 0, 1, 2, .., as the released code of IL2A and SSRE trains: not paired with PASS, then.
+
+    Raises UserError for any other kind.
+    """
+    if kind == "natural":
+        return tuple(range(classes))
+    if kind == "seed1993":
+        import numpy as np
+
+        return tuple(np.random.RandomState(1993).permutation(classes).tolist())
+    if not kind.startswith("random:"):
+        raise UserError(f"unknown class order {kind!r}; {nearest(kind, ORDERS)}")
+    seed = kind.removeprefix("random:")
+    if not re.fullmatch("[0-9]{1,18}", seed):
+        raise UserError(
+            f"class order {kind!r}: expected random:<r> with r a non-negative integer of at most 18 digits; "
+            f"valid: {', '.join(ORDERS)}"
+        )
+    order = list(range(classes))
+    random.Random(int(seed)).shuffle(order)
+    return tuple(order)
+
+
+def make_protocol(classes: int, base: int, step: int, order: str) -> Protocol:
+    """The protocol `base` + T x `step` over `classes` classes, in the class order of that name.
+
+    Raises UserError, one line with the numbers, if there is no such protocol with T >= 1.
+    """
+    if base < 1:
+        raise UserError(f"base={base}: the first phase has at least 1 class; expected 1 or more")
+    if step < 1:
+        raise UserError(f"step={step}: a phase adds at least 1 class; expected 1 or more")
+    if base >= classes:
+        raise UserError(
+            f"base={base}: the data set has {classes} classes; "
+            "expected fewer in the first phase, so that at least one is left to add"
+        )
+    added = classes - base
+    if added % step:
+        fitting = [str(size) for size in range(1, added + 1) if added % size == 0]
+        raise UserError(
+            f"step={step}: {classes} classes without the base={base} leave {added}, "
+            f"which phases of {step} do not divide; expected one of {', '.join(fitting)}"
+        )
+    return Protocol(class_order(order, classes), base, step)

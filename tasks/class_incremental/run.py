@@ -1,0 +1,271 @@
+"""The phases of a class-incremental run, one stage each: the last phase's model is frozen, a copy of it grows new
+outputs and learns them, and the test set is scored once."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rgal.data import seen_test
+from rgal.tasks.class_incremental.metrics import accuracy, summary
+from rgal.tasks.class_incremental.statistics import Memory, features_of, remember
+from rgal.nets.checkpoint import save_weights
+from rgal.tasks.class_incremental.head import FirstOutputs, extractor_parameters, growing_head
+from rgal.core.problem import Problem, freeze
+from rgal.analysis.grids import write_replay_grid
+from rgal.core.seeding import Streams, seed_for
+from rgal.engine.run import Position, Row, Stage
+from rgal.suite.store.folders import write_json
+from rgal.suite.task import Job
+from rgal.synthesis.pool import ImagePool
+from rgal.engine.student import hits
+from rgal.tasks.class_incremental.classifiers import donors, fit_classifier, translated_features
+
+SHOWN = 8  # replayed images of a class and phase that are kept to look at
+
+
+class Increments:
+    """A resumable run over the phases 1 .. T of a job. The first phase's model is the job's teacher.
+
+    Between two calls of `advance` all state is in the number of the phase, the counts, what is kept of old classes,
+    the old model, and the phase's stage.
+    """
+
+    def __init__(self, job: Job) -> None:
+        assert job.phases is not None and job.recipe.learner is not None
+        self.job, self.recipe, self.learner = job, job.recipe, job.recipe.learner
+        self.protocol, self.domain = job.phases.protocol, job.problem.domain
+        self.test = seen_test(job.test, self.protocol)
+        self.device = job.problem.device
+        self.counts: list[list[tuple[int, int]]] = []
+        self.memory = Memory()
+        self.generator: dict[str, Any] | None = None
+        self.spent: dict[str, float] = {
+            "images": 0, "synthesis_steps": 0, "student_steps": 0, "synthesis_seconds": 0.0, "student_seconds": 0.0,
+        }  # fmt: skip
+        self.shown: list[tuple[Tensor, Tensor]] = []  # images and labels, a phase
+        self.phase = 0
+        self.student = job.problem.teacher
+        growing_head(self.student)
+        self.stage: Stage | None = None
+
+    # The machine ------------------------------------------------------------------------------------------------
+
+    @property
+    def finished(self) -> bool:
+        return self.stage is None and self.phase >= self.protocol.phases
+
+    def advance(self) -> list[Row]:
+        """A step of the phase's stage, or the change to the next phase."""
+        if not self.counts:
+            return [self._row({"kind": "evaluation"} | self._close_phase(self.student))]
+        if self.stage is None:
+            self.phase += 1
+            self._open_phase()
+        assert self.stage is not None
+        if self.stage.phase == "student" and self.stage.progress.fraction >= self.learner.refine:
+            self._freeze_extractor()
+        rows = [self._row(row) for row in self.stage.advance()]
+        if self.stage.finished:
+            self._take_up(self.stage)
+            self.stage = None
+        return rows
+
+    def _open_phase(self) -> None:
+        """Freeze the model, and let a copy of it grow."""
+        old = self.student
+        freeze(old)
+        self.student = copy.deepcopy(old).requires_grad_(True)
+        seed = (*self.job.trial.seed_parts(), "head", self.phase)
+        growing_head(self.student).add(self.protocol.step * self.learner.outputs, *seed)
+        if self.learner.translates:
+            self._freeze_extractor()
+        self.stage = self._stage(old)
+
+    def _stage(self, old: nn.Module) -> Stage:
+        assert self.job.phases is not None
+        known = self.protocol.seen(self.phase - 1)
+        problem = Problem(old, replace(self.domain, classes=known), self.device)
+        images = self.job.phases.open(self.phase)
+        real = ImagePool(self.domain.shape, self.device)
+        real.add(images.images, images.labels)
+        stage = Stage(
+            self.recipe,
+            problem,
+            self.student,
+            Streams(self.device, *self.job.streams.parts, "phase", self.phase),
+            self._close_phase,
+            self.job.precision,
+            self.recipe.rounds.count,
+            real,
+            train_mode=self._train_mode,
+            consult=FirstOutputs(self.student, known * self.learner.outputs),
+            memory=self.memory,
+        )
+        if self.learner.warm and self.generator is not None and stage.inversion is not None:
+            stage.inversion.images.attach(0, stage.streams.get("synthesis"))
+            stage.inversion.images.load_state_dict(self.generator)
+        return stage
+
+    def _train_mode(self, student: nn.Module) -> None:
+        student.train(not self.learner.translates)
+
+    def _freeze_extractor(self) -> None:
+        """Only the classifier goes on: no gradient, no decay and no new batch norm statistics reach what is before."""
+        self.student.eval()
+        for parameter in extractor_parameters(self.student):
+            parameter.requires_grad_(False)
+            parameter.grad = None
+
+    def _close_phase(self, student: nn.Module) -> dict[str, float]:
+        """What is kept of the new classes, the classifier where it is fitted, and the one look at the test images."""
+        assert self.job.phases is not None
+        learner, labels = self.learner, self.protocol.labels(self.phase)
+        if learner.keeps:
+            images = self.job.phases.open(self.phase)
+            features = features_of(student, images.images, self.domain, self.job.precision)
+            known = images.labels.to(features.device)
+            self.memory = remember(self.memory, features, known, labels, learner.keeps)
+            if learner.translates:
+                self._fit(student, features, known)
+        seen = self.test.labels < self.protocol.seen(self.phase)
+        test = self.test.subset(seen)
+        right = hits(student, test.images, test.labels, self.domain, self.job.precision, learner.outputs)
+        tasks = [self.protocol.labels(t) for t in range(self.phase + 1)]
+        members = [(test.labels >= t.start) & (test.labels < t.stop) for t in tasks]
+        self.counts.append([(int(right[rows].sum()), int(rows.sum())) for rows in members])
+        return {"top1": accuracy(self.counts, self.phase)}
+
+    def _fit(self, student: nn.Module, features: Tensor, labels: Tensor) -> None:
+        assert self.memory.means is not None and self.learner.classifier != "network"
+        seed = seed_for(*self.job.streams.parts, "classifier", self.phase)
+        rng = torch.Generator(self.device).manual_seed(seed)
+        if self.phase:
+            old = self.protocol.seen(self.phase - 1)
+            chosen = donors(self.memory.means, old, features, labels, self.learner.donor, rng)
+            features, labels = translated_features(self.memory.means, chosen, features, labels)
+        head = growing_head(student)
+        head.unit = self.learner.classifier == "svc"
+        head.assign(*fit_classifier(features, labels, self.learner.classifier, seed))
+
+    def _take_up(self, stage: Stage) -> None:
+        """What a finished stage leaves: its costs, some replayed images, a generator that goes on."""
+        self.spent = self._spent(stage)
+        if stage.inversion is not None:
+            self.shown.append(_newest(stage.pool))
+            if self.learner.warm:
+                self.generator = stage.inversion.images.state_dict()
+        freeze(self.student)
+
+    def _spent(self, stage: Stage) -> dict[str, float]:
+        now = {"images": stage.images}
+        now |= {f"{kind}_steps": steps for kind, steps in stage.steps.items()}
+        now |= {f"{kind}_seconds": seconds for kind, seconds in stage.seconds.items()}  # type: ignore[misc]
+        return {name: value + now[name] for name, value in self.spent.items()}
+
+    # Reporting --------------------------------------------------------------------------------------------------
+
+    def _row(self, row: Row) -> Row:
+        """A metric row with its phase, and with costs since the start of the run instead of the phase's."""
+        costs = {name: round(value + row.get(name, 0), 3) for name, value in self.spent.items()}
+        number = {"round": self.phase} if row["kind"] == "evaluation" else {}
+        return row | {"phase": self.phase} | number | costs
+
+    def position(self) -> Position:
+        total, stage = self.protocol.phases, self.stage
+        spent = self.spent if stage is None else self._spent(stage)
+        steps = {kind: count * total for kind, count in self.recipe.total_steps().items()}
+        left = {kind: count - spent[f"{kind}_steps"] for kind, count in steps.items()}
+        known = [kind for kind in left if spent[f"{kind}_steps"]]
+        remaining = sum(left[k] * spent[f"{k}_seconds"] / spent[f"{k}_steps"] for k in known)
+        untimed = any(count and kind not in known for kind, count in left.items())
+        within = None if stage is None else stage.position()
+        done = (self.phase if within is None else self.phase - 1 + within.done) / total
+        name = "evaluation" if within is None else within.phase
+        return Position(name, self.phase, total, done, remaining, untimed, "phase")
+
+    def loss(self) -> float | None:
+        return None if self.stage is None else self.stage.loss()
+
+    def result(self) -> dict[str, Any]:
+        kept = self.memory.megabytes() + _megabytes(self.generator)
+        numbers = summary(self.counts)
+        return {
+            **numbers,
+            "best": numbers["last"],
+            "data_free": self.recipe.data_free,
+            "protocol": self.protocol.name,
+            "memory_mb": round(kept, 6),
+            **{name: round(value, 2) for name, value in self.spent.items()},
+        }
+
+    def save(self, folder: Path) -> None:
+        save_weights(self.student, folder / "student.safetensors")
+        phases = [
+            {"phase": t, "classes": self.protocol.seen(t), "tasks": [list(pair) for pair in row]}
+            for t, row in enumerate(self.counts)
+        ]
+        write_json(folder / "phases.json", {"phases": phases, "order": list(self.protocol.order)})
+        if self.shown:
+            names = [self.job.class_names[c] for c in self.protocol.order] if self.job.class_names else []
+            write_replay_grid(folder / "samples.png", self.shown, names)
+
+    # State ------------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        stage = self.stage
+        return {
+            "phase": self.phase,
+            "counts": [[list(pair) for pair in row] for row in self.counts],
+            "memory": self.memory.tensors(),
+            "generator": self.generator,
+            "spent": dict(self.spent),
+            "shown": list(self.shown),
+            "old": None if stage is None else stage.problem.teacher.state_dict(),
+            "old_unit": None if stage is None else growing_head(stage.problem.teacher).unit,
+            "student": self.student.state_dict() if stage is None else None,
+            "student_unit": growing_head(self.student).unit,
+            "stage": None if stage is None else stage.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Into a run that has just been made."""
+        self.counts = [[(int(a), int(b)) for a, b in row] for row in state["counts"]]
+        self.memory, self.generator = Memory(**state["memory"]), state["generator"]
+        self.spent, self.shown = dict(state["spent"]), [tuple(pair) for pair in state["shown"]]  # type: ignore[misc]
+        self.phase = int(state["phase"])
+        open_phase = state["stage"] is not None
+        for phase in range(1, self.phase + (not open_phase)):
+            growing_head(self.student).add(self.protocol.step * self.learner.outputs, phase)
+        if open_phase:
+            growing_head(self.student).unit = bool(state["old_unit"])
+            self.student.load_state_dict(state["old"])
+            self._open_phase()
+            assert self.stage is not None
+            self.stage.load_state_dict(state["stage"])
+        else:
+            self.student.load_state_dict(state["student"])
+        growing_head(self.student).unit = bool(state["student_unit"])
+
+
+def _newest(pool: ImagePool) -> tuple[Tensor, Tensor]:
+    """The last SHOWN images of each label, on the host."""
+    rows = [(pool.targets == label).nonzero()[-SHOWN:, 0] for label in pool.targets.unique()]
+    index = torch.cat(rows) if rows else torch.empty(0, dtype=torch.int64, device=pool.device)
+    return pool.images[index].cpu(), pool.targets[index].cpu()
+
+
+def _megabytes(value: Any) -> float:
+    """Of all tensors in a nested state."""
+    if isinstance(value, Tensor):
+        return value.numel() * value.element_size() / 1e6
+    if isinstance(value, dict):
+        return sum(map(_megabytes, value.values()))
+    if isinstance(value, (list, tuple)):
+        return sum(map(_megabytes, value))
+    return 0.0

@@ -1,0 +1,104 @@
+"""Non-exemplar class-incremental learning: classes come in phases, and no image of an earlier phase is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from pydantic import Field, StrictInt
+from torch import nn
+
+from rgal.data import Dataset, Phases, Protocol, make_protocol, seen_test
+from rgal.core.errors import UserError
+from rgal.tasks.class_incremental.head import growing_head
+from rgal.core.problem import Domain
+from rgal.methods.recipe import INCREMENTAL, Recipe, learning, replaying
+from rgal.suite.plan.settings import Strict
+from rgal.suite.task import Job, Task
+from rgal.suite.running.teachers import Pretraining
+from rgal.tasks.class_incremental.terms import replay_learning
+from rgal.tasks.class_incremental.run import Increments
+
+
+class Options(Strict):
+    """Which classes come when: `base` first, then `step` a phase, in `order` (see rgal.tasks.class_incremental.protocol)."""
+
+    base: StrictInt = Field(4, ge=1)
+    step: StrictInt = Field(2, ge=1)
+    order: str = "seed1993"
+
+
+def protocol_of(dataset: Dataset, options: Options) -> Protocol:
+    return make_protocol(dataset.spec.classes, options.base, options.step, options.order)
+
+
+class ClassIncremental(Task):
+    name = "necil"
+    summary = "non-exemplar class-incremental learning: new classes, and no image of the old ones"
+    options = Options
+    needs_student = False
+    defaults = INCREMENTAL
+
+    def setting(self, dataset: str, teacher: str, student: str, options: Options) -> str:
+        order = "" if options.order == Options.model_fields["order"].default else f", order {options.order}"
+        return f"{dataset} {teacher}, {options.base} classes then {options.step} a phase{order}"
+
+    def adapt(self, recipe: Recipe) -> Recipe:
+        """A recipe that was written for distillation is a source of images; what learns from them is ABD's learner,
+        with the recipe's own terms of RGAL."""
+        rgal = [w for w in recipe.transfer if w.name in ("cd", "gram", "gather")]
+        host = learning(*replay_learning(), *rgal)
+        return replaying(replace(host, pairs=recipe.pairs, fmix=recipe.fmix), recipe)
+
+    def check(self, recipe: Recipe, dataset: Dataset) -> None:
+        if recipe.pairs or recipe.fmix:
+            option = "pairs" if recipe.pairs else "fmix"
+            raise UserError(f"{option}=true is not for task 'necil', whose batches have labels of their own")
+        _, height, width = dataset.spec.shape
+        turns = recipe.learner is not None and recipe.learner.rotations
+        if turns and recipe.images is not None:
+            raise UserError(
+                "a learner that turns images cannot replay any: the old model has no label for turned ones"
+            )
+        if turns and height != width:
+            raise UserError(
+                f"a method that turns images by quarters needs square ones, these are {width}x{height}; "
+                "give --set image_size=..."
+            )
+
+    def networks(self, teacher: nn.Module, student: nn.Module, domain: Domain) -> dict[str, nn.Module]:
+        growing_head(teacher)
+        return {"teacher": teacher, "student": teacher}
+
+    def pretraining(self, dataset: Dataset, recipe: Recipe, seed: int, options: Options) -> Pretraining:
+        """The first phase, which all methods of a seed share that do not ask for one of their own."""
+        assert recipe.learner is not None
+        learner, protocol = recipe.learner, protocol_of(dataset, options)
+        seen_test(dataset.test, protocol)  # whether every phase can be measured, before anything runs
+        classes = protocol.order[: protocol.base]
+        kind = f", {learner.base_name}" if learner.base_name else ""
+        return Pretraining(
+            classes=classes,
+            learner=learner,
+            identity={"classes": list(classes), "seed": seed, "base": learner.base_name},
+            title=f"({protocol.base} classes{kind}, seed {seed})",
+        )
+
+    def phases(self, dataset: Dataset, recipe: Recipe, options: Options) -> Phases:
+        assert recipe.learner is not None
+        return Phases(dataset, protocol_of(dataset, options), cumulative=recipe.learner.joint)
+
+    def stages(self, dataset: Dataset, options: Options) -> int:
+        return protocol_of(dataset, options).phases
+
+    def describe(self, result: Mapping[str, Any]) -> str:
+        return (
+            f"AIA {result['aia']:.2f} %, last {result['last']:.2f} %, forgetting {result['forgetting']:.2f}"
+        )
+
+    def start(self, job: Job) -> Increments:
+        return Increments(job)
+
+
+TASK = ClassIncremental()

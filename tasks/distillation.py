@@ -1,0 +1,22 @@
+"""Data-free knowledge distillation: a fresh, smaller student learns from the teacher on synthesised images."""
+
+from __future__ import annotations
+
+from rgal.suite.running.single import SingleStage
+from rgal.suite.task import Job, Task
+from rgal.suite.running.teachers import build_net
+
+
+class KnowledgeDistillation(Task):
+    name = "kd"
+    summary = "data-free distillation: a smaller student from a teacher without its data"
+    takes_pool = True
+
+    def start(self, job: Job) -> SingleStage:
+        """The student starts from the same weights for every method of a seed."""
+        domain, device = job.problem.domain, job.problem.device
+        student = build_net(job.trial.student, domain, device, *job.trial.seed_parts(), "student")
+        return SingleStage(job, student)
+
+
+TASK = KnowledgeDistillation()

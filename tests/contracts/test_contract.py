@@ -1,0 +1,227 @@
+"""What every registered method must do, with and without RGAL, on every task it is for.
+
+With `pytest --plugin FILE.py tests/contracts/test_contract.py` these are the methods of that file. A failure says in words what
+is wrong. Class-incremental learning has phases and more to say about them: see tests/contracts/test_contract_necil.py.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from itertools import product
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from rgal import nets
+from rgal.data import ImageSet
+from rgal.methods.plugins import from_files
+from rgal.core.precision import place
+from rgal.core.problem import Domain, Problem
+from rgal.methods.registry import methods, parameters, resolve
+from rgal.core.seeding import Streams, global_seed
+from rgal.suite.store.checkpoint import Checkpoint
+from rgal.suite.plan.settings import Schedule
+from rgal.suite.task import Job, tasks
+from rgal.suite.plan.trial import Trial
+from rgal.synthesis.pool import ImagePool
+from tests.helpers import small
+
+DOMAIN = Domain((1, 8, 8), 4, (0.3,), (0.4,), flip=False, crop_padding=1)
+SHORT = Schedule(
+    rounds=2, warmup=0, synthesis_batch=9, batch=6, student_steps=2, synthesis_steps=2, generator_width=4
+)
+CHOSEN = from_files() or list(methods())
+PLUGGED = [(name, plus) for name, plus in product(CHOSEN, ("", "+rgal")) if name + plus != "rgal+rgal"]
+OPTIONS: dict[str, list[dict[str, Any]]] = {
+    "kd": [{}],
+    "dfq": [
+        {"bits": bits, "placement": place}
+        for bits, place in product(("w8a8", "w4a4", "w2a3"), ("paper", "deploy"))
+    ],
+}
+CASES = [
+    pytest.param(
+        task,
+        name + plus,
+        options,
+        id="-".join([task, name + plus, *map(str, options.values())]),
+        marks=() if options in (OPTIONS[task][0], OPTIONS[task][-1]) else pytest.mark.slow,
+    )
+    for name, plus in PLUGGED
+    for task in methods()[name].tasks
+    if task in OPTIONS
+    for options in OPTIONS[task]
+]
+
+
+def trained(name: str, seed: int) -> nn.Module:
+    """A net whose batch norm statistics are not those of initialisation."""
+    with global_seed("contract", name, seed):
+        net = nets.build(name, DOMAIN.classes, 1, 8).train()
+        for _ in range(3):
+            net(torch.randn(16, 1, 8, 8))
+    return place(net, small.DEVICE)
+
+
+def job(task: str, name: str, options: dict[str, Any], seed: int) -> Job:
+    """A small trial of a method on a task, with a teacher that never saw data and sixteen test images."""
+    recipe = tasks()[task].recipe(name, SHORT).recipe
+    stream = torch.Generator().manual_seed(0)
+    images, labels = torch.rand(16, *DOMAIN.shape, generator=stream), torch.arange(16) % DOMAIN.classes
+    test = ImageSet((images * 255).to(torch.uint8), labels)
+    real = None
+    if not recipe.data_free:
+        real = ImagePool(DOMAIN.shape, small.DEVICE)
+        real.add(images, labels)
+    trial = Trial(
+        task=task, dataset="noise", data="", image_size=None, teacher="wrn10_1", teacher_key="", student="resnet8",
+        method=name, seed=seed, budget="short", schedule=SHORT.model_dump(exclude_none=True), evaluate_every=1,
+        evaluate_on="test", precision="fp32", device=str(small.DEVICE), data_root=None, order=0, keep_pool=False,
+        setting="", options=options,
+    )  # fmt: skip
+    problem = Problem(trained("wrn10_1", 0), DOMAIN, small.DEVICE)
+    return Job(trial, recipe, problem, 0.0, test, real, Streams(small.DEVICE, seed), "fp32", ())
+
+
+def must(held: bool, sentence: str) -> None:
+    """Fail with a sentence that its reader can act on."""
+    if not held:
+        pytest.fail(sentence, pytrace=False)
+
+
+def run(task: str, name: str, options: dict[str, Any], seed: int = 0) -> tuple[Any, list[dict[str, Any]]]:
+    going: Any = tasks()[task].start(job(task, name, options, seed))
+    rows = []
+    while not going.finished:
+        rows += going.advance()
+    return going, rows
+
+
+def run_in_pieces(task: str, name: str, options: dict[str, Any]) -> Any:
+    """The same run, killed every few steps and taken up by an object that knows nothing but the stored state."""
+    chosen = tasks()[task]
+    going: Any = chosen.start(job(task, name, options, 0))
+    with TemporaryDirectory() as folder:
+        checkpoint = Checkpoint(Path(folder) / "checkpoint.pt")
+        while not going.finished:
+            for _ in range(3):  # a round has more
+                going.finished or going.advance()
+            checkpoint.save(going.state_dict())
+            going = chosen.start(job(task, name, options, 0))
+            state = checkpoint.load(small.DEVICE)
+            assert state is not None
+            going.load_state_dict(state)
+    return going
+
+
+@pytest.mark.parametrize(("task", "name", "options"), CASES)
+def test_method(task: str, name: str, options: dict[str, Any], tmp_path: Path) -> None:
+    """Finite and seeded; budget kept; labels valid; the teacher is as it was; nothing is left on any network."""
+    going, rows = run(task, name, options)
+    check_nets(going)
+    check_budget(going)
+    kinds = {row["kind"] for row in rows}
+    trains = going.stage.recipe.rounds.student_steps > 0
+    wanted = {"student", "evaluation"} if trains else {"evaluation"}
+    must(kinds >= wanted, f"metric rows of the kinds {sorted(wanted - kinds)} are missing")
+    going.save(tmp_path)
+    assert {"last", "best", "images", "synthesis_seconds"} <= set(going.result())
+    if options == OPTIONS[task][0]:
+        check_seeds(going, task, name, options)
+
+
+def check_nets(going: Any) -> None:
+    stage, teacher = going.stage, going.job.problem.teacher
+    before = trained("wrn10_1", 0).state_dict()
+    changed = [k for k, v in teacher.state_dict().items() if not torch.equal(v, before[k])]
+    must(not changed, f"the method changed its teacher, which is frozen: {changed[:3]}")
+    graded = [k for k, p in teacher.named_parameters() if p.grad is not None or p.requires_grad]
+    must(not graded, f"gradients reached the teacher's parameters: {graded[:3]}")
+    for what, net in (("teacher", teacher), ("student", stage.student)):
+        hooks = [k for k, m in net.named_modules() if m._forward_hooks or m._forward_pre_hooks]
+        must(not hooks, f"hooks were left on the {what}: {hooks[:3]}; read networks through a term's needs")
+    broken = [k for k, v in stage.student.state_dict().items() if not torch.isfinite(v).all()]
+    must(not broken, f"the student's weights are not finite after a few steps: {broken[:3]}")
+
+
+def check_budget(going: Any) -> None:
+    """Of steps and images; and the images and labels themselves."""
+    stage, recipe, rounds = going.stage, going.stage.recipe, going.stage.recipe.rounds
+    steps = {"synthesis": rounds.count * rounds.synthesis_steps, "student": 4 if rounds.student_steps else 0}
+    must(stage.steps == steps, f"took {stage.steps} steps, its budget is {steps}")
+    if not recipe.data_free:
+        return
+    if recipe.source == "generator":  # every student batch is made for it, the last of a round is kept
+        made, kept = rounds.batch * stage.steps["student"], rounds.batch
+    else:
+        made, kept = 9 * rounds.count * (rounds.synthesis_steps if rounds.interleaved else 1), 9
+    must(stage.images == made, f"counted {stage.images} images, its budget makes {made}")
+    pool = stage.pool
+    must(len(pool) == kept * rounds.count, f"kept {len(pool)} images, expected {kept * rounds.count}")
+    low, high = int(pool.targets.min()), int(pool.targets.max())
+    must(
+        0 <= low <= high < DOMAIN.classes,
+        f"labels reach from {low} to {high}, expected 0 to {DOMAIN.classes - 1}",
+    )
+
+
+def check_seeds(going: Any, task: str, name: str, options: dict[str, Any]) -> None:
+    """Killed every few steps and taken up again, a run ends with the same numbers; another seed gives others."""
+    state = going.stage.student.state_dict()
+    again = run_in_pieces(task, name, options).stage.student.state_dict()
+    differing = [k for k, v in again.items() if not torch.equal(v, state[k])]
+    must(
+        not differing,
+        f"stopped and resumed with the same seed, the student differs ({differing[:3]}): draw random numbers from "
+        "ctx.streams or the generator that is handed over, and keep state in buffers, parameters and state_dict()",
+    )
+    if going.stage.recipe.data_free:
+        other, _ = run(task, name, options, seed=1)
+        states = zip(other.stage.student.state_dict().values(), state.values(), strict=True)
+        must(
+            not all(torch.equal(a, b) for a, b in states),
+            "another seed gives the same student: nothing is drawn",
+        )
+
+
+@pytest.mark.parametrize(
+    ("name", "task"), [(n, t) for n in CHOSEN for t in methods()[n].tasks if n != "rgal" and t in OPTIONS]
+)
+def test_rgal_adds_its_terms(name: str, task: str) -> None:
+    """On every method of every task; on real data, and where no student is trained, there is no such phase."""
+    chosen = tasks()[task]
+    host, plugged = (chosen.recipe(n, SHORT).recipe for n in (name, f"{name}+rgal"))
+    added = {w.name: w.weight for w in plugged.transfer if w.name not in {v.name for v in host.transfer}}
+    assert added == {"cd": chosen.defaults.get("cd", 0.1), "gram": 0.0, "gather": 0.1}
+    if host.data_free:
+        assert [w.name for w in plugged.synthesis] == [*(w.name for w in host.synthesis), "spread"]
+    _, rows = run(task, f"{name}+rgal", OPTIONS[task][0])
+    logged = set().union(*rows)
+    assert ({"gather", "gather_fallback"} <= logged) == (host.rounds.student_steps > 0)
+    assert ("spread" in logged) == (host.data_free and host.rounds.synthesis_steps > 0)
+
+
+@pytest.mark.parametrize("name", CHOSEN)
+def test_declaration(name: str) -> None:
+    """Parameters are annotated and have defaults, the method says where it is from, and its name round-trips."""
+    chosen = methods()[name]
+    must(bool(chosen.reference), f"@method('{name}') says nothing in reference=: where was it published?")
+    unknown = set(chosen.tasks) - set(tasks())
+    must(bool(chosen.tasks) and not unknown, f"@method('{name}') is for unknown tasks {sorted(unknown)}")
+    without = [k for k, p in inspect.signature(chosen.recipe).parameters.items() if p.default is p.empty]
+    must(not without, f"parameters without a default: {without}")
+    must(all(hint is not None for hint, _ in parameters(chosen.recipe).values()), "a parameter has no type")
+    assert resolve(name).name == name
+    assert resolve(f" {name} ").recipe.rounds == resolve(name).recipe.rounds
+
+
+@pytest.mark.parametrize("name", [name for name in CHOSEN if name not in from_files()])
+def test_a_method_file_is_short(name: str) -> None:
+    """10 to 40 lines of code: a method is data."""
+    source = inspect.getsource(importlib.import_module(f"rgal.baselines.{name}")).split('"""', 2)[2]
+    assert len([line for line in source.splitlines() if line.strip()]) <= 40

@@ -1,0 +1,108 @@
+"""Games, meta-generators, noisy layers and pyramids stopped in the middle of a round: nothing is lost or moved."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+
+from rgal.methods.recipe import Recipe
+from rgal.engine.run import SHOWN
+from rgal.synthesis.noisy import NoisyGenerator
+from tests.helpers import small
+from tests.engine.test_stage import ROUNDS, finish, make_stage, named, stopped_at
+
+METHODS = (
+    "dafl",
+    "dafl[follows=paper]",
+    "zskt",
+    "zskt[follows=paper]",
+    "dfad",
+    "adversarial_dfq",
+    "adversarial_dfq[follows=paper]",
+    "fast[reset=2]",
+    "fast[form=reptile]",
+    "nayer[life=2]",
+    "adaptive_deepinversion",
+    "deepinversion[variant=imagenet]",  # of three steps two at half resolution
+    "deepinversion[variant=imagenet,adv=0.2]+rgal",
+)
+STOPS = (1, 3, 4, 6, 7, 11)  # 3, 7: after the last step of a phase of rounds into a pool, before its end
+
+
+@cache
+def recipe(method: str) -> Recipe:
+    """Three rounds; of games, two generator steps and four student steps a round in turns."""
+    chosen = named(method)
+    if chosen.source != "pool":
+        rounds = replace(ROUNDS, synthesis_steps=2, student_steps=4, interleaved=True)
+        return replace(chosen, rounds=rounds)
+    images = chosen.images
+    if isinstance(images, NoisyGenerator):
+        images = replace(images, hidden=16)
+    return replace(chosen, images=images, rounds=replace(ROUNDS, warmup=1))
+
+
+def untimed(state: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in state.items() if key != "seconds"}
+
+
+@pytest.mark.parametrize(
+    "method",
+    [pytest.param(name, marks=pytest.mark.slow if "follows=paper" in name else ()) for name in METHODS],
+)
+def test_a_stopped_method_goes_on_bit_for_bit(method: str) -> None:
+    """The state survives the trip as it is, and what follows is the same, memory and optimisers included."""
+    whole = make_stage(recipe(method))
+    expected = finish(whole)
+    end = untimed(whole.state_dict())
+    for state, rows in stopped_at(recipe(method), STOPS).values():
+        again = make_stage(recipe(method))
+        again.load_state_dict(state)
+        small.assert_same(untimed(again.state_dict()), untimed(state))
+        finish(again, rows).assert_same(expected)
+        small.assert_same(untimed(again.state_dict()), end)
+
+
+@pytest.mark.parametrize("method", ["dafl", "zskt", "dfad", "adversarial_dfq"])
+def test_fresh_draws_are_counted_and_the_last_are_kept(method: str) -> None:
+    """Every student batch is new; the pool has each round's last, under the teacher's labels."""
+    stage = make_stage(recipe(method))
+    drawn = []
+    train = stage.loop.step
+
+    def step(images: torch.Tensor, targets: torch.Tensor, *more: Any) -> None:
+        drawn.append(images)
+        train(images, targets, *more)
+
+    stage.loop.step = step  # type: ignore[method-assign]
+    rows = finish(stage).rows
+    batch, images = ROUNDS.batch, torch.cat(drawn)
+    assert len(images) == len(images.flatten(1).unique(dim=0)) == 12 * batch == stage.images
+    assert [row["images"] for row in rows if row["kind"] == "student"] == [4 * batch, 8 * batch, 12 * batch]
+    kept = torch.cat(drawn[3::4])
+    assert stage.pool.capacity == SHOWN
+    assert torch.equal(stage.pool.images, (kept * 255).round().to(torch.uint8))
+    teacher = stage.problem.teacher
+    assert torch.equal(stage.pool.targets, teacher(stage.problem.domain.normalise(kept)).argmax(1))
+
+
+def test_a_meta_generator_forgets_its_way_in_once() -> None:
+    plain, reset = make_stage(recipe("fast[reset=0]")), make_stage(recipe("fast[reset=2]"))
+    while reset.round == 0:
+        for stage in (plain, reset):
+            stage.advance()
+    nets = [stage.inversion.images.net for stage in (plain, reset)]
+    small.assert_same(*(small.snapshot(net) for net in nets))
+    for stage in (plain, reset):  # the first step of round 2 moves the copies only
+        stage.advance()
+    before, after = (small.snapshot(net) for net in nets)
+    changed = {name for name in after if not torch.equal(before[name], after[name])}
+    assert changed == {"project.weight", "project.bias", "body.0.weight", "body.0.bias"}
+    assert after["body.0.weight"].abs().max() < 0.1 and after["project.weight"].std() == pytest.approx(
+        0.02, 0.2
+    )
+    assert not after["project.bias"].any() and not after["body.0.bias"].any()

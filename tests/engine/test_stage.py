@@ -1,0 +1,330 @@
+"""A run as a machine: what it trains, what it leaves alone, and that stopping it anywhere changes no number."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from rgal.core.problem import Problem
+from rgal.methods.recipe import Recipe, Rounds, plus_rgal
+from rgal.methods.registry import resolve
+from rgal.core.seeding import Streams
+from rgal.engine.run import Diverged, Row, Stage
+from rgal.synthesis.images import FreshGenerator, MetaGenerator, PersistentGenerator
+from rgal.synthesis.pool import ImagePool
+from rgal.terms.objective import stateless
+from rgal.terms.transfer import distillation
+from tests.helpers import small
+
+ROUNDS = Rounds(3, synthesis_steps=3, student_steps=2, synthesis_batch=10, batch=8)
+TINY = {"latent": 12, "width": 4}
+
+
+def shrunk(recipe: Recipe, **changes: Any) -> Recipe:
+    images = replace(recipe.images, **TINY) if isinstance(recipe.images, FreshGenerator) else recipe.images
+    return replace(recipe, **{"images": images, "rounds": ROUNDS, **changes})
+
+
+def named(method: str, **changes: Any) -> Recipe:
+    return shrunk(resolve(method).recipe, **changes)
+
+
+def interleaved(images: PersistentGenerator) -> Recipe:
+    """One generator step, two student steps on its fresh draws: the shape of DAFL and ZSKT."""
+    return shrunk(
+        resolve("plain").recipe, images=images, source="generator", rounds=replace(ROUNDS, synthesis_steps=1)
+    )
+
+
+RECIPES = {
+    "plain": named("plain"),
+    "rgal": named("rgal"),
+    "rgal, all terms": named("rgal[gram=0.1,fmix=true,follows=code,custom_steps=0.5]"),
+    "cmi": named("cmi[bank=16]"),
+    "cmi+rgal": named("cmi[bank=16]+rgal"),
+    "deepinversion": named("deepinversion"),
+    "last": named("plain", keep="last"),
+    "warm-up": named("rgal", rounds=replace(ROUNDS, warmup=1)),
+    "persistent generator": interleaved(PersistentGenerator(**TINY)),
+    "fomaml": named("plain", images=MetaGenerator(**TINY)),
+    "reptile": named("plain", images=MetaGenerator(**TINY, form="reptile")),
+}
+# A round is 3 steps + close + 2 steps + close = 7 calls.
+STOPS = (1, 3, 4, 5, 7, 9, 13)
+
+
+def make_problem() -> Problem:
+    return small.problem(small.GREY, "wrn10_2")
+
+
+@cache
+def shared_problem() -> Problem:
+    """One teacher for all; that nobody writes to it has a test of its own."""
+    return make_problem()
+
+
+def measure(student: nn.Module) -> dict[str, float]:
+    return {"checksum": float(sum(p.detach().double().sum() for p in student.parameters()))}
+
+
+def make_stage(recipe: Recipe, problem: Problem | None = None, **options: Any) -> Stage:
+    streams = Streams("cpu", "stage", 0)
+    return Stage(recipe, problem or shared_problem(), small.student(small.GREY), streams, measure, **options)
+
+
+def untimed(rows: Iterable[Row]) -> list[Row]:
+    return [{k: v for k, v in row.items() if not k.endswith("_seconds")} for row in rows]
+
+
+@dataclass
+class Outcome:
+    """All that a finished run has to show."""
+
+    student: dict[str, Tensor]
+    pool: tuple[Tensor, Tensor]
+    rows: list[Row]
+
+    def assert_same(self, other: Outcome) -> None:
+        small.assert_same(self.student, other.student, "student")
+        small.assert_same(self.pool, other.pool, "pool")
+        small.assert_same(self.rows, other.rows, "rows")
+
+
+def finish(stage: Stage, rows: list[Row] | None = None) -> Outcome:
+    rows = list(rows or [])
+    while not stage.finished:
+        rows += stage.advance()
+    pool = (stage.pool.images.clone(), stage.pool.targets.clone())
+    return Outcome(small.snapshot(stage.student), pool, untimed(rows))
+
+
+@cache
+def reference(name: str) -> Outcome:
+    return finish(make_stage(RECIPES[name]))
+
+
+def stopped_at(recipe: Recipe, stops: Iterable[int]) -> dict[int, tuple[Any, list[Row]]]:
+    """State (through a file) and rows so far of one run, before its k-th call, for several k."""
+    stage, rows, kept = make_stage(recipe), [], {}
+    for call in range(max(stops) + 1):
+        if call in stops:
+            kept[call] = (small.reloaded(stage.state_dict()), list(rows))
+        rows += stage.advance()
+    return kept
+
+
+# Stop and go ----------------------------------------------------------------------------------------------------
+
+
+SLOW = ("plain", "cmi", "reptile")  # parts of others, or stopped in tests/engine/test_method_resume.py
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in RECIPES]
+)
+def test_a_stopped_run_ends_with_the_same_numbers(name: str) -> None:
+    recipe, expected = RECIPES[name], reference(name)
+    calls = sum(1 for _ in iterate(make_stage(recipe)))
+    stops = [stop for stop in STOPS if stop < calls]
+    for state, rows in stopped_at(recipe, stops).values():
+        stage = make_stage(recipe)
+        stage.load_state_dict(state)
+        finish(stage, rows).assert_same(expected)
+
+
+def iterate(stage: Stage) -> Iterable[list[Row]]:
+    while not stage.finished:
+        yield stage.advance()
+
+
+def test_a_state_is_whole_after_the_end() -> None:
+    stage = make_stage(RECIPES["rgal"])
+    finish(stage)
+    again = make_stage(RECIPES["rgal"])
+    again.load_state_dict(small.reloaded(stage.state_dict()))
+    assert again.finished and again.position().done == 1.0
+    small.assert_same(small.snapshot(again.student), small.snapshot(stage.student))
+
+
+def test_runs_of_one_seed_agree_and_of_two_seeds_do_not() -> None:
+    finish(make_stage(RECIPES["rgal"])).assert_same(reference("rgal"))
+    other = make_stage(RECIPES["rgal"])
+    other.streams.parts = ("stage", 1)
+    assert not torch.equal(finish(other).pool[0], reference("rgal").pool[0])
+
+
+def test_global_randomness_changes_nothing() -> None:
+    torch.manual_seed(123)
+    stage = make_stage(RECIPES["cmi+rgal"])
+    torch.manual_seed(321)
+    finish(stage).assert_same(reference("cmi+rgal"))
+
+
+# Recipes that are the same ----------------------------------------------------------------------------------------
+
+
+def test_rgal_without_its_terms_is_plain() -> None:
+    finish(make_stage(named("rgal[spread=0,gather=0,cd=0,pairs=false]"))).assert_same(reference("plain"))
+
+
+def test_rgal_is_plain_plus_rgal() -> None:
+    plus = plus_rgal(named("plain"), spread=0.0, gather=0.0)
+    finish(make_stage(named("rgal[spread=0,gather=0]"))).assert_same(finish(make_stage(plus)))
+    finish(make_stage(named("plain+rgal"))).assert_same(reference("rgal"))
+
+
+def test_the_relation_terms_change_the_numbers() -> None:
+    outcomes = [reference("plain"), reference("rgal"), finish(make_stage(named("rgal[follows=code]")))]
+    for i, outcome in enumerate(outcomes):
+        assert all(not torch.equal(outcome.pool[0], other.pool[0]) for other in outcomes[:i])
+
+
+# Rows -----------------------------------------------------------------------------------------------------------
+
+
+def test_rows_say_where_they_were_taken() -> None:
+    rows = reference("rgal").rows
+    assert [row["kind"] for row in rows] == ["synthesis", "student", "evaluation"] * 3
+    assert [row["round"] for row in rows] == [1, 1, 1, 2, 2, 2, 3, 3, 3]
+    assert [row["synthesis_steps"] for row in rows if row["kind"] == "synthesis"] == [3, 6, 9]
+    assert [row["student_steps"] for row in rows if row["kind"] == "student"] == [2, 4, 6]
+    assert [row["images"] for row in rows if row["kind"] == "synthesis"] == [10, 20, 30]
+    parts = {"bn", "oh", "adv", "spread", "total", "spread_fallback", "spread_same", "spread_different"}
+    assert parts <= rows[0].keys() and {"kd", "cd", "gather", "gather_fallback"} <= rows[1].keys()
+
+
+def test_a_rows_total_is_the_weighted_sum_of_its_parts() -> None:
+    weights = {w.name: w.weight for w in RECIPES["rgal"].synthesis if w.weight}
+    for row in reference("rgal").rows:
+        if row["kind"] == "synthesis":
+            assert row["total"] == pytest.approx(sum(w * row[name] for name, w in weights.items()), rel=1e-5)
+
+
+def test_warm_up_rounds_only_synthesise() -> None:
+    rows = reference("warm-up").rows
+    assert [row["kind"] for row in rows] == ["synthesis", *["synthesis", "student", "evaluation"] * 2]
+    assert "adv" not in rows[0] and "spread" in rows[0] and "adv" in rows[1]
+    assert rows[-1]["student_steps"] == 4
+
+
+def test_evaluations_come_every_so_often_and_at_the_end() -> None:
+    rows = finish(make_stage(RECIPES["plain"], evaluate_every=2)).rows
+    assert [row["round"] for row in rows if row["kind"] == "evaluation"] == [2, 3]
+
+
+def test_the_position_grows_from_zero_to_one() -> None:
+    stage = make_stage(RECIPES["plain"])
+    done = [stage.position().done]
+    for _ in iterate(stage):
+        done.append(stage.position().done)
+    assert done[0] == 0 and done[-1] == 1 and done == sorted(done)
+    assert stage.position().remaining_seconds == 0
+
+
+# Who is touched -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_teacher_is_only_read(name: str) -> None:
+    problem = make_problem()
+    before = small.snapshot(problem.teacher)
+    finish(make_stage(RECIPES[name], problem))
+    small.assert_same(small.snapshot(problem.teacher), before)
+    assert all(p.grad is None and not p.requires_grad for p in problem.teacher.parameters())
+    assert not problem.teacher.training
+
+
+@pytest.mark.parametrize("name", ["rgal", "cmi+rgal", "persistent generator"])
+def test_synthesis_leaves_the_student_alone_and_training_does_not(name: str) -> None:
+    stage = make_stage(RECIPES[name])
+    while not stage.finished:
+        phase, before = stage.phase, small.snapshot(stage.student)
+        frozen = not any(p.requires_grad for p in stage.student.parameters())
+        assert frozen == (phase == "synthesis") and stage.student.training == (phase == "student")
+        optimises = stage._due() == phase
+        stage.advance()
+        if phase == "synthesis":
+            small.assert_same(small.snapshot(stage.student), before)
+            assert all(p.grad is None for p in stage.student.parameters()) or stage.phase == "student"
+        elif optimises:
+            assert not torch.equal(stage.student.fc.weight, before["fc.weight"])
+
+
+def test_a_frozen_part_of_the_student_stays_frozen() -> None:
+    stage = make_stage(RECIPES["plain"])
+    assert stage.trainable == list(stage.student.parameters())
+    student = small.student(small.GREY)
+    student.conv1.weight.requires_grad_(False)
+    before = student.conv1.weight.clone()
+    stage = Stage(RECIPES["plain"], make_problem(), student, Streams("cpu", 1), measure)
+    finish(stage)
+    assert torch.equal(student.conv1.weight, before) and not student.conv1.weight.requires_grad
+
+
+def test_hooks_exist_only_inside_a_step() -> None:
+    stage = make_stage(RECIPES["cmi+rgal"])
+    finish(stage)
+    for net in (stage.student, stage.problem.teacher):
+        assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())
+
+
+# Errors ---------------------------------------------------------------------------------------------------------
+
+
+def broken(ctx: Any) -> Tensor:
+    return ctx.images.mean() * float("nan")
+
+
+def test_a_lost_synthesis_names_the_part() -> None:
+    plain = RECIPES["plain"]
+    one_step = replace(ROUNDS, synthesis_steps=1)
+    recipe = replace(plain, synthesis=(*plain.synthesis, stateless("boom", 1.0, broken)), rounds=one_step)
+    with pytest.raises(Diverged, match="synthesis loss part 'boom' became nan in round 1"):
+        finish(make_stage(recipe))
+
+
+def test_a_lost_student_names_the_part() -> None:
+    recipe = replace(RECIPES["plain"], transfer=(distillation(), stateless("boom", 1.0, broken)))
+    recipe = replace(recipe, rounds=replace(ROUNDS, student_steps=1))
+    with pytest.raises(Diverged, match="student loss part 'boom' became nan in round 1"):
+        finish(make_stage(recipe))
+
+
+def test_a_recipe_that_lacks_a_view_is_refused() -> None:
+    recipe = named("cmi[bank=16]")
+    with pytest.raises(ValueError, match="no view \\['local'\\]"):
+        make_stage(replace(recipe, views={"global": recipe.views["global"]}))
+
+
+def test_real_images_are_for_reference_rows_only() -> None:
+    pool = ImagePool(small.GREY.shape)
+    for recipe, real in ((RECIPES["plain"], pool), (named("scratch"), None)):
+        with pytest.raises(ValueError, match="real images"):
+            make_stage(recipe, real=real)
+
+
+def real_pool() -> ImagePool:
+    pool = ImagePool(small.GREY.shape)
+    pool.add(small.rand(20, *small.GREY.shape), torch.arange(20) % 4)
+    return pool
+
+
+@pytest.mark.parametrize("method", ["scratch", "real_kd", "real_kd+rgal"])
+def test_reference_rows_train_on_the_given_pool_and_resume(method: str) -> None:
+    recipe = named(method)
+    expected = finish(make_stage(recipe, real=real_pool()))
+    assert {row["kind"] for row in expected.rows} == {"student", "evaluation"}
+    stage, rows = make_stage(recipe, real=real_pool()), []
+    for _ in range(5):
+        rows += stage.advance()
+    state = small.reloaded(stage.state_dict())
+    assert "images" not in state["real"] and not len(state["pool"]["images"])
+    again = make_stage(recipe, real=real_pool())
+    again.load_state_dict(state)
+    finish(again, rows).assert_same(expected)

@@ -1,0 +1,40 @@
+"""Rows, labels and distances that the tests of the relation term share."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rgal.terms.relation import (
+    unit_distances,
+)
+from tests.helpers import naive
+from tests.helpers import small
+
+LIMITS = {
+    "distance": (0.0, 1.4, 0.5, True),
+    "focal": (0.5, 1.0, 0.0, True),
+    "uniform": (0.0, float("inf"), 0.0, False),
+}
+
+
+def close_rows(n: int, dimension: int, seed: int = 0) -> Tensor:
+    """Rows around one direction: distances spread over 0.3 .. 1.5, so that every band has members and outsiders."""
+    noise = small.randn(n, dimension, seed=seed)
+    width = torch.linspace(0.1, 0.6, n)[:, None]
+    return (1.0 / dimension**0.5 + width * noise) * torch.linspace(1, 9, n)[:, None]
+
+
+def labels_of(n: int, classes: int, seed: int = 0) -> Tensor:
+    return torch.randint(0, classes, (n,), generator=small.rng(seed))
+
+
+def pair_distances(rows: Tensor) -> Tensor:
+    return unit_distances(F.normalize(rows, dim=1))
+
+
+def exact(rows: Tensor, labels: Tensor, band: str) -> tuple[Tensor, Tensor, Tensor]:
+    unit = F.normalize(rows, dim=1)
+    found = naive.negative_probabilities(unit, labels.tolist(), *LIMITS[band])
+    return torch.tensor(found[0], dtype=torch.float64), torch.tensor(found[1]), torch.tensor(found[2])

@@ -1,0 +1,148 @@
+"""Plots are drawn again when anything that they show, or are drawn by, has changed; else never."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from rgal.reporting.figures import drawn
+
+from rgal.reporting.figures import write as plots
+from rgal.reporting.figures.diversity_data import no_diversity
+from rgal.reporting.figures.drawn import NAME, fingerprint, kept, read_drawn
+from rgal.reporting.figures.write import Frames, write_plots
+from tests.helpers.reporting_builders import some_curves, some_results, trial
+
+
+def two_groups() -> tuple[pd.DataFrame, pd.DataFrame]:
+    """cmi in two budgets, and its curves."""
+    rows = [trial("cmi", 0, 0, 90.0), trial("cmi", 0, 0, 80.0, budget="large", key="large-0")]
+    results = pd.DataFrame(rows)
+    return results, some_curves(results)
+
+
+@pytest.fixture
+def drawings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The formats of the files that are really drawn; a drawing is a number that tells which it is."""
+    done: list[str] = []
+
+    def draw(_: object, fmt: str) -> bytes:
+        done.append(fmt)
+        return f"drawing {len(done)}".encode()
+
+    monkeypatch.setattr(plots, "figure_bytes", draw)
+    return done
+
+
+def test_what_is_unchanged_is_not_drawn_again(tmp_path: Path, drawings: list[str]) -> None:
+    results, curves = two_groups()
+    first = write_plots(results, curves, tmp_path)
+    assert drawings == ["png", "svg"] * 4 and len(first) == 8
+    contents = {path: path.read_bytes() for path in first}
+    assert write_plots(results, curves, tmp_path) == first and len(drawings) == 8
+    assert {path: path.read_bytes() for path in first} == contents
+
+
+def test_a_change_draws_its_group_only(tmp_path: Path, drawings: list[str]) -> None:
+    results, curves = two_groups()
+    write_plots(results, curves, tmp_path)
+    write_plots(results, curves.assign(top1=curves["top1"].where(curves["key"] != "large-0", 1.0)), tmp_path)
+    assert len(drawings) == 12
+    changed = results.assign(last=[90.0, 81.0])
+    write_plots(changed, curves, tmp_path)
+    assert len(drawings) == 16
+    # another method takes a colour of its own in all plots of the task
+    more = pd.concat([changed, pd.DataFrame([trial("abd", -1, 0, 70.0)])], ignore_index=True)
+    write_plots(more, curves, tmp_path)
+    assert len(drawings) == 24
+
+
+def test_a_touched_or_missing_file_is_drawn_again(tmp_path: Path, drawings: list[str]) -> None:
+    results, curves = two_groups()
+    paths = write_plots(results, curves, tmp_path)
+    paths[0].unlink()
+    write_plots(results, curves, tmp_path)
+    assert len(drawings) == 12 and paths[0].exists()
+    paths[-1].write_bytes(b"by hand")
+    write_plots(results, curves, tmp_path)
+    assert len(drawings) == 16 and paths[-1].read_bytes() != b"by hand"
+
+
+def test_other_code_draws_everything(
+    tmp_path: Path, drawings: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results, curves = two_groups()
+    write_plots(results, curves, tmp_path)
+    monkeypatch.setattr(drawn, "_code", lambda: "newer")
+    write_plots(results, curves, tmp_path)
+    assert len(drawings) == 16
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", "[" * 100_000, "null", '{"x": 1}'])
+def test_an_odd_memory_draws_everything(text: str, tmp_path: Path, drawings: list[str]) -> None:
+    results, curves = two_groups()
+    write_plots(results, curves, tmp_path)
+    (tmp_path / NAME).write_text(text)
+    write_plots(results, curves, tmp_path)
+    assert len(drawings) == 16 and len(read_drawn(tmp_path)) == 2
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        None,
+        [],
+        {"inputs": "i"},
+        {"inputs": "i", "files": []},
+        {"inputs": "i", "files": {}},
+        {"inputs": "i", "files": {"gone.png": None}},
+        {"inputs": "i", "files": {"": None}},
+        {"inputs": "i", "files": {"a.png": 3}},
+        {"inputs": "i", "files": {"../a.png": "HASH"}},
+        {"inputs": "other", "files": {"a.png": "HASH"}},
+    ],
+)
+def test_entries_that_vouch_for_nothing(entry: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "plots"
+    folder.mkdir()
+    for path in (folder / "a.png", tmp_path / "a.png"):
+        path.write_bytes(b"drawing")
+    known = str(drawn._file_hash(folder / "a.png"))
+    entry = json.loads(json.dumps(entry).replace("HASH", known))
+    assert kept(folder, entry, "i") == []
+    assert kept(folder, {"inputs": "i", "files": {"a.png": known}}, "i") == [folder / "a.png"]
+
+
+def test_only_rows_of_the_group_count() -> None:
+    results = some_results()
+    curves = some_curves(results)
+    group = results[results["method"] == "cmi"]
+
+    def of(group: pd.DataFrame, curves: pd.DataFrame, styles: dict[str, str] | None = None) -> str:
+        frames = Frames(curves, pd.DataFrame(), pd.DataFrame(), no_diversity()).about(group)
+        return fingerprint([group, *frames.all()], styles or {})
+
+    known = of(group, curves)
+    others = curves["key"].str.startswith("deepinversion")
+    assert of(group, curves[~others]) == known
+    assert of(group, curves.assign(top1=curves["top1"].where(others, 1.0))) != known
+    assert of(group, curves, {"cmi": "red"}) != known
+    assert of(group, pd.DataFrame()) != known
+    assert of(pd.DataFrame({"method": ["cmi"]}), curves) != known
+
+
+def test_processes_draw_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [trial("cmi", 0, 0, 90.0 + n, budget=f"b{n}", key=f"b{n}") for n in range(plots.MANY)]
+    results = pd.DataFrame(rows)
+    curves = some_curves(results)
+    monkeypatch.setattr(plots.os, "cpu_count", lambda: 2)
+    several = write_plots(results, curves, tmp_path / "several")
+    monkeypatch.setattr(plots.os, "cpu_count", lambda: 1)
+    alone = write_plots(results, curves, tmp_path / "alone")
+    assert [path.name for path in several] == [path.name for path in alone] and len(alone) == 4 * plots.MANY
+    for one, other in zip(several, alone, strict=True):
+        assert one.read_bytes() == other.read_bytes()

@@ -1,0 +1,109 @@
+"""Written tables and plots: the same input gives the same bytes, under safe names."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from rgal.core.files import slug, write_atomically
+from rgal.reporting.results import groups
+from rgal.reporting.figures.write import write_plots
+from rgal.reporting.published import load_reference
+from rgal.reporting.tables.write import accuracy_table, render, write_tables
+from tests.helpers.reporting_builders import REFERENCE, some_curves, some_results
+
+results = pytest.fixture(some_results)
+curves = pytest.fixture(some_curves)
+
+
+@pytest.fixture(scope="module")
+def plotted(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The plots of `results` and `curves`; drawing them is most of what these tests cost."""
+    results = some_results()
+    return write_plots(results, some_curves(results), tmp_path_factory.mktemp("plots"))
+
+
+@pytest.mark.parametrize(
+    "empty", [pd.DataFrame(), pd.DataFrame(columns=["method", "status", "last", "setting"])]
+)
+def test_empty_frames_say_so(empty: pd.DataFrame, tmp_path: Path) -> None:
+    table = accuracy_table(empty, load_reference(REFERENCE))
+    assert "No finished trials." in render(table, "md")
+    assert "No finished trials." in render(table, "tex")
+    assert render(table, "csv").startswith("method,data_free,top1_mean_percent")
+    assert write_tables(empty, tmp_path) == []
+    assert write_plots(empty, pd.DataFrame(), tmp_path) == []
+
+
+def test_the_order_of_rows_changes_nothing(
+    results: pd.DataFrame, curves: pd.DataFrame, plotted: list[Path], tmp_path: Path
+) -> None:
+    reference = load_reference(REFERENCE)
+    shuffled = results.sample(frac=1, random_state=3)
+    first = write_tables(results, tmp_path / "a", reference) + plotted
+    mixed = curves.sample(frac=1, random_state=4)
+    second = write_tables(shuffled, tmp_path / "b", reference) + write_plots(shuffled, mixed, tmp_path / "b")
+    assert [path.name for path in first] == [path.name for path in second]
+    assert [path.suffix for path in first] == [".md", ".csv", ".tex"] * 2 + [".png", ".svg"] * 2
+    for one, other in zip(first, second, strict=True):
+        assert one.read_bytes() == other.read_bytes(), one.name
+
+
+def test_another_process_writes_the_same_bytes(
+    results: pd.DataFrame, curves: pd.DataFrame, plotted: list[Path], tmp_path: Path
+) -> None:
+    """Another hash seed and a matplotlibrc of the user's own must not show. Nor is pyplot ever imported."""
+    results.to_json(tmp_path / "results.json")
+    curves.to_json(tmp_path / "curves.json")
+    (tmp_path / "matplotlibrc").write_text("font.size: 30\nlines.linewidth: 9\nsavefig.facecolor: red\n")
+    code = (
+        "import sys, pandas as pd; from rgal.reporting import grids, plots, tables\n"
+        "r, c = pd.read_json('results.json'), pd.read_json('curves.json')\n"
+        "tables.write_tables(r, 'out'); plots.write_plots(r, c, 'out')\n"
+        "assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(REFERENCE.parents[1]), "PYTHONHASHSEED": "7"}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)
+    here = write_tables(results, tmp_path / "here") + plotted
+    for path in here:
+        assert path.read_bytes() == (tmp_path / "out" / path.name).read_bytes(), path.name
+
+
+def test_names_become_safe_file_names(results: pd.DataFrame, tmp_path: Path) -> None:
+    assert slug("digits wrn16_2 -> wrn10_1") == "digits-wrn16_2-wrn10_1"
+    assert slug("../../etc/passwd") == "etc-passwd"
+    assert slug("→") == "unnamed"
+    paths = write_tables(results.assign(setting="../x"), tmp_path)
+    assert [path.parent for path in paths] == [tmp_path] * 6
+    assert [path.name for path in write_tables(results, tmp_path)] == [
+        f"kd_cifar10-wrn40_2-wrn16_1_small{suffix}.{fmt}"
+        for suffix in ("", "_plugin")
+        for fmt in ("md", "csv", "tex")
+    ]
+
+
+def test_equal_slugs_do_not_overwrite_each_other() -> None:
+    frame = pd.DataFrame({"task": "kd", "setting": ["a -> b", "a b", "c"], "budget": "small"})
+    found = groups(frame)
+    assert sorted(rows["setting"].item() for rows in found.values()) == ["a -> b", "a b", "c"]
+    assert "kd_c_small" in found
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "new"
+    folder.mkdir()
+    path = write_atomically(folder / "table.md", b"old")
+
+    def refuse(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(OSError, match="disk full"):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(path.parent.iterdir()) == [path]

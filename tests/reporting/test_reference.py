@@ -1,0 +1,165 @@
+"""Published numbers stand beside the measured ones and come from their primary source."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from rgal.core.errors import UserError
+from rgal.reporting.published import load_reference
+from rgal.reporting.tables.render import cells
+from rgal.reporting.tables.write import accuracy_table
+from tests.helpers.reporting_builders import CMI_README, REFERENCE, by_method, case_trial, some_results
+
+results = pytest.fixture(some_results)
+
+
+def test_published_numbers_stand_beside_the_measured_ones(results: pd.DataFrame) -> None:
+    with_them, without = accuracy_table(results, load_reference(REFERENCE)), accuracy_table(results)
+    published = by_method(with_them)["published_percent"]
+    assert published["cmi"] == 90.01 and published["scratch"] == 91.12 and published["dafl"] == 65.71
+    assert math.isnan(published["cmi+rgal"])  # a variant is not the published method
+    measured = [name for name in with_them.columns if not name.startswith("published")]
+    pd.testing.assert_frame_equal(with_them[measured], without[measured])
+    note = with_them.attrs["notes"][-1]
+    for part in (
+        "not measured here",
+        "Best test accuracy over epochs",
+        "Published teacher: 94.87 %",
+        CMI_README,
+    ):
+        assert part in note
+    assert "Published (%)" in cells(with_them) and "Published (%)" not in cells(without)
+    assert not any("Published" in note for note in without.attrs["notes"])
+
+
+def test_other_pairs_and_data_have_no_published_number(results: pd.DataFrame) -> None:
+    other = accuracy_table(results.assign(dataset="digits"), load_reference(REFERENCE))
+    assert other["published_percent"].isna().all()
+    assert not any("Published" in note for note in other.attrs["notes"])
+
+
+def test_the_cmi_readme_is_the_primary_source() -> None:
+    reference = load_reference(REFERENCE)
+    pair = ("vgg11", "resnet18")
+    value = reference.published("kd", "cifar100", *pair, "dafl")  # the Fast README prints 54.16
+    assert value is not None and value[0] == 57.29 and value[1].startswith(CMI_README)
+    fast = reference.published("kd", "cifar10", "wrn40_2", "wrn16_1", "fast[k=10]")
+    assert fast is not None and fast[0] == 89.29 and "Fast-Datafree" in fast[1]
+    big = reference.published("kd", "imagenet", "resnet50", "resnet50", "deepinversion")
+    assert big is not None and big[0] == 68.0
+    assert reference.published("kd", "imagenet", "resnet50", "resnet18", "deepinversion") is None
+    assert reference.published("kd", "cifar10", "wrn40_2", "wrn16_1", "rgal") is None
+    assert reference.published("necil", "cifar10", "wrn40_2", "wrn16_1", "cmi") is None
+
+
+def test_imagenet_networks_may_come_from_torchvision(results: pd.DataFrame) -> None:
+    form = results.assign(dataset="imagenet", teacher="torchvision:resnet50", student="torchvision:resnet50")
+    form["method"] = form["method"].replace({"cmi": "deepinversion[variant=imagenet]", "dafl": "fast[k=50]"})
+    published = by_method(accuracy_table(form, load_reference(REFERENCE)))["published_percent"]
+    assert published["deepinversion[variant=imagenet]"] == 68.0 and published["fast[k=50]"] == 68.61
+    assert published["scratch"] == 75.45
+    # on CIFAR-10 the published DeepInversion has another form
+    small = form.assign(dataset="cifar10", teacher="wrn40_2", student="wrn16_1")
+    published = by_method(accuracy_table(small, load_reference(REFERENCE)))["published_percent"]
+    assert math.isnan(published["deepinversion[variant=imagenet]"])
+
+
+def test_training_on_real_images_has_a_published_number_where_it_is_credible() -> None:
+    reference = load_reference(REFERENCE)
+    found = reference.published("kd", "cifar100", "wrn40_2", "wrn16_1", "real_kd")
+    assert found is not None and found[0] == 64.06 and "Fast-Datafree" in found[1]
+    assert reference.published("kd", "cifar10", "wrn40_2", "wrn16_1", "real_kd") is None
+
+
+def test_a_folder_holds_what_its_files_hold() -> None:
+    reference, kd = load_reference(REFERENCE), load_reference(REFERENCE / "kd.yaml")
+    assert {key: value for key, value in reference.values.items() if key[0] == "kd"} == kd.values
+    assert set(reference.about) == {"kd", "dfq", "necil"} and reference.about["kd"] == kd.about["kd"]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "net", "method", "case", "top1", "source"),
+    [
+        ("cifar100", "resnet20", "gdfq", "w4a4", 63.58, "xushoukai/GDFQ"),
+        ("imagenet", "resnet18", "gdfq", "w4a4", 60.6, "xushoukai/GDFQ"),
+        ("cifar10", "resnet20", "qimera", "w5a5", 93.46, "qimera"),
+        ("imagenet", "mobilenet_v2", "qimera", "w4a4", 61.62, "qimera"),
+        ("cifar10", "resnet20", "intraq", "w3a3", 77.07, "IntraQ"),
+        ("imagenet", "mobilenet_v1", "intraq", "w5a5", 68.17, "IntraQ"),
+        ("imagenet", "resnet50", "zeroq", "w8a8", 77.67, "ZeroQ"),
+        ("cifar10", "resnet20", "teacher", "w4a4", 93.89, "qimera"),  # in float, whatever the case
+    ],
+)
+def test_quantization_is_published_by_bit_width(
+    dataset: str, net: str, method: str, case: str, top1: float, source: str
+) -> None:
+    found = load_reference(REFERENCE).published("dfq", dataset, net, net, method, case)
+    assert found is not None and found[0] == top1 and source in found[1]
+
+
+def test_other_bit_widths_and_variants_have_no_published_number() -> None:
+    reference = load_reference(REFERENCE)
+    for method, case in (("gdfq", "w8a8"), ("gdfq", ""), ("rgal", "w4a4"), ("gdfq+rgal", "w4a4")):
+        assert reference.published("dfq", "cifar100", "resnet20", "resnet20", method, case) is None
+    assert reference.published("dfq", "cifar100", "resnet20", "resnet18", "gdfq", "w4a4") is None
+
+
+def test_rows_that_a_source_swapped_are_given_as_printed_and_say_so() -> None:
+    found = load_reference(REFERENCE).published("dfq", "cifar100", "resnet20", "resnet20", "intraq", "w4a4")
+    assert found is not None and found[0] == 48.25 and "evidently the two rows swapped" in found[1]
+
+
+def test_published_numbers_stand_beside_their_case() -> None:
+    frame = pd.DataFrame(
+        [case_trial(case, "qimera", 1, 0, 90.0, dataset="cifar10") for case in ("w4a4", "w5a5", "w8a8")]
+    )
+    table = accuracy_table(frame, load_reference(REFERENCE)).set_index("case")
+    assert table.loc["w4a4", "published_percent"] == 91.26 and table.loc["w5a5", "published_percent"] == 93.46
+    assert math.isnan(table.loc["w8a8", "published_percent"])
+    note = table.attrs["notes"][-1]
+    assert "quantizer and budget. Published teacher: 93.89 %. Source: README of github.com/iamkang" in note
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("task: [", "not valid YAML"),
+        ("- 1", "expected a mapping, found list"),
+        ("task: kd", "'tables' is missing, found: task"),
+        ("task: kd\ntables: 3", "tables: expected a list, found int"),
+        ("task: kd\ntables: [{source: s, dataset: d, pairs: [ab], top1: {}}]", "teacher/student"),
+        ("task: kd\ntables: [{source: s, dataset: d, pairs: [a/b], top1: {cmi: [1, 2]}}]", "needs 1 numbers"),
+        ("task: kd\ntables: [{source: s, dataset: d, pairs: [a/b], top1: {cmi: [101]}}]", "found 101"),
+        ("task: kd\ntables: [{source: s, dataset: d, pairs: [a/b], top1: {cmi: ['9']}}]", "found '9'"),
+        (
+            "task: dfq\ntables: [{source: s, dataset: d, bits: 4, pairs: [a/a], top1: {}}]",
+            "bits: expected text",
+        ),
+        (
+            "task: dfq\ntables: [{source: s, dataset: d, bits: '', pairs: [a/a], top1: {}}]",
+            "bits: expected text",
+        ),
+        (
+            "task: dfq\ntables: [{source: s, dataset: d, note: [], pairs: [a/a], top1: {}}]",
+            "note: expected text",
+        ),
+        ("task: dfq\ntables: []\nmethods: {}\nabout: 3", "about: expected text, found 3"),
+        ("a: !!python/object/apply:os.getcwd []", "not valid YAML"),
+    ],
+)
+def test_a_wrong_reference_file_is_named(content: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "kd.yaml"
+    path.write_text(content)
+    with pytest.raises(UserError, match=re.escape(message)) as error:
+        load_reference(path)
+    assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_missing_reference_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="absent.yaml: cannot read"):
+        load_reference(tmp_path / "absent.yaml")

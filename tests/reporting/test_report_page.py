@@ -1,0 +1,251 @@
+"""The page: what is on it, that every text is escaped, and that nothing in it comes from elsewhere."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+from urllib.parse import unquote
+
+import pandas as pd
+import pytest
+
+from rgal.reporting.page import model as html
+from rgal.reporting.page.model import Cell, Heading, Report, Section, Sheet, TaskPart, render_html, sheet
+from rgal.reporting.tables.render import Column
+from rgal.reporting.tables.write import Table, group_tables
+from rgal.reporting import report
+from rgal.reporting.report import render
+from rgal.suite.store.folders import Store
+from tests.helpers.html_reader import Page
+from tests.helpers.reporting_builders import some_results
+from tests.helpers.store_builders import ENVIRONMENT, add_trial, change, grid_png, settings
+
+NASTY = """<script>alert("1")</script>'&amp;<b onclick=x>"""
+LATER = {**ENVIRONMENT, "started": "2026-11-26T08:00:00+0000", "threads": 2, "gpu": "H100"}
+STEM = "kd_digits-wrn16_1-wrn10_1_small"
+
+
+def some_store(root: Path) -> Path:
+    """cmi with two seeds, one of them replaced by a later run; rgal failed; plain is not done; quantization at two
+    widths; one folder of somebody else."""
+    add_trial(root, "a" * 12, settings("cmi", 0), last=90.0)
+    add_trial(root, "b" * 12, settings("cmi", 1), last=94.0)
+    again = add_trial(root, "c" * 12, settings("cmi", 1), last=96.0)
+    change(again / "trial.json", environment=LATER)
+    add_trial(root, "d" * 12, settings("rgal", 0, order=1), status="failed", reason=f"OSError: {NASTY}")
+    (add_trial(root, "e" * 12, settings("plain", 0, order=2)) / "result.json").unlink()
+    for number, case in enumerate(("w8a8", "w4a4")):
+        about = {"task": "dfq", "setting": "digits resnet8", "case_title": "Bits", "case_order": number}
+        folder = add_trial(
+            root, f"{number:012x}", settings("zeroq", 0, case=case, **about), last=80.0 - number
+        )
+        (folder / "samples.png").write_bytes(grid_png())
+    (root / "trials" / NASTY.replace("/", "")).mkdir()
+    return root
+
+
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = some_store(tmp_path_factory.mktemp("store"))
+    return render(Store(root)).page
+
+
+@pytest.fixture(scope="module")
+def page(rendered: Path) -> Page:
+    return Page(rendered.read_text(encoding="utf-8"))
+
+
+def test_tags_are_balanced_and_ids_are_unique(page: Page) -> None:
+    ids = page.values("id")
+    assert len(ids) == len(set(ids)) > 10
+    for reference in page.values("aria-labelledby"):
+        assert reference in ids
+    anchors = [link[1:] for link in page.values("href") if link.startswith("#")]
+    assert set(anchors) <= set(ids) and {"main", "overview", "failures", "left-out"} <= set(anchors)
+    assert len(page.all("h1")) == 1 and len(page.all("main")) == 1 and page.all("html") == [{"lang": "en"}]
+
+
+def test_nothing_comes_from_elsewhere(page: Page, rendered: Path) -> None:
+    assert page.all("link") == [] and not any("src" in script for script in page.all("script"))
+    assert all(source.startswith("data:image/") for source in page.values("src"))
+    for link in page.values("href"):
+        assert link.startswith("#") or (rendered.parent / unquote(link)).is_file(), link
+    policy = next(meta["content"] for meta in page.all("meta") if "http-equiv" in meta)
+    assert policy.startswith("default-src 'none'; img-src data:; style-src 'sha256-")
+    assert not any(name.startswith("on") or name == "style" for _, found in page.tags for name in found)
+
+
+def test_tables_are_those_of_the_group(page: Page) -> None:
+    rows = page.tables[f"group-{STEM}-table-1"]
+    assert rows[0][:4] == ["Method", "Top-1 (%)", "n", "Drop (points)"]
+    assert rows[1][:4] == ["cmi", "93.00 ± 4.24", "2", "5.00"]  # of 90 and 96: the later run of seed 1
+    assert page.tables["group-dfq_digits-resnet8_small-table-1"][1][:3] == ["W8A8", "zeroq", "80.00"]
+    assert "Top-1: test accuracy at the last evaluation" in page.text
+
+
+def test_every_trial_is_listed(page: Page) -> None:
+    head, *rows = page.tables[f"group-{STEM}-trials"]
+    assert head == ["Method", "Seed", "Status", "Seconds", "Started", "Files"]
+    status = {(row[0], row[1], row[4][:10]): row[2] for row in rows}
+    assert status["cmi", "1", "2026-11-25"] == "finished, a newer one counts"
+    assert status["cmi", "1", "2026-11-26"] == "finished"
+    assert (
+        status["rgal", "0", "2026-11-25"] == "failed" and status["plain", "0", "2026-11-25"] == "interrupted"
+    )
+    assert rows[0][3] == "20.0" and rows[-1][3] == "" and len(rows) == 5
+    assert rows[0][5] == "trial.json metrics.jsonl result.json" and rows[-1][5] == "trial.json metrics.jsonl"
+    assert page.tables["group-dfq_digits-resnet8_small-trials"][0][0] == "Bits"
+
+
+def test_what_was_run_on_what(page: Page) -> None:
+    head, *rows = page.tables["environments"]
+    assert head[-3:] == ["Threads", "GPU", "Trials"]
+    assert [row[-3:] for row in rows] == [["1", "", "6"], ["2", "H100", "1"]]
+    assert "7 (1 failed, 5 finished, 1 interrupted)" in page.text
+    assert "2026-11-25T21:11:34+0000 to 2026-11-26T08:00:00+0000" in page.text
+    assert (
+        "2.0 minutes of synthesis and training" in page.text
+    )  # six results with 20 s each, the failed one too
+
+
+def test_failures_and_what_is_left_out_have_a_reason(page: Page) -> None:
+    (failure,) = page.tables["failures-table"][1:]
+    assert failure[0].startswith("kd-rgal-s0-") and failure[1] == f"OSError: {NASTY}"
+    (odd,) = page.tables["left-out-table"][1:]
+    assert odd == [NASTY.replace("/", ""), "foreign", "no trial.json", ""]
+
+
+def test_plots_and_grids_have_a_size_and_a_text(page: Page) -> None:
+    images = page.all("img")
+    assert (
+        len(images) == 2 + 5 + 1
+    )  # time and images; those for two widths, and the cases; the first width's grid
+    for image in images:
+        assert int(image["width"]) > 0 and int(image["height"]) > 0 and image["loading"] == "lazy"
+        assert ": " in image["alt"]
+    assert {image["src"].split(";")[0] for image in images} == {"data:image/svg+xml", "data:image/png"}
+    captions = [image["alt"] for image in images]
+    assert "W4A4, Top-1 against time: digits resnet8, budget small" in captions
+    assert "Synthesised images of zeroq, W8A8, seed 0: digits resnet8, budget small" in captions
+
+
+def test_headers_sort_and_containers_take_the_focus(page: Page) -> None:
+    heads = [found for found in page.all("th") if found["class"].startswith(("text", "long", "number"))]
+    columns = [found for found in heads if found.get("scope") == "col"]
+    assert columns and all(found["aria-sort"] == "none" for found in columns)
+    assert len(page.all("button")) == len(columns) and {b["type"] for b in page.all("button")} == {"button"}
+    regions = [found for found in page.all("div") if found.get("role") == "region"]
+    assert len(regions) == len(page.all("table")) and all(found["tabindex"] == "0" for found in regions)
+
+
+def test_the_same_store_gives_the_same_bytes(rendered: Path, tmp_path: Path) -> None:
+    """Elsewhere, from files in another order, over an older page."""
+    copy = tmp_path / "moved"
+    for folder in sorted((rendered.parent / "trials").iterdir(), reverse=True):
+        shutil.copytree(folder, copy / "trials" / folder.name)
+    (copy / "report.html").write_text("an older page")
+    assert render(Store(copy)).page.read_bytes() == rendered.read_bytes()
+
+
+@pytest.mark.parametrize("field", ["method", "setting", "budget", "dataset", "case", "case_title", "task"])
+def test_every_setting_is_escaped(field: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "write_plots", lambda *_: [])
+    folder = add_trial(tmp_path, "a" * 12, settings(**{"case": "c", "case_title": "Case", field: NASTY}))
+    change(folder / "trial.json", environment=dict.fromkeys(ENVIRONMENT, NASTY))
+    change(folder / "result.json", image_note=NASTY, protocol=NASTY)
+    (folder / "samples.png").write_bytes(grid_png())
+    source = render(Store(tmp_path)).page.read_text(encoding="utf-8")
+    found = Page(source)
+    assert NASTY in found.text or NASTY.upper() in found.text
+    assert len(found.all("script")) == 1 and not found.all("b") and NASTY not in source
+
+
+def test_a_store_without_any_trial_of_ours(tmp_path: Path) -> None:
+    (tmp_path / "trials" / "notes").mkdir(parents=True)
+    found = Page(render(Store(tmp_path)).page.read_text(encoding="utf-8"))
+    assert "Results: no trial that can be read" in found.text and len(found.tables["left-out-table"]) == 2
+
+
+def test_equal_slugs_keep_their_own_plots_and_grids(tmp_path: Path) -> None:
+    for number, setting in enumerate(("a -> b", "a b", "a b small time")):
+        folder = add_trial(tmp_path, f"{number:012x}", settings(setting=setting), last=50.0 + number)
+        (folder / "samples.png").write_bytes(grid_png(width=60 + number))
+    result = render(Store(tmp_path))
+    assert len(set(result.samples)) == 3 and len(set(result.plots)) == 12
+    found = Page(result.page.read_text(encoding="utf-8"))
+    assert len(found.all("figure")) == 9
+    grids = {
+        image["alt"].rpartition(": ")[2]: image["width"]
+        for image in found.all("img")
+        if "images of" in image["alt"]
+    }
+    assert grids == {
+        "a → b, budget small": "60",
+        "a b, budget small": "61",
+        "a b small time, budget small": "62",
+    }
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture", grid_png()[:60], b"<svg></svg>"])
+def test_a_broken_grid_is_left_out(content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "write_plots", lambda *_: [])
+    (add_trial(tmp_path, "a" * 12) / "samples.png").write_bytes(content)
+    found = Page(render(Store(tmp_path)).page.read_text(encoding="utf-8"))
+    assert found.all("img") == []
+    assert found.tables["left-out-table"][1][1:3] == ["broken", "samples.png: no PNG, or cut off"]
+
+
+def test_a_plot_that_nobody_here_knows_appears(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_trial(tmp_path, "a" * 12)
+    drawing = '<svg xmlns="http://www.w3.org/2000/svg" width="72pt" height="36pt"></svg>'
+
+    def one(*arguments: object) -> list[Path]:
+        path = Path(str(arguments[2])) / f"{STEM}_loss_of_terms.svg"
+        path.parent.mkdir()
+        path.write_text(drawing)
+        path.with_suffix(".png").write_bytes(grid_png())
+        return [path.with_suffix(".png"), path]
+
+    monkeypatch.setattr(report, "write_plots", one)
+    (image,) = Page(render(Store(tmp_path)).page.read_text(encoding="utf-8")).all("img")
+    assert image["alt"].startswith("loss of terms: ") and (image["width"], image["height"]) == ("96", "48")
+
+
+def test_a_sheet_has_the_printed_cells_and_those_in_bold() -> None:
+    (table, *_) = group_tables(some_results())
+    shown = sheet(table)
+    printed = [title.strip() for title in table.text("md").splitlines()[2].split("|")[1:-1]]
+    assert [heading.title for heading in shown.headings] == printed
+    assert [heading.title for heading in shown.headings if heading.name] == ["Method"]
+    assert {heading.kind for heading in shown.headings[1:]} == {"number"}
+    assert shown.notes == table.numbers.attrs["notes"] and len(shown.rows) == len(table.numbers)
+    frame = pd.DataFrame({"name": ["a", "b"], "value": [1.0, 2.0]})
+    columns = [
+        Column("Name", lambda row: row.name, text=True),
+        Column("Value", lambda row: str(row.value), bold=lambda row: row.value > 1),
+    ]
+    rows = sheet(Table("", frame, columns)).rows
+    assert rows == [[Cell("a"), Cell("1.0")], [Cell("b"), Cell("2.0", bold=True)]]
+
+
+def test_the_template_escapes_every_field_of_the_model() -> None:
+    sheets = Sheet(
+        NASTY,
+        [Heading(NASTY), Heading(NASTY, "number", name=True)],
+        [[Cell(NASTY, True), Cell(NASTY, tone="bad")]],
+        [NASTY],
+    )
+    links = [html.Link(NASTY, NASTY)]
+    figure = html.Figure(NASTY, NASTY, html.Picture(NASTY, 1, 1), links)
+    linked = Sheet("", [Heading("")], [[Cell(links=links)]])
+    section = Section("g", NASTY, [sheets], [figure], [figure], linked)
+    source = render_html(
+        Report(NASTY, [(NASTY, NASTY)], sheets, [TaskPart("t", NASTY, [section])], sheets, sheets)
+    )
+    found = Page(source)
+    assert len(found.all("script")) == 1 and not found.all("b")
+    assert found.bold == [NASTY] * 4
+    assert NASTY in found.values("alt") and NASTY in found.values("src") and NASTY in found.values("href")
+    body = re.sub(r"<(style|script)>.*?</\1>", "", source, flags=re.S)
+    assert "alert" in body and not re.search(r"<[^>]*alert\(\"", body)

@@ -1,0 +1,108 @@
+"""Data-free by construction: real training images are read for teachers and reference rows, and nowhere else."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import run_suite
+from rgal.data import DataFirewallError, Dataset, ImageSet
+from tests.suite.test_bad_inputs import DFQ_SUITE, SUITE
+
+ROOT = Path(run_suite.__file__).parent
+METHODS = ["plain", "rgal", "cmi", "deepinversion"]
+QUANTIZED = ["naive", "zeroq", "gdfq", "qimera", "intraq", "rgal", "cmi", "deepinversion"]
+
+
+def call(folder: Path, *arguments: str, text: str = SUITE) -> int:
+    suite = folder / "suite.yaml"
+    suite.write_text(text)
+    return run_suite.main(["--suite", str(suite), "--results", str(folder / "r"), "--jobs", "0", *arguments])
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A list that grows with every read of real training images."""
+    seen: list[str] = []
+    original = Dataset.train.fget
+    assert original is not None
+
+    def watched(self: Dataset) -> ImageSet:
+        seen.append(self.spec.name)
+        return original(self)
+
+    monkeypatch.setattr(Dataset, "train", property(watched))
+    return seen
+
+
+def test_only_the_teacher_and_reference_rows_read(reads: list[str], tmp_path: Path) -> None:
+    assert call(tmp_path, "--methods", "plain") == 0
+    assert reads == ["digits"]  # the teacher's training
+    reads.clear()
+    assert call(tmp_path, "--methods", *METHODS) == 0
+    assert reads == []  # the teacher is there: no method needs an image
+    assert call(tmp_path, "--methods", "scratch") == 0
+    assert reads == ["digits"]
+
+
+def test_methods_run_when_every_read_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert call(tmp_path, "--methods", "plain") == 0
+
+    def closed(self: Dataset) -> ImageSet:
+        raise DataFirewallError("closed")
+
+    monkeypatch.setattr(Dataset, "train", property(closed))
+    assert call(tmp_path, "--methods", *METHODS, "--seeds", "4") == 0
+    assert call(tmp_path, "--methods", "scratch", "--seeds", "4") == 1
+
+
+def test_quantization_runs_when_every_read_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert call(tmp_path, "--methods", "naive", text=DFQ_SUITE) == 0
+
+    def closed(self: Dataset) -> ImageSet:
+        raise DataFirewallError("closed")
+
+    monkeypatch.setattr(Dataset, "train", property(closed))
+    methods = [*QUANTIZED, "gdfq+rgal"]
+    assert call(tmp_path, "--methods", *methods, "--seeds", "4", "--set", "warmup=0", text=DFQ_SUITE) == 0
+    for reference in ("real_calibration", "real_finetune"):
+        assert call(tmp_path, "--methods", reference, "--seeds", "4", text=DFQ_SUITE) == 1
+
+
+def test_training_data_is_closed_before_a_method_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rgal.suite.running import work
+
+    assert call(tmp_path, "--methods", "plain") == 0
+    opened: list[Dataset] = []
+    original = work.open_dataset
+    monkeypatch.setattr(work, "open_dataset", lambda *args: opened.append(original(*args)) or opened[-1])
+    assert call(tmp_path, "--methods", "rgal") == 0
+    with pytest.raises(DataFirewallError):
+        _ = opened[-1].train
+
+
+@pytest.mark.parametrize("folder", ["rgal/terms", "rgal/synthesis", "rgal/nets", "baselines"])
+def test_no_way_to_data(folder: str) -> None:
+    """Terms, synthesis, networks and methods import neither data sets nor the suite nor tasks."""
+    forbidden = ("rgal.data", "rgal.suite", "tasks", "torchvision", "sklearn")
+    for path in (ROOT / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
+                names.append(node.module or "")
+            names = [name for name in names if name != "torchvision.models"]  # networks, not images
+            assert not [n for n in names if n.startswith(forbidden)], f"{path} imports {names}"
+
+
+def test_imports_point_one_way() -> None:
+    """rgal's core knows neither tasks nor baselines; only the registry and the task finder look for them."""
+    for path in (ROOT / "rgal").rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        modules = [n.module or "" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)]
+        assert not [m for m in modules if m.split(".")[0] in ("tasks", "baselines", "run_suite")], path
+        if path.parts[-2] != "suite":
+            assert not [m for m in modules if m.startswith("rgal.suite")], path

@@ -1,0 +1,306 @@
+"""Trials that start from a pool that another run kept."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+import run_suite
+from rgal import __version__
+from rgal.core.errors import UserError
+from rgal.core.problem import Problem
+from rgal.engine.run import Stage
+from rgal.suite.plan.initial_pool import labels_by, row_name
+from rgal.suite.task import tasks
+from rgal.suite.plan.trial import Trial, short_hash
+from rgal.synthesis.pool_files import load_pool, pool_key
+from tests.helpers import small
+from tests.suite.test_bad_inputs import DFQ_SUITE, SUITE
+from tests.contracts.test_contract import OPTIONS, job
+from tests.suite.test_expand import PAIRS, SWEEP, trials
+from tests.suite.test_resume import command, outcome, run_in_pieces, suite_file
+from tests.suite.test_store import TRIAL
+
+SHAPE = (1, 8, 8)
+GIVEN = 16  # images: two rounds of eight
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A suite, and results with a trial of `plain` that kept its pool and one that did not."""
+    folder = tmp_path_factory.mktemp("pools")
+    (folder / "suite.yaml").write_text(SUITE.replace("rounds: 1", "rounds: 2"))
+    (folder / "dfq.yaml").write_text(DFQ_SUITE)
+    assert call(folder, "--set", "keep_pool=true") == 0
+    assert call(folder, "--methods", "deepinversion") == 0
+    shutil.copytree(kept(folder), folder / "kept")
+    return folder
+
+
+def call(folder: Path, *arguments: str, results: str = "r", suite: str = "suite.yaml") -> int:
+    fixed = ["--suite", str(folder / suite), "--results", str(folder / results), "--jobs", "0"]
+    return run_suite.main([*fixed, *arguments])
+
+
+def kept(folder: Path) -> Path:
+    (found,) = (folder / "r" / "trials").glob("*-plain-*/pool.safetensors")
+    return found.parent
+
+
+def records(results: Path) -> dict[str, dict[str, Any]]:
+    """Method -> settings and result of its trial."""
+    found = {}
+    for folder in (results / "trials").iterdir():
+        settings = json.loads((folder / "trial.json").read_text())["settings"]
+        found[settings["method"]] = settings | json.loads((folder / "result.json").read_text())
+    return found
+
+
+# Two runs -------------------------------------------------------------------------------------------------------
+
+
+def test_what_a_run_keeps(workplace: Path) -> None:
+    folder = kept(workplace)
+    images, targets = load_pool(folder, SHAPE, 10)
+    assert images.shape == (GIVEN, *SHAPE) and targets is not None
+    assert len(list((folder / "pool").glob("*/*.png"))) == GIVEN
+    (without,) = (workplace / "r" / "trials").glob("*-deepinversion-*")
+    assert not (without / "pool").exists() and not (without / "pool.safetensors").exists()
+
+
+def test_file_trial_and_pngs_start_the_same_run(workplace: Path, tmp_path: Path) -> None:
+    """Same key, same numbers, same student; and not those of a run from nothing."""
+    forms = {"file": "pool.safetensors", "trial": ".", "pngs": "pool"}
+    outcomes, keys = {}, set()
+    for name, form in forms.items():
+        path = workplace / "kept" / form
+        shutil.copytree(workplace / "r" / "teachers", tmp_path / name / "teachers")
+        assert call(workplace, "--init-pool", str(path), results=str(tmp_path / name)) == 0
+        (record,) = records(tmp_path / name).values()
+        assert record["init_pool"] == str(path)
+        assert record["initial_images"] == GIVEN and record["images"] == GIVEN
+        keys.add(next((tmp_path / name / "trials").iterdir()).name)
+        outcomes[name] = outcome(tmp_path / name)
+        outcomes[name]["final"] = outcomes[name]["final"].replace(str(path), "PATH")
+    assert len(keys) == 1 and outcomes["file"] == outcomes["trial"] == outcomes["pngs"]
+    (alone,) = (workplace / "r" / "trials").glob("*-plain-*/student.safetensors")
+    (started,) = (tmp_path / "file" / "trials").glob("*/student.safetensors")
+    assert alone.read_bytes() != started.read_bytes()
+
+
+def test_tables_tell_the_row_and_name_the_pool(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Beside the same method without given images, and references that do not use them and keep their key."""
+    assert call(workplace, "--methods", "scratch") == 0
+    capsys.readouterr()
+    assert call(workplace, "--methods", "plain", "scratch", "--init-pool", str(workplace / "kept")) == 0
+    printed = capsys.readouterr()
+    assert "1 of 2 trials are finished already" in printed.err
+    key = pool_key(*load_pool(workplace / "kept", SHAPE, 10))
+    note = f"plain (pool {key[:6]}): starts from 16 given images ({workplace / 'kept'}, {key}), not counted in Images."
+    assert note in printed.out
+    (table,) = (workplace / "r" / "tables").glob("kd_*_smoke.md")
+    rows = [line.split("|")[1].strip() for line in table.read_text().splitlines() if line.startswith("|")]
+    assert rows.count("plain") == rows.count(f"plain (pool {key[:6]})") == rows.count("scratch †") == 1
+
+
+def test_a_pool_that_started_from_another_is_kept_whole(workplace: Path, tmp_path: Path) -> None:
+    shutil.copytree(workplace / "r" / "teachers", tmp_path / "r" / "teachers")
+    arguments = ["--init-pool", str(workplace / "kept"), "--set", "keep_pool=true", "--methods", "cmi"]
+    assert call(workplace, *arguments, results=str(tmp_path / "r")) == 0
+    (folder,) = (tmp_path / "r" / "trials").iterdir()
+    images, targets = load_pool(folder, SHAPE, 10)
+    first, labels = load_pool(workplace / "kept", SHAPE, 10)
+    assert targets is not None and labels is not None and len(images) == 2 * GIVEN
+    assert torch.equal(images[:GIVEN], first) and torch.equal(targets[:GIVEN], labels)
+
+
+@pytest.mark.parametrize(
+    ("task", "method"), [("kd", "cmi"), pytest.param("dfq", "plain", marks=pytest.mark.slow)]
+)
+def test_stopped_and_taken_up_again(
+    task: str, method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The given images are not added twice, nor calibrated on twice."""
+    for number in range(5):
+        level = small.rand(8, 8, seed=number).mul(255).byte().numpy()
+        Image.fromarray(level).save(tmp_path / f"{number}.png")
+    suite_file(tmp_path, rounds=3, steps=3, task=task)
+    given = ["--init-pool", str(tmp_path), "--set", "keep_pool=true", "--jobs", "0"]
+    assert run_suite.main([*command(tmp_path, "whole", method), *given]) == 0
+    run_in_pieces([*command(tmp_path, "cut", method), *given], tmp_path, monkeypatch)
+    assert outcome(tmp_path / "cut") == outcome(tmp_path / "whole")
+    pools = [load_pool(next(tmp_path.glob(f"{name}/trials/*/pool")), SHAPE, 10) for name in ("cut", "whole")]
+    small.assert_same(*pools)
+    assert len(pools[0][0]) == 5 + 24
+    (record,) = records(tmp_path / "cut").values()
+    assert record["initial_images"] == 5 and record["images"] == 24
+
+
+# One trial ------------------------------------------------------------------------------------------------------
+
+
+def begun(task: str, method: str, folder: Path, labelled: bool = True) -> Any:
+    """A run of a method whose pool starts with five images."""
+    plain = job(task, method, OPTIONS[task][0], 0)
+    shape = plain.problem.domain.shape
+    for number in range(5):
+        below = folder / f"{number % 2}" if labelled else folder
+        below.mkdir(parents=True, exist_ok=True)
+        image = small.rand(*shape[1:], shape[0], seed=number).mul(255).byte().squeeze(-1).numpy()
+        Image.fromarray(image).save(below / f"{number}.png")
+    key = pool_key(*load_pool(folder, shape, plain.problem.domain.classes))
+    trial = replace(plain.trial, init_pool=str(folder), init_pool_key=key)
+    return tasks()[task].start(replace(plain, trial=trial))
+
+
+def test_the_first_student_step_samples_given_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = begun("kd", "plain", tmp_path)
+    assert len(run.stage.pool) == 5 and run.stage.images == 0
+    assert run.stage.pool.targets.tolist() == [0, 1, 0, 1, 0]
+    given = {image.numpy().tobytes() for image in run.stage.pool.images}
+    seen: list[set[bytes]] = []
+    original = Stage._student_batch
+
+    def watched(stage: Stage) -> Any:
+        batch = original(stage)
+        seen.append({(image * 255).round().byte().numpy().tobytes() for image in batch[0]})
+        return batch
+
+    monkeypatch.setattr(Stage, "_student_batch", watched)
+    while not run.finished:
+        run.advance()
+    assert seen[0] & given and seen[0] - given
+
+
+def test_images_without_labels_get_the_teachers(tmp_path: Path) -> None:
+    run = begun("kd", "plain", tmp_path, labelled=False)
+    problem: Problem = run.job.problem
+    for image, target in zip(run.stage.pool.images, run.stage.pool.targets, strict=True):
+        logits = problem.teacher(problem.domain.normalise(image[None].float() / 255))[0].tolist()
+        assert logits[target] == max(logits)
+
+
+def test_labels_do_not_depend_on_how_many_come_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    from rgal.suite.plan import initial_pool
+
+    problem = small.problem()
+    images = small.rand(11, *problem.domain.shape).mul(255).byte()
+    whole = labels_by(problem, images)
+    monkeypatch.setattr(initial_pool, "LABELLED_AT_A_TIME", 3)
+    assert torch.equal(labels_by(problem, images), whole) and whole.shape == (11,)
+
+
+def test_ranges_of_a_quantized_student_follow_given_images(tmp_path: Path) -> None:
+    run = begun("dfq", "plain", tmp_path)
+    from_nothing = tasks()["dfq"].start(job("dfq", "plain", OPTIONS["dfq"][0], 0))
+    pairs = zip(run.student.state_dict().values(), from_nothing.student.state_dict().values(), strict=True)
+    assert any(not torch.equal(a, b) for a, b in pairs)
+
+
+def test_the_grid_shows_no_given_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from rgal.suite.running import single
+
+    shown: list[torch.Tensor] = []
+    monkeypatch.setattr(single, "write_grid", lambda path, images, *_, **__: shown.append(images))
+    run = begun("kd", "plain", tmp_path / "given")
+    while not run.finished:
+        run.advance()
+    run.save(tmp_path)
+    assert len(shown[0]) == run.stage.images and torch.equal(shown[0], run.stage.pool.images[5:])
+
+
+def test_keys() -> None:
+    """With the images, not with where they lie; a trial without them has the key that it always had."""
+    started = replace(TRIAL, init_pool="a", init_pool_key="1")
+    assert started.key != TRIAL.key
+    assert replace(started, init_pool="b").key == started.key
+    assert replace(started, init_pool_key="2").key != started.key
+    older = {k: v for k, v in TRIAL.settings().items() if k not in (*Trial.PLACE, "init_pool_key")}
+    assert TRIAL.key == short_hash({"version": __version__, **older})
+    assert row_name("cmi", "") == "cmi" and row_name("cmi", "123456789012") == "cmi (pool 123456)"
+
+
+def test_every_setting_of_a_suite_starts_from_it(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pairs and swept numbers; the images are read once."""
+    from rgal.suite.plan import initial_pool
+
+    reads: list[Path] = []
+    monkeypatch.setattr(
+        initial_pool, "load_pool", lambda path, *more: reads.append(path) or load_pool(path, *more)
+    )
+    text = SWEEP.replace("teacher: wrn10_1\nstudent: resnet8\n", "") + PAIRS[PAIRS.index("pairs:") :]
+    chosen = {"methods": ["plain", "scratch"], "init_pool": str(workplace / "kept")}
+    found = trials(workplace, text, "several.yaml", **chosen)
+    key = pool_key(*load_pool(workplace / "kept", SHAPE, 10))
+    assert [(t.method, t.init_pool_key) for t in found] == [("plain", key), ("scratch", "")] * 4
+    assert reads == [workplace / "kept"]
+
+
+# Bad input ------------------------------------------------------------------------------------------------------
+
+BAD = {
+    "no such file": (["--init-pool", "nowhere"], "nowhere: no such file or folder"),
+    "game": (["--methods", "dafl", "--init-pool", "KEPT"], "method 'dafl' trains no student on a pool; methods"),
+    "only references": (["--methods", "scratch", "--init-pool", "KEPT"], "no method of this suite trains a student on"),
+    "one of several": (["--methods", "plain", "zskt+rgal", "--init-pool", "KEPT"], "method 'zskt+rgal' trains no"),
+    "other images": (["--set", "image_size=16", "--init-pool", "KEPT"], "'images' U8 (16, 1, 8, 8)"),
+    "suite setting": (["--set", "init_pool=nowhere"], "nowhere: no such file"),
+    "setting of wrong type": (["--set", "init_pool=3"], "init_pool: Input should be a valid string"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input(name: str, workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments, expected = BAD[name]
+    refused(workplace, capsys, arguments, expected)
+
+
+def test_the_message_names_the_methods_that_can(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(workplace, "--methods", "dafl", "--init-pool", str(workplace / "kept")) == 2
+    named = capsys.readouterr().err.strip().partition("methods that do: ")[2].split(", ")
+    assert {"cmi", "deepinversion", "fast", "nayer", "plain", "rgal"} <= set(named)
+    assert not {"dafl", "zskt", "scratch", "naive", "intraq"} & set(named)
+
+
+def test_tasks_and_methods_that_make_their_own(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(workplace / "kept")
+    naive = ["--methods", "naive", "--init-pool", path]
+    expected = (
+        "method 'naive' trains no student on a pool; methods that do: cmi, deepinversion, intraq, plain, rgal"
+    )
+    refused(workplace, capsys, naive, expected, "dfq.yaml")
+    (workplace / "necil.yaml").write_text(
+        DFQ_SUITE.replace("dfq", "necil").replace("options: {bits: [w4a4]}", "")
+    )
+    refused(workplace, capsys, naive[2:], "task 'necil' cannot start from a given pool", "necil.yaml")
+
+
+def refused(
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    expected: str,
+    suite: str = "suite.yaml",
+) -> None:
+    """One line, exit code 2, before anything runs."""
+    before = {path: path.stat().st_mtime_ns for path in (folder / "r" / "trials").rglob("*")}
+    capsys.readouterr()
+    arguments = [str(folder / "kept") if a == "KEPT" else a for a in arguments]
+    assert call(folder, *arguments, suite=suite) == 2
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("error: ") and len(error.splitlines()) == 1 and expected in error
+    assert before == {path: path.stat().st_mtime_ns for path in (folder / "r" / "trials").rglob("*")}
+
+
+def test_images_that_changed_after_planning(tmp_path: Path) -> None:
+    run = begun("kd", "plain", tmp_path)
+    Image.new("L", (8, 8)).save(tmp_path / "0" / "0.png")
+    with pytest.raises(UserError, match="changed since the trial was planned"):
+        tasks()["kd"].start(run.job)

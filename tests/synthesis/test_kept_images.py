@@ -1,0 +1,89 @@
+"""Which images of a round are kept, and that the pool gets them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from rgal.methods.recipe import Recipe
+from rgal.core.seeding import Streams
+from rgal.synthesis.images import Adam
+from rgal.synthesis.loop import Inversion
+from rgal.terms.objective import Progress
+from tests.helpers import small
+from tests.engine.test_stage import RECIPES, make_problem, make_stage, named
+
+
+def recorded(recipe: Recipe, steps: int) -> tuple[Inversion, list[Tensor], list[float]]:
+    """An inversion after `steps` steps of round one, with every iterate and its total loss."""
+    problem, student = make_problem(), small.student(small.GREY).eval().requires_grad_(False)
+    inversion = Inversion(recipe, problem, student, Streams("cpu", "kept"), "fp32")
+    iterates: list[Tensor] = []
+    make = inversion.images.images
+
+    def images() -> Tensor:
+        made = make()
+        iterates.append(made.detach().clone())
+        return made
+
+    inversion.images.images = images  # type: ignore[method-assign]
+    inversion.begin()
+    totals = []
+    for _ in range(steps):
+        inversion.step(Progress())
+        totals.append(inversion.meter.take()["total"])
+    return inversion, iterates, totals
+
+
+BOUNCY = {
+    "pixels": named("deepinversion", optimiser=Adam(1.5, (0.5, 0.9))),
+    "generator": named("plain", optimiser=Adam(0.1, (0.5, 0.9))),
+}
+
+
+@pytest.mark.parametrize("name", BOUNCY)
+def test_the_kept_images_are_the_lowest_iterate(name: str) -> None:
+    inversion, iterates, totals = recorded(BOUNCY[name], 8)
+    lowest = totals.index(min(totals))
+    assert 0 < lowest < 7, "the loss must bounce for this test to say anything"
+    assert torch.equal(inversion.best, iterates[lowest])
+    assert inversion.best_loss.item() == pytest.approx(totals[lowest])
+    images, targets = inversion.finish()
+    assert torch.equal(images, iterates[lowest].clamp(0, 1))
+    assert torch.equal(targets, targets.sort().values) and len(targets) == 10
+
+
+@pytest.mark.parametrize("name", BOUNCY)
+def test_keep_last_keeps_the_last_iterate(name: str) -> None:
+    inversion, iterates, _ = recorded(replace(BOUNCY[name], keep="last"), 8)
+    assert torch.equal(inversion.best, iterates[-1])
+
+
+def test_the_kept_images_do_not_alias_the_live_ones() -> None:
+    inversion, iterates, totals = recorded(BOUNCY["pixels"], 1)
+    kept = inversion.best
+    assert kept.data_ptr() != inversion.images.pixels.data_ptr()
+    inversion.images.step(inversion.images.images().sum())
+    assert torch.equal(kept, iterates[0])
+
+
+def test_each_round_starts_its_search_anew() -> None:
+    inversion, _, totals = recorded(BOUNCY["generator"], 4)
+    inversion.finish()
+    inversion.begin()
+    assert inversion.best_loss.item() == math.inf
+    inversion.step(Progress())
+    assert inversion.best_loss.item() == pytest.approx(inversion.meter.take()["total"])
+
+
+def test_the_pool_holds_what_was_kept() -> None:
+    stage = make_stage(RECIPES["plain"])
+    while stage.phase == "synthesis":
+        stage.advance()
+    images, targets = stage.inversion.best, stage.inversion.targets
+    assert torch.equal(stage.pool.images, (images * 255).round().to(torch.uint8))
+    assert torch.equal(stage.pool.targets, targets)
