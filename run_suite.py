@@ -103,11 +103,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run(options: argparse.Namespace) -> int:
-    from rgal.suite.running.exports import check_export, export_trials, find_trial
     from rgal.reporting.report import render, summary
+    from rgal.suite.running.exports import check_export, export_trials, find_trial
     from rgal.suite.running.runner import describe_plan, exit_code, make_plan, run_plan
-    from rgal.suite.store.folders import Store
     from rgal.suite.running.tensorboard import check_tensorboard
+    from rgal.suite.store.folders import Store
 
     if options.jobs is not None and options.jobs < 0:
         raise UserError(f"--jobs {options.jobs}: expected 0 or more")

@@ -10,8 +10,8 @@ keeps generator and optimiser for the whole run); colour is not jittered.
 
 from rgal.methods.recipe import Learner, Recipe, dreaming, learning
 from rgal.methods.registry import from_source, method
-from rgal.tasks.class_incremental.terms import replay_learning
 from rgal.tasks.class_incremental.replay import dreams
+from rgal.tasks.class_incremental.terms import replay_learning
 
 
 @method("abd", reference="Smith et al., ICCV 2021, arXiv 2106.09701", tasks=("necil",))

@@ -13,8 +13,8 @@ from typing import Literal
 from rgal.core.optimiser import StudentAdam
 from rgal.methods.recipe import Learner, Recipe, learning
 from rgal.methods.registry import method
-from rgal.tasks.class_incremental.terms import feature_norm_distillation, seen_cross_entropy
 from rgal.tasks.class_incremental.prototypes import prototype_cross_entropy, semantic_prototypes
+from rgal.tasks.class_incremental.terms import feature_norm_distillation, seen_cross_entropy
 
 
 @method("pass", reference="Zhu et al., CVPR 2021", tasks=("necil",))

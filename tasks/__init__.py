@@ -1,1 +1,1 @@
-"""The tasks: each a thin adapter that says who the student is, what it sees, and what is measured."""
+"""The tasks: who the student is, what it sees, and what is measured."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from rgal.suite.running.single import SingleStage
-from rgal.suite.task import Job, Task
 from rgal.suite.running.teachers import build_net
+from rgal.suite.task import Job, Task
 
 
 class KnowledgeDistillation(Task):

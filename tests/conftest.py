@@ -13,10 +13,10 @@ import torch
 from torch import nn
 
 from rgal.core.errors import UserError
-from rgal.methods.plugins import load_plugins
 from rgal.core.precision import reproducible
 from rgal.core.problem import Domain, Problem
 from rgal.core.seeding import Streams
+from rgal.methods.plugins import load_plugins
 from tests.helpers import small
 
 

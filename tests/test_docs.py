@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from rgal import baselines
 import run_suite
+from rgal import baselines
 from rgal.methods import registry
 from tests.suite.test_bad_inputs import SUITE
 
@@ -34,7 +34,7 @@ def test_the_documented_baseline_is_complete(tmp_path: Path, monkeypatch: pytest
     try:
         assert run_suite.main([*arguments, "--methods", "entropy", "entropy[ent=0.5]", "entropy+rgal"]) == 0
     finally:
-        sys.modules.pop("baselines.entropy", None)
+        sys.modules.pop("rgal.baselines.entropy", None)
     assert len(list((tmp_path / "r" / "trials").glob("*/result.json"))) == 3
 
 

@@ -21,12 +21,12 @@ from torch import Tensor
 
 from rgal.core.precision import Precision, autocast
 from rgal.core.problem import Domain, Problem
-from rgal.methods.registry import resolve
 from rgal.core.seeding import Streams
+from rgal.engine.student import StudentLoop
+from rgal.methods.registry import resolve
 from rgal.suite.running.teachers import build_net
 from rgal.synthesis.loop import Inversion
 from rgal.terms.objective import Progress
-from rgal.engine.student import StudentLoop
 
 DOMAIN = Domain((3, 32, 32), 10, (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
 

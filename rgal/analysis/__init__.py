@@ -1,0 +1,1 @@
+"""What the synthesised images are like: diversity and confusion, embeddings, image grids."""

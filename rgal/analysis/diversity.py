@@ -19,12 +19,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rgal.data.batches import to_float
-from rgal.data.dataset import ImageSet
 from rgal.analysis.embedding import FEWEST, embedding
 from rgal.core.errors import in_short
 from rgal.core.observe import observe
 from rgal.core.problem import Domain, evaluating
+from rgal.data.batches import to_float
+from rgal.data.dataset import ImageSet
 from rgal.methods.recipe import Recipe
 from rgal.synthesis.pool import ImagePool
 from rgal.terms.relation import BANDS, fallback_share, sample_negatives, unit_distances

@@ -4,9 +4,6 @@ data = load("cifar10", data_root="/data/cifar10")
 data.train.images      # uint8 (50000, 3, 32, 32)
 data.close_training_data()
 data.train             # DataFirewallError: from here on the run is data-free
-
-phases = Phases(load("cifar100"), make_protocol(100, base=50, step=10, order="seed1993"))
-phases.open(1)         # the training images of phase 1; those of phase 0 are gone
 """
 
 from __future__ import annotations
@@ -16,33 +13,26 @@ from pathlib import Path
 
 import torch
 
+from rgal.core.errors import UserError, nearest
 from rgal.data import digits, folder, parquet, torchvision_sets
 from rgal.data.batches import evaluate_batches, to_float
 from rgal.data.cache import cache_folder
 from rgal.data.dataset import DataFirewallError, Dataset, DataSpec, Decoded, ImageSet, fingerprint
 from rgal.data.decode import fit
-from rgal.tasks.class_incremental.phases import Phases, seen_test
-from rgal.tasks.class_incremental.protocol import Protocol, class_order, make_protocol
 from rgal.data.sources import Splits, added, data_source, read_source
 from rgal.data.specs import data_spec
-from rgal.core.errors import UserError, nearest
 
 __all__ = [
     "DataFirewallError",
     "DataSpec",
     "Dataset",
     "ImageSet",
-    "Phases",
-    "Protocol",
     "Splits",
     "added",
-    "class_order",
     "data_source",
     "evaluate_batches",
     "load",
-    "make_protocol",
     "names",
-    "seen_test",
     "to_float",
 ]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from rgal.data.dataset import Decoded, ImageSet, fingerprint
 from rgal.core.errors import UserError
+from rgal.data.dataset import Decoded, ImageSet, fingerprint
 
 
 def assemble(train: ImageSet, test: ImageSet, names: Sequence[str] | None, root: Path) -> Decoded:

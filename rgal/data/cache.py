@@ -13,8 +13,8 @@ from uuid import uuid4
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from rgal.data.dataset import Decoded, ImageSet, fingerprint
 from rgal.core.errors import UserError
+from rgal.data.dataset import Decoded, ImageSet, fingerprint
 
 FORMAT = 1  # raise it when the same files would decode to something else
 

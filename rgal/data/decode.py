@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from rgal.data.dataset import ImageSet
 from rgal.core.errors import UserError
+from rgal.data.dataset import ImageSet
 
 
 @dataclass(frozen=True)

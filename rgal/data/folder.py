@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePath
 
+from rgal.core.errors import UserError
 from rgal.data.assemble import assemble
 from rgal.data.cache import cached
 from rgal.data.dataset import Decoded, ImageSet
 from rgal.data.decode import Example, decode_split, encoding_of
 from rgal.data.layout import files_below, split_of, train_and_test
-from rgal.core.errors import UserError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
 

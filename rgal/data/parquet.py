@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from rgal.core.errors import UserError
 from rgal.data.assemble import assemble
 from rgal.data.cache import cached
 from rgal.data.dataset import Decoded, ImageSet
 from rgal.data.decode import Example, decode_split, encoding_of, one_line
 from rgal.data.layout import files_below, split_of, train_and_test
-from rgal.core.errors import UserError
 
 IMAGE_NAMES = ("image", "img")
 LABEL_NAMES = ("label", "fine_label", "labels")

@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from rgal.core.errors import UserError
 from rgal.data import torchvision_sets
 from rgal.data.assemble import assemble
 from rgal.data.dataset import Decoded, ImageSet
-from rgal.core.errors import UserError
 
 
 @dataclass(frozen=True)

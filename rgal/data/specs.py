@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rgal.core.errors import UserError
 from rgal.data.dataset import DataSpec, Decoded
 from rgal.data.sources import added
-from rgal.core.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
+from rgal.core.errors import UserError
 from rgal.data.dataset import Decoded, ImageSet, fingerprint
 from rgal.data.decode import one_line
-from rgal.core.errors import UserError
 
 # Our name -> torchvision's class, and the folder it looks for below its root.
 SETS = {

@@ -15,15 +15,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from rgal.tasks.class_incremental.statistics import Memory
 from rgal.core.precision import Precision
 from rgal.core.problem import Problem
-from rgal.methods.recipe import Recipe
 from rgal.core.seeding import Streams
+from rgal.engine.student import StudentLoop
+from rgal.methods.recipe import Recipe
 from rgal.synthesis.loop import Inversion
 from rgal.synthesis.pool import ImagePool
+from rgal.tasks.class_incremental.statistics import Memory
 from rgal.terms.objective import Progress, labels_of
-from rgal.engine.student import StudentLoop
 
 Row = dict[str, Any]
 SHOWN = 2_000  # images kept to look at

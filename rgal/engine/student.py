@@ -8,15 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rgal.data.batches import evaluate_batches
-from rgal.data.dataset import ImageSet
-from rgal.tasks.class_incremental.statistics import Memory
 from rgal.core.meters import Meter
 from rgal.core.optimiser import StudentOptimiser
 from rgal.core.precision import Precision, autocast
 from rgal.core.problem import Domain, evaluating
 from rgal.core.seeding import Streams, global_seed, seed_for
+from rgal.data.batches import evaluate_batches
+from rgal.data.dataset import ImageSet
 from rgal.synthesis.views import View, crop_flip, fmix, rotations
+from rgal.tasks.class_incremental.statistics import Memory
 from rgal.terms.objective import Objective, Progress, Setting, Weighted
 
 

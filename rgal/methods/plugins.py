@@ -17,9 +17,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from rgal import data, nets
-
-from rgal.methods import registry
 from rgal.core.errors import UserError, first_line
+from rgal.methods import registry
 
 GROUP = "rgal.methods"
 _PREFIX = "rgal_plugin_"

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Literal, cast, get_args
 
-from rgal.tasks.class_incremental.spec import Learner
 from rgal.core.optimiser import SGD, StudentOptimiser
 from rgal.synthesis.images import Adam, ImageSpec, PersistentGenerator
 from rgal.synthesis.views import View, crop_flip, identity
-from rgal.terms.objective import Weighted
 from rgal.tasks.class_incremental.prototypes import prototype_relation
+from rgal.tasks.class_incremental.spec import Learner
+from rgal.terms.objective import Weighted
 from rgal.terms.relation import Feature, Net, relation
 from rgal.terms.transfer import channel_distillation, distillation, gram_distillation
 

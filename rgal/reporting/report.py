@@ -8,13 +8,16 @@ from pathlib import Path
 
 import pandas as pd
 
+from rgal import benchmarks
 from rgal.core.errors import UserError
 from rgal.core.files import write_atomically
-from rgal.reporting.results import cases, file_stems, finished, groups
-from rgal.reporting.page.model import write_report
 from rgal.reporting.figures.write import write_plots
+from rgal.reporting.page.build import Contents, Sample, make_report
+from rgal.reporting.page.model import write_report
 from rgal.reporting.published import load_reference
+from rgal.reporting.results import cases, file_stems, finished, groups
 from rgal.reporting.tables.write import Table, all_tables, save_tables
+from rgal.suite.store.folders import Store
 from rgal.suite.store.frames import (
     identified,
     load_diversity,
@@ -25,11 +28,9 @@ from rgal.suite.store.frames import (
     newest,
 )
 from rgal.suite.store.records import ODD, Record, printable
-from rgal.reporting.page.build import Contents, Sample, make_report
-from rgal.suite.store.folders import Store
 from rgal.suite.task import tasks
 
-REFERENCE = Path(__file__).parents[2] / "benchmarks" / "reference"
+REFERENCE = Path(benchmarks.__file__).parent / "reference"
 
 
 @dataclass(frozen=True)

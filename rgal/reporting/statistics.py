@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from rgal.reporting.results import Row, finished, numbers, uses_real_data
 from rgal.methods.names import uses_rgal
+from rgal.reporting.results import Row, finished, numbers, uses_real_data
 
 RESAMPLES = 10_000
 EXACT = 6  # seeds, up to which all n^n resamples are taken instead: 46,656 at most

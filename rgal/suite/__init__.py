@@ -1,1 +1,1 @@
-"""Running suites: settings, trials, processes, the store."""
+"""Suites: what will run (`plan`), running it (`running`), and what is kept of it (`store`)."""

@@ -12,17 +12,18 @@ from typing import Any, Protocol
 
 from torch import nn
 
-from rgal.data import Dataset, ImageSet, Phases
 from rgal.core.precision import Precision
 from rgal.core.problem import Domain, Problem
+from rgal.core.seeding import Streams
+from rgal.data import Dataset, ImageSet
 from rgal.methods.recipe import Recipe
 from rgal.methods.registry import Resolved, resolve
-from rgal.core.seeding import Streams
 from rgal.suite.plan.settings import Schedule, Strict
+from rgal.suite.plan.trial import Trial, apply_schedule
 from rgal.suite.running.drive import Run
 from rgal.suite.running.teachers import Pretraining
-from rgal.suite.plan.trial import Trial, apply_schedule
 from rgal.synthesis.pool import ImagePool
+from rgal.tasks.class_incremental.phases import Phases
 
 
 @dataclass(frozen=True)
@@ -138,11 +139,12 @@ class Task:
 
 
 def tasks() -> Mapping[str, Task]:
-    """All tasks by name: every module in the package `tasks` that has a `TASK`."""
+    """All tasks by name: every module of `rgal.tasks`, and the module `task` of every package there, with a `TASK`."""
     package = importlib.import_module("rgal.tasks")
     found: dict[str, Task] = {}
     for module in pkgutil.iter_modules(package.__path__):
-        task = getattr(importlib.import_module(f"rgal.tasks.{module.name}"), "TASK", None)
+        name = f"rgal.tasks.{module.name}{'.task' if module.ispkg else ''}"
+        task = getattr(importlib.import_module(name), "TASK", None)
         if isinstance(task, Task):
             found[task.name] = task
     return dict(sorted(found.items()))

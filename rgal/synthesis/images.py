@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from rgal.core.errors import UserError
-from rgal.nets.generators import Generator, LargeGenerator, reset_first, reset_generator
 from rgal.core.precision import adam, place
 from rgal.core.problem import Domain
 from rgal.core.seeding import global_seed
+from rgal.nets.generators import Generator, LargeGenerator, reset_first, reset_generator
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from rgal.core.errors import UserError
 from rgal.core.meters import Meter
 from rgal.core.precision import Precision, autocast
 from rgal.core.problem import Problem, evaluating
-from rgal.methods.recipe import Recipe
 from rgal.core.seeding import Streams, seed_for
+from rgal.methods.recipe import Recipe
 from rgal.terms.objective import Objective, Progress, Setting
 
 

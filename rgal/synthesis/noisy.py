@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rgal.nets.checkpoint import load_table
-from rgal.nets.generators import reinitialise
 from rgal.core.precision import adam, place
 from rgal.core.problem import Domain
 from rgal.core.seeding import global_seed
+from rgal.nets.checkpoint import load_table
+from rgal.nets.generators import reinitialise
 from rgal.synthesis.images import Adam, FreshGenerator, Parameterisation, make_generator
 
 

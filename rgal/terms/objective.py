@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from rgal.core.errors import UserError
-from rgal.tasks.class_incremental.statistics import Memory
 from rgal.core.observe import Observation, batch_norms, observe
 from rgal.core.problem import Domain
 from rgal.core.seeding import Streams
+from rgal.tasks.class_incremental.statistics import Memory
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from rgal.core.errors import UserError
 from rgal.data.dataset import DataFirewallError, Dataset, ImageSet
 from rgal.tasks.class_incremental.protocol import Protocol
-from rgal.core.errors import UserError
 
 
 class Phases:

@@ -11,20 +11,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rgal.data import seen_test
-from rgal.tasks.class_incremental.metrics import accuracy, summary
-from rgal.tasks.class_incremental.statistics import Memory, features_of, remember
-from rgal.nets.checkpoint import save_weights
-from rgal.tasks.class_incremental.head import FirstOutputs, extractor_parameters, growing_head
-from rgal.core.problem import Problem, freeze
 from rgal.analysis.grids import write_replay_grid
+from rgal.core.problem import Problem, freeze
 from rgal.core.seeding import Streams, seed_for
 from rgal.engine.run import Position, Row, Stage
+from rgal.engine.student import hits
+from rgal.nets.checkpoint import save_weights
 from rgal.suite.store.folders import write_json
 from rgal.suite.task import Job
 from rgal.synthesis.pool import ImagePool
-from rgal.engine.student import hits
 from rgal.tasks.class_incremental.classifiers import donors, fit_classifier, translated_features
+from rgal.tasks.class_incremental.head import FirstOutputs, extractor_parameters, growing_head
+from rgal.tasks.class_incremental.metrics import accuracy, summary
+from rgal.tasks.class_incremental.phases import seen_test
+from rgal.tasks.class_incremental.statistics import Memory, features_of, remember
 
 SHOWN = 8  # replayed images of a class and phase that are kept to look at
 

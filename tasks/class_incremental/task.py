@@ -9,16 +9,18 @@ from typing import Any
 from pydantic import Field, StrictInt
 from torch import nn
 
-from rgal.data import Dataset, Phases, Protocol, make_protocol, seen_test
 from rgal.core.errors import UserError
-from rgal.tasks.class_incremental.head import growing_head
 from rgal.core.problem import Domain
+from rgal.data import Dataset
 from rgal.methods.recipe import INCREMENTAL, Recipe, learning, replaying
 from rgal.suite.plan.settings import Strict
-from rgal.suite.task import Job, Task
 from rgal.suite.running.teachers import Pretraining
-from rgal.tasks.class_incremental.terms import replay_learning
+from rgal.suite.task import Job, Task
+from rgal.tasks.class_incremental.head import growing_head
+from rgal.tasks.class_incremental.phases import Phases, seen_test
+from rgal.tasks.class_incremental.protocol import Protocol, make_protocol
 from rgal.tasks.class_incremental.run import Increments
+from rgal.tasks.class_incremental.terms import replay_learning
 
 
 class Options(Strict):

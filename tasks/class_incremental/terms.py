@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rgal.tasks.class_incremental.head import GrowingHead
 from rgal.core.seeding import global_seed
+from rgal.tasks.class_incremental.head import GrowingHead
 from rgal.terms.objective import Context, Need, Setting, Term, Weighted, stateless
 
 Scale = Literal["none", "share", "r_dfcil"]

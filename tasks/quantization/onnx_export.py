@@ -25,13 +25,22 @@ import torch
 from torch import Tensor, fx, nn
 from torch.func import functional_call
 
-from rgal.data.batches import evaluate_batches, to_float
-from rgal.data.dataset import ImageSet
 from rgal.core.errors import UserError
 from rgal.core.problem import Domain, evaluating
+from rgal.data.batches import evaluate_batches, to_float
+from rgal.data.dataset import ImageSet
 from rgal.tasks.quantization.fake_quant import ActivationQuantizer, limits
 from rgal.tasks.quantization.quantize import QuantizedLayer, QuantizedNet
-from rgal.tasks.quantization.runtime import PACKED, ExportInfo, alternate, extra, integer_layers, open_session, run, write_model
+from rgal.tasks.quantization.runtime import (
+    PACKED,
+    ExportInfo,
+    alternate,
+    extra,
+    integer_layers,
+    open_session,
+    run,
+    write_model,
+)
 from rgal.tasks.quantization.trace import module_of
 
 OPSET = 21  # the first with 4-bit integers

@@ -13,19 +13,19 @@ from pydantic import Field, StrictBool, field_validator
 from torch import Tensor, nn
 
 from rgal.core.errors import UserError
-from rgal.nets import is_own
-from rgal.nets.checkpoint import load_weights
 from rgal.core.precision import place
 from rgal.core.problem import Domain
 from rgal.methods.recipe import SGD, Recipe
+from rgal.nets import is_own
+from rgal.nets.checkpoint import load_weights
 from rgal.suite.plan.settings import Strict
 from rgal.suite.running.single import SingleStage
 from rgal.suite.store.folders import write_json
 from rgal.suite.task import Job, Task
-from rgal.terms.transfer import cross_entropy
 from rgal.tasks.quantization.fake_quant import ActivationRange, Bits, Gradient, Placement, Scheme, WeightRange
 from rgal.tasks.quantization.layer_report import layer_report
 from rgal.tasks.quantization.quantize import Coverage, QuantizedNet, megabytes, quantize
+from rgal.terms.transfer import cross_entropy
 
 REPORT_IMAGES = 512  # test images that the ranges and errors of the layers are reported for
 

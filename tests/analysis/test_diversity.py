@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from rgal.analysis import embedding
-from rgal.data import ImageSet
 from rgal.analysis.diversity import (
     Batch,
     batches_made,
@@ -28,19 +27,19 @@ from rgal.analysis.diversity import (
 )
 from rgal.core.observe import observe
 from rgal.core.problem import Problem
+from rgal.core.seeding import Streams
+from rgal.data import ImageSet
+from rgal.engine.run import Stage
+from rgal.engine.student import StudentLoop
 from rgal.methods.recipe import Recipe, Rounds
 from rgal.methods.registry import methods
-from rgal.core.seeding import Streams
-from rgal.engine.run import Stage
 from rgal.suite.plan.settings import Schedule
 from rgal.suite.task import tasks
 from rgal.synthesis.loop import Inversion
 from rgal.synthesis.pool import ImagePool
-from rgal.engine.student import StudentLoop
-from tests.helpers import naive_diversity
-from tests.helpers import small
-from tests.helpers.relation_builders import close_rows, labels_of
 from tests.engine.test_stage import named
+from tests.helpers import naive_diversity, small
+from tests.helpers.relation_builders import close_rows, labels_of
 
 DOMAIN = small.GREY
 TEACHER, STUDENT = small.network("wrn10_1", DOMAIN, 1), small.network("lenet5", DOMAIN, 2)

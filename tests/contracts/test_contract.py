@@ -18,16 +18,16 @@ import torch
 from torch import nn
 
 from rgal import nets
-from rgal.data import ImageSet
-from rgal.methods.plugins import from_files
 from rgal.core.precision import place
 from rgal.core.problem import Domain, Problem
-from rgal.methods.registry import methods, parameters, resolve
 from rgal.core.seeding import Streams, global_seed
-from rgal.suite.store.checkpoint import Checkpoint
+from rgal.data import ImageSet
+from rgal.methods.plugins import from_files
+from rgal.methods.registry import methods, parameters, resolve
 from rgal.suite.plan.settings import Schedule
-from rgal.suite.task import Job, tasks
 from rgal.suite.plan.trial import Trial
+from rgal.suite.store.checkpoint import Checkpoint
+from rgal.suite.task import Job, tasks
 from rgal.synthesis.pool import ImagePool
 from tests.helpers import small
 

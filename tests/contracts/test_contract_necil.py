@@ -14,14 +14,14 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from rgal.core.errors import UserError
-from rgal.tasks.class_incremental.metrics import summary
 from rgal.core.problem import evaluating
+from rgal.engine.student import StudentLoop
 from rgal.methods.registry import methods
 from rgal.synthesis.pool import ImagePool, to_uint8
-from rgal.terms.objective import Weighted
-from rgal.engine.student import StudentLoop
 from rgal.tasks.class_incremental import run as increments
+from rgal.tasks.class_incremental.metrics import summary
 from rgal.tasks.class_incremental.run import Increments
+from rgal.terms.objective import Weighted
 from tests.helpers import small
 from tests.helpers.necil_builders import (
     BASE,

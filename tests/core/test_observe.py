@@ -9,8 +9,7 @@ from torch.utils.hooks import RemovableHandle
 
 from rgal.core.observe import WHAT, batch_norms, channel_statistics, image_statistics, observe
 from rgal.core.problem import Problem
-from tests.helpers import naive
-from tests.helpers import small
+from tests.helpers import naive, small
 
 NETS = ("wrn10_1", "wrn16_2", "resnet8", "resnet18", "vgg8")
 

@@ -11,14 +11,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from rgal.engine.run import SHOWN, Row
 from rgal.methods.recipe import Recipe, Rounds
 from rgal.methods.registry import resolve
-from rgal.engine.run import SHOWN, Row
 from rgal.synthesis.images import ConditionalGenerator
 from rgal.synthesis.pool import to_uint8
 from rgal.terms.transfer import distillation
-from tests.helpers import small
 from tests.engine.test_stage import TINY, Outcome, finish, make_stage, measure, named, real_pool, stopped_at
+from tests.helpers import small
 
 BATCH = 6
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from rgal.methods.recipe import Recipe
 from rgal.engine.run import SHOWN
+from rgal.methods.recipe import Recipe
 from rgal.synthesis.noisy import NoisyGenerator
-from tests.helpers import small
 from tests.engine.test_stage import ROUNDS, finish, make_stage, named, stopped_at
+from tests.helpers import small
 
 METHODS = (
     "dafl",

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from rgal.core.problem import Problem
-from rgal.methods.recipe import Recipe, Rounds, plus_rgal
-from rgal.methods.registry import resolve
 from rgal.core.seeding import Streams
 from rgal.engine.run import Diverged, Row, Stage
+from rgal.methods.recipe import Recipe, Rounds, plus_rgal
+from rgal.methods.registry import resolve
 from rgal.synthesis.images import FreshGenerator, MetaGenerator, PersistentGenerator
 from rgal.synthesis.pool import ImagePool
 from rgal.terms.objective import stateless

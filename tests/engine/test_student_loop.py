@@ -12,16 +12,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rgal.core.optimiser import StudentAdam
+from rgal.core.seeding import Streams
+from rgal.engine.student import StudentLoop
 from rgal.methods.recipe import SGD, Recipe
 from rgal.methods.registry import resolve
-from rgal.core.seeding import Streams
 from rgal.synthesis.images import Pixels
 from rgal.synthesis.views import crop_flip, rotations
 from rgal.terms.objective import Context, Need, Progress, Weighted, stateless
 from rgal.terms.transfer import distillation
-from rgal.engine.student import StudentLoop
-from tests.helpers import small
 from tests.engine.test_stage import RECIPES, ROUNDS, finish, make_problem, make_stage, shrunk
+from tests.helpers import small
 
 
 def make_loop(optimiser: SGD, total: int, **options: Any) -> StudentLoop:

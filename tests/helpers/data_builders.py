@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from rgal.data import ImageSet, load
 from rgal.core.errors import UserError
+from rgal.data import ImageSet, load
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 

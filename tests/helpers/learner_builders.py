@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rgal.tasks.class_incremental.head import growing_head
 from rgal.core.observe import Observation
 from rgal.core.problem import freeze
 from rgal.core.seeding import Streams, global_seed
+from rgal.tasks.class_incremental.head import growing_head
 from rgal.terms.objective import Context
 from tests.helpers import small
 

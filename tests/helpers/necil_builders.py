@@ -11,16 +11,16 @@ import torch
 from torch import nn
 
 from rgal import nets
-from rgal.data import Dataset, DataSpec, ImageSet
-from rgal.methods.plugins import from_files
 from rgal.core.precision import place
 from rgal.core.problem import Domain, Problem
+from rgal.core.seeding import Streams, global_seed
+from rgal.data import Dataset, DataSpec, ImageSet
+from rgal.methods.plugins import from_files
 from rgal.methods.recipe import Recipe
 from rgal.methods.registry import methods, parameters
-from rgal.core.seeding import Streams, global_seed
 from rgal.suite.plan.settings import Schedule
-from rgal.suite.task import Job, tasks
 from rgal.suite.plan.trial import Trial
+from rgal.suite.task import Job, tasks
 from rgal.tasks.class_incremental.run import Increments
 from tests.helpers import small
 

@@ -12,8 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from rgal.tasks.quantization.fake_quant import Bits, Scheme
 from rgal.tasks.quantization.quantize import QuantizedNet, quantize
-from tests.helpers import naive_quant
-from tests.helpers import small
+from tests.helpers import naive_quant, small
 
 TINY, HUGE = 3e-42, 2e38  # below the smallest normal float32, and next to the largest
 

@@ -9,8 +9,7 @@ from torch import Tensor
 from rgal.terms.relation import (
     unit_distances,
 )
-from tests.helpers import naive
-from tests.helpers import small
+from tests.helpers import naive, small
 
 LIMITS = {
     "distance": (0.0, 1.4, 0.5, True),

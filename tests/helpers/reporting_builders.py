@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-REFERENCE = Path(__file__).parents[1] / "benchmarks" / "reference"
+REFERENCE = Path(__file__).parents[2] / "benchmarks" / "reference"
 TEX = next(filter(None, map(shutil.which, ("pdflatex", "xelatex", "tectonic"))), None)
 needs_tex = pytest.mark.skipif(TEX is None, reason="no LaTeX on this machine")
 CMI_README = "README of github.com/zju-vipa/CMI"

@@ -15,12 +15,11 @@ import torch
 
 import run_suite
 from rgal import data, nets
-from rgal.methods import plugins
-from rgal.methods import registry
-from rgal.data import sources
-from rgal.data.sources import Splits
 from rgal.core.errors import UserError
 from rgal.core.files import code_hash
+from rgal.data import sources
+from rgal.data.sources import Splits
+from rgal.methods import plugins, registry
 from tests.suite.test_bad_inputs import SUITE as DIGITS
 from tests.test_docs import code_blocks
 

@@ -10,10 +10,10 @@ from torch import nn
 
 from rgal import nets
 from rgal.core.errors import UserError
+from rgal.core.observe import WHAT, batch_norms, channels_of, observe
 from rgal.nets import foreign
 from rgal.nets.discover import find_parts
 from rgal.tasks.class_incremental.head import growing_head
-from rgal.core.observe import WHAT, batch_norms, channels_of, observe
 from tests.helpers import foreign_builders as build
 from tests.helpers import small
 

@@ -15,8 +15,8 @@ from rgal.reporting.figures.curve_plots import accuracy_versus_time, data_effici
 from rgal.reporting.figures.curves import case_data, curve_data, level_data, sweep_data
 from rgal.reporting.figures.latency import accuracy_versus_latency, latency_data
 from rgal.reporting.figures.layers import BAND, layer_data, layer_figure
-from rgal.reporting.figures.write import write_plots
 from rgal.reporting.figures.style import GREY, all_styles, figure_bytes, line_styles, reference_styles
+from rgal.reporting.figures.write import write_plots
 from tests.helpers.reporting_builders import case_trial, some_cases, some_curves, some_layers, some_results
 
 results = pytest.fixture(some_cases)

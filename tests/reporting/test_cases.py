@@ -10,9 +10,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from rgal.reporting.published import load_reference
 from rgal.reporting.results import cases, method_rows
 from rgal.reporting.tables.notes import row_names
-from rgal.reporting.published import load_reference
 from rgal.reporting.tables.render import cells, render
 from rgal.reporting.tables.write import accuracy_table, write_tables
 from tests.helpers.reporting_builders import (

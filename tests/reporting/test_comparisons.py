@@ -10,10 +10,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from rgal.reporting.published import load_reference
 from rgal.reporting.tables.increments import INCREMENT_COLUMNS, increment_table
 from rgal.reporting.tables.notes import FEW_SEEDS
 from rgal.reporting.tables.plugin import plugin_columns, plugin_table
-from rgal.reporting.published import load_reference
 from rgal.reporting.tables.render import cells, render, signed, with_interval
 from rgal.reporting.tables.write import accuracy_table, group_tables, write_tables
 from tests.helpers.increment_builders import increment_trial, some_increments

@@ -16,8 +16,8 @@ from rgal.reporting.figures import diversity_data
 from rgal.reporting.figures.diversity_data import diversity_frames, summary_columns
 from rgal.reporting.tables.diversity import DIVERSITY_COLUMNS, diversity_table
 from rgal.reporting.tables.write import group_tables, render
-from rgal.suite.store.frames import load_diversity, load_frames
 from rgal.suite.store.folders import Store
+from rgal.suite.store.frames import load_diversity, load_frames
 from tests.helpers.diversity_builders import record, some_trials
 from tests.helpers.increment_builders import stored_trial
 from tests.helpers.reporting_builders import by_method, case_trial, trial

@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from rgal.reporting.figures.diversity_data import Diversity, diversity_frames, no_diversity
 from rgal.reporting.figures.diversity import (
     MOST_MAPS,
     diversity_figures,
@@ -17,8 +16,9 @@ from rgal.reporting.figures.diversity import (
     point_data,
     round_data,
 )
-from rgal.reporting.figures.write import write_plots
+from rgal.reporting.figures.diversity_data import Diversity, diversity_frames, no_diversity
 from rgal.reporting.figures.style import figure_bytes
+from rgal.reporting.figures.write import write_plots
 from tests.helpers.diversity_builders import record, some_diversity, some_trials
 from tests.helpers.reporting_builders import some_curves, trial
 

@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 
 from rgal.reporting.figures import drawn
-
 from rgal.reporting.figures import write as plots
 from rgal.reporting.figures.diversity_data import no_diversity
 from rgal.reporting.figures.drawn import NAME, fingerprint, kept, read_drawn

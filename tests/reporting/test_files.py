@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 
 from rgal.core.files import slug, write_atomically
-from rgal.reporting.results import groups
 from rgal.reporting.figures.write import write_plots
 from rgal.reporting.published import load_reference
+from rgal.reporting.results import groups
 from rgal.reporting.tables.write import accuracy_table, render, write_tables
 from tests.helpers.reporting_builders import REFERENCE, some_curves, some_results
 

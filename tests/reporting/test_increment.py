@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from rgal.reporting.tables.increments import INCREMENT_COLUMNS, increment_table
 from rgal.reporting.published import Reference, load_reference
+from rgal.reporting.tables.increments import INCREMENT_COLUMNS, increment_table
 from rgal.reporting.tables.render import cells, render
 from rgal.reporting.tables.write import group_tables, write_tables
 from tests.helpers.increment_builders import STEM, increment_trial, some_increments

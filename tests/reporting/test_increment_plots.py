@@ -13,12 +13,19 @@ import pytest
 from matplotlib.colors import to_hex
 
 from rgal.reporting.figures.increments import accuracy_per_phase, end_data, old_and_new, phase_data
-from rgal.reporting.figures.write import write_plots
 from rgal.reporting.figures.style import GREY, all_styles, figure_bytes
-from rgal.suite.store.frames import PHASE_COLUMNS, load_frames, load_phases
+from rgal.reporting.figures.write import write_plots
 from rgal.reporting.report import render
 from rgal.suite.store.folders import Store
-from tests.helpers.increment_builders import COUNTS, STEM, increment_trial, some_increments, some_phases, stored_trial
+from rgal.suite.store.frames import PHASE_COLUMNS, load_frames, load_phases
+from tests.helpers.increment_builders import (
+    COUNTS,
+    STEM,
+    increment_trial,
+    some_increments,
+    some_phases,
+    stored_trial,
+)
 from tests.helpers.reporting_builders import some_curves, some_results
 
 results = pytest.fixture(some_increments)

@@ -8,12 +8,9 @@ import matplotlib
 import pandas as pd
 import pytest
 
-from rgal.reporting.figures import curve_plots
-
-from rgal.reporting.figures import write as plots
-
-from rgal.reporting.figures import style
+from rgal.reporting.figures import curve_plots, style
 from rgal.reporting.figures import curves as curve_module
+from rgal.reporting.figures import write as plots
 from rgal.reporting.figures.curves import curve_data
 from rgal.reporting.figures.style import figure_bytes
 from tests.helpers.reporting_builders import some_curves, some_results, trial

@@ -10,12 +10,12 @@ from urllib.parse import unquote
 import pandas as pd
 import pytest
 
+from rgal.reporting import report
 from rgal.reporting.page import model as html
 from rgal.reporting.page.model import Cell, Heading, Report, Section, Sheet, TaskPart, render_html, sheet
+from rgal.reporting.report import render
 from rgal.reporting.tables.render import Column
 from rgal.reporting.tables.write import Table, group_tables
-from rgal.reporting import report
-from rgal.reporting.report import render
 from rgal.suite.store.folders import Store
 from tests.helpers.html_reader import Page
 from tests.helpers.reporting_builders import some_results

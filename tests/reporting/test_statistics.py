@@ -10,9 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rgal.reporting.results import method_rows
 from rgal.methods.names import host_of, uses_rgal
-from rgal.reporting.tables.notes import FEW_SEEDS, interval_notes
+from rgal.reporting.results import method_rows
 from rgal.reporting.statistics import (
     EXACT,
     Difference,
@@ -23,6 +22,7 @@ from rgal.reporting.statistics import (
     strongest_baselines,
     versus_best,
 )
+from rgal.reporting.tables.notes import FEW_SEEDS, interval_notes
 from tests.helpers import naive_statistics as naive
 from tests.helpers.reporting_builders import REFERENCE, case_trial, some_results, trial
 

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 import run_suite
-from rgal.data import load
 from rgal.core.errors import UserError
-from rgal.suite.plan.settings import Budget, Pair, Schedule, Suite, load_suite
+from rgal.data import load
 from rgal.suite.plan.expansion import expand
+from rgal.suite.plan.settings import Budget, Pair, Schedule, Suite, load_suite
+from rgal.suite.plan.trial import Trial, schedule_for
 from rgal.suite.running.runner import make_plan
 from rgal.suite.task import tasks
-from rgal.suite.plan.trial import Trial, schedule_for
 from tests.suite.test_bad_inputs import SUITE
 
 BENCHMARKS = Path(run_suite.__file__).parent / "benchmarks"

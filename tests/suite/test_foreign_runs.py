@@ -19,10 +19,10 @@ from rgal.core.errors import UserError
 from rgal.core.observe import WHAT, batch_norms, observe
 from rgal.core.optimiser import SGD
 from rgal.core.seeding import Streams, global_seed
+from rgal.engine.student import StudentLoop
 from rgal.suite.store.folders import key_of
 from rgal.synthesis.views import identity
 from rgal.terms.transfer import cross_entropy
-from rgal.engine.student import StudentLoop
 from tests.helpers import foreign_builders as build
 from tests.helpers import small
 from tests.suite.test_bad_inputs import SUITE, fails

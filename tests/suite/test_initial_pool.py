@@ -18,12 +18,12 @@ from rgal.core.errors import UserError
 from rgal.core.problem import Problem
 from rgal.engine.run import Stage
 from rgal.suite.plan.initial_pool import labels_by, row_name
-from rgal.suite.task import tasks
 from rgal.suite.plan.trial import Trial, short_hash
+from rgal.suite.task import tasks
 from rgal.synthesis.pool_files import load_pool, pool_key
+from tests.contracts.test_contract import OPTIONS, job
 from tests.helpers import small
 from tests.suite.test_bad_inputs import DFQ_SUITE, SUITE
-from tests.contracts.test_contract import OPTIONS, job
 from tests.suite.test_expand import PAIRS, SWEEP, trials
 from tests.suite.test_resume import command, outcome, run_in_pieces, suite_file
 from tests.suite.test_store import TRIAL

@@ -11,11 +11,18 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from rgal.suite.store.frames import identified, load_frames, load_layers, load_phases, load_records, make_frames
-from rgal.suite.store.damaged import find_problems
-from rgal.suite.store.records import PERCENTAGES, SETTINGS, TEXT, WHOLE, printable, read_record
 from rgal.reporting.report import render, summary
+from rgal.suite.store.damaged import find_problems
 from rgal.suite.store.folders import Store, write_json
+from rgal.suite.store.frames import (
+    identified,
+    load_frames,
+    load_layers,
+    load_phases,
+    load_records,
+    make_frames,
+)
+from rgal.suite.store.records import PERCENTAGES, SETTINGS, TEXT, WHOLE, printable, read_record
 from tests.helpers.store_builders import add_trial, change, evaluation, settings
 
 HUGE = 10**400

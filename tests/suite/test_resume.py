@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 import run_suite
-from rgal.suite.store.folders import checkpoint
 from rgal.suite.running import drive
+from rgal.suite.store import checkpoint
 from tests.suite.test_bad_inputs import DFQ_SUITE, SUITE
 
 ROOT = Path(run_suite.__file__).parent

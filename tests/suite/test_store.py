@@ -10,9 +10,9 @@ import pytest
 
 import run_suite
 from rgal.suite.plan.settings import load_suite
-from rgal.suite.store.frames import load_frames, newest
-from rgal.suite.store.folders import Metrics, Store, read_json, write_json
 from rgal.suite.plan.trial import Trial
+from rgal.suite.store.folders import Metrics, Store, read_json, write_json
+from rgal.suite.store.frames import load_frames, newest
 from tests.helpers.data_builders import image_folder
 from tests.suite.test_bad_inputs import SUITE
 

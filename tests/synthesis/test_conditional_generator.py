@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from rgal.core.problem import Problem
-from rgal.methods.registry import resolve
 from rgal.core.seeding import Streams
+from rgal.methods.registry import resolve
 from rgal.synthesis.images import ConditionalGenerator, Noise
 from rgal.synthesis.loop import Inversion
 from tests.helpers import small

@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from rgal.methods.recipe import Recipe
 from rgal.core.seeding import Streams
+from rgal.methods.recipe import Recipe
 from rgal.synthesis.images import Adam
 from rgal.synthesis.loop import Inversion
 from rgal.terms.objective import Progress
-from tests.helpers import small
 from tests.engine.test_stage import RECIPES, make_problem, make_stage, named
+from tests.helpers import small
 
 
 def recorded(recipe: Recipe, steps: int) -> tuple[Inversion, list[Tensor], list[float]]:

@@ -14,17 +14,17 @@ from torch import Tensor
 
 from rgal.core.observe import Observation
 from rgal.core.problem import Problem
+from rgal.core.seeding import Streams
 from rgal.methods.recipe import Recipe, Rounds
 from rgal.methods.registry import resolve
-from rgal.core.seeding import Streams
 from rgal.synthesis.mixture import MixedGenerator, class_shares
 from rgal.terms.inversion import one_hot
 from rgal.terms.objective import Objective, Progress, Setting, labels_of
 from rgal.terms.transfer import cross_entropy
+from tests.engine.test_stage import finish, make_stage, shared_problem, stopped_at
 from tests.helpers import naive_classes as naive
 from tests.helpers import small
 from tests.synthesis.test_images import OPTIMISER, TARGETS, TINY, N, loss_of
-from tests.engine.test_stage import finish, make_stage, shared_problem, stopped_at
 
 CLASSES = small.COLOUR.classes
 CPU = torch.device("cpu")

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from rgal.core.errors import UserError
-from rgal.nets.generators import Generator, reinitialise, reset_generator
 from rgal.core.seeding import global_seed
+from rgal.nets.generators import Generator, reinitialise, reset_generator
 from rgal.synthesis.images import Adam
 from rgal.synthesis.noisy import NoisyGenerator, NoisyNet, rank_in_class
 from tests.helpers import small

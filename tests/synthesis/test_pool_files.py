@@ -13,8 +13,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from rgal.data import load
 from rgal.core.errors import UserError
+from rgal.data import load
 from rgal.synthesis.pool import ImagePool
 from rgal.synthesis.pool_files import class_folder, load_pool, pool_key, save_pool
 from tests.helpers import small

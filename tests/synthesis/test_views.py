@@ -20,9 +20,7 @@ from rgal.synthesis.views import (
     resized_crop,
     rotations,
 )
-from tests.helpers import naive
-from tests.helpers import naive_incremental
-from tests.helpers import small
+from tests.helpers import naive, naive_incremental, small
 
 UPRIGHT = replace(small.COLOUR, flip=False)
 DOMAINS = [small.COLOUR, UPRIGHT, replace(small.COLOUR, crop_padding=0)]

@@ -22,8 +22,7 @@ from rgal.core.observe import (
 from rgal.core.problem import Problem
 from rgal.terms.inversion import batch_norm_l2, batch_norm_mse, bn_statistics, image_norm_l2
 from rgal.terms.objective import Setting
-from tests.helpers import naive
-from tests.helpers import small
+from tests.helpers import naive, small
 
 HALVES = [torch.float16, torch.bfloat16]
 

@@ -13,8 +13,7 @@ from rgal.core.problem import Problem
 from rgal.core.seeding import Streams
 from rgal.terms.contrastive import Contrastive, contrastive, contrastive_loss
 from rgal.terms.objective import Context, Setting
-from tests.helpers import naive
-from tests.helpers import small
+from tests.helpers import naive, small
 
 TRUE, FALSE = torch.tensor(True), torch.tensor(False)
 

@@ -22,8 +22,7 @@ from rgal.terms.inversion import (
     total_variation_l2,
 )
 from rgal.terms.objective import Progress, Setting, Weighted
-from tests.helpers import naive
-from tests.helpers import small
+from tests.helpers import naive, small
 
 HALVES = [torch.float16, torch.bfloat16]
 

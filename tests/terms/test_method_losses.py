@@ -11,16 +11,15 @@ from torch import Tensor, nn
 
 from rgal.core.errors import UserError
 from rgal.core.observe import BatchNormStatistics, Observation, channel_statistics
-from rgal.methods.registry import resolve
 from rgal.core.seeding import Streams
+from rgal.methods.registry import resolve
 from rgal.synthesis.images import Adam, MetaGenerator, Pixels
 from rgal.synthesis.pyramid import Level, PyramidPixels
 from rgal.terms.batch_norm import bn_gaussian, bn_momentum
 from rgal.terms.game import negative_information_entropy
 from rgal.terms.objective import Objective, Progress, Setting
 from rgal.terms.transfer import attention_transfer
-from tests.helpers import naive
-from tests.helpers import small
+from tests.helpers import naive, small
 from tests.helpers.naive_methods import METHODS, Seen
 
 N, CLASSES = 6, 5

@@ -15,8 +15,7 @@ from rgal.terms.relation import (
     sample_negatives,
     triplet,
 )
-from tests.helpers import naive
-from tests.helpers import small
+from tests.helpers import naive, small
 from tests.helpers.relation_builders import LIMITS, close_rows, exact, labels_of, pair_distances
 
 # Distances ------------------------------------------------------------------------------------------------------

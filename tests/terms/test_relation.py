@@ -12,8 +12,8 @@ from torch import Tensor
 
 from rgal.baselines.plain import plain
 from rgal.core.observe import Observation
-from rgal.methods.recipe import plus_rgal
 from rgal.core.seeding import Streams
+from rgal.methods.recipe import plus_rgal
 from rgal.terms.objective import Setting, Weighted
 from rgal.terms.relation import (
     BANDS,
@@ -26,8 +26,7 @@ from rgal.terms.relation import (
     sample_negatives,
     triplet,
 )
-from tests.helpers import naive
-from tests.helpers import small
+from tests.helpers import naive, small
 from tests.helpers.relation_builders import close_rows, exact, labels_of
 
 # The triplet ----------------------------------------------------------------------------------------------------
@@ -296,7 +295,7 @@ print(kilobytes("VmHWM") - before)
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak from Linux's /proc")
 def test_two_thousand_samples_fit_into_300_megabytes() -> None:
     # Not ru_maxrss: across fork and exec it starts from the parent's peak, which would hide the growth.
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     done = subprocess.run(
         [sys.executable, "-c", MEASURE], cwd=root, capture_output=True, text=True, check=True, timeout=120
     )

@@ -19,8 +19,7 @@ from rgal.terms.transfer import (
     gram_distillation,
     gram_weights,
 )
-from tests.helpers import naive
-from tests.helpers import small
+from tests.helpers import naive, small
 
 
 class Layered(nn.Module):

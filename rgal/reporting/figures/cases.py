@@ -11,7 +11,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rgal.reporting.figures.curves import case_data, percent_limits, teacher_level
-from rgal.reporting.results import case_label, case_title, cases, heading, marked, methods, require_one_group
 from rgal.reporting.figures.style import (
     LineStyle,
     all_styles,
@@ -23,6 +22,7 @@ from rgal.reporting.figures.style import (
     say_instead,
     title,
 )
+from rgal.reporting.results import case_label, case_title, cases, heading, marked, methods, require_one_group
 
 APART = 0.1  # inches between methods at one case, less where many of them must fit into ROOM
 ROOM = 0.8  # of a case's width of 1

@@ -20,15 +20,6 @@ from rgal.reporting.figures.curves import (
     teacher_level,
     y_range,
 )
-from rgal.reporting.results import (
-    case_names,
-    finished,
-    heading,
-    methods,
-    require_one_case,
-    require_one_group,
-    uses_real_data,
-)
 from rgal.reporting.figures.style import (
     LineStyle,
     draw_levels,
@@ -39,6 +30,15 @@ from rgal.reporting.figures.style import (
     paper_style,
     say_instead,
     title,
+)
+from rgal.reporting.results import (
+    case_names,
+    finished,
+    heading,
+    methods,
+    require_one_case,
+    require_one_group,
+    uses_real_data,
 )
 
 X_LABELS: dict[Quantity, str] = {

@@ -21,15 +21,6 @@ from matplotlib.ticker import MaxNLocator
 
 from rgal.reporting.figures.curve_plots import draw_curves
 from rgal.reporting.figures.diversity_data import Diversity
-from rgal.reporting.results import (
-    case_names,
-    finished,
-    heading,
-    methods,
-    numbers,
-    require_one_case,
-    require_one_group,
-)
 from rgal.reporting.figures.style import (
     COLOURS,
     GREY,
@@ -42,6 +33,15 @@ from rgal.reporting.figures.style import (
     legend_shape,
     new_figure,
     paper_style,
+)
+from rgal.reporting.results import (
+    case_names,
+    finished,
+    heading,
+    methods,
+    numbers,
+    require_one_case,
+    require_one_group,
 )
 
 BLUE, ORANGE, BAND, OTHER = COLOURS[0], COLOURS[1], "#E3E3E3", "#CCCCCC"

@@ -15,17 +15,6 @@ from matplotlib.figure import Figure
 
 from rgal.reporting.figures.curve_plots import draw_curves
 from rgal.reporting.figures.curves import mean_curves, percent_limits
-from rgal.reporting.results import (
-    case_names,
-    finished,
-    heading,
-    marked,
-    methods,
-    numbers,
-    require_one_case,
-    require_one_group,
-    uses_real_data,
-)
 from rgal.reporting.figures.style import (
     HEIGHT,
     WIDTH,
@@ -37,6 +26,17 @@ from rgal.reporting.figures.style import (
     paper_style,
     say_instead,
     title,
+)
+from rgal.reporting.results import (
+    case_names,
+    finished,
+    heading,
+    marked,
+    methods,
+    numbers,
+    require_one_case,
+    require_one_group,
+    uses_real_data,
 )
 
 PHASE_COLUMNS = ("method", "phase", "classes", "top1_mean", "top1_std", "n")

@@ -11,8 +11,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from rgal.reporting.figures.curves import percent_limits, teacher_level
-from rgal.reporting.tables.export import export_table
-from rgal.reporting.results import case_label, heading, marked
 from rgal.reporting.figures.style import (
     LineStyle,
     all_styles,
@@ -22,6 +20,8 @@ from rgal.reporting.figures.style import (
     paper_style,
     title,
 )
+from rgal.reporting.results import case_label, heading, marked
+from rgal.reporting.tables.export import export_table
 
 BATCHES = (1, 64)  # of the measurements
 WIDTH = 9.0  # inches

@@ -13,17 +13,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from rgal.reporting.results import (
-    case_names,
-    finished,
-    heading,
-    marked,
-    methods,
-    numbers,
-    require_one_case,
-    require_one_group,
-    uses_real_data,
-)
 from rgal.reporting.figures.style import (
     GREY,
     WIDTH,
@@ -34,6 +23,17 @@ from rgal.reporting.figures.style import (
     new_figure,
     paper_style,
     title,
+)
+from rgal.reporting.results import (
+    case_names,
+    finished,
+    heading,
+    marked,
+    methods,
+    numbers,
+    require_one_case,
+    require_one_group,
+    uses_real_data,
 )
 
 NEEDED = {"key", "index", "layer", "kind"}

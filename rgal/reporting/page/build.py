@@ -12,10 +12,10 @@ from urllib.parse import quote
 
 import pandas as pd
 
-from rgal.reporting.results import case_label, case_title, groups, heading, known, only
 from rgal.reporting.page.model import Cell, Figure, Heading, Link, Report, Section, Sheet, TaskPart, sheet
-from rgal.reporting.tables.overview import overviews
 from rgal.reporting.page.pictures import plot_picture, png_picture
+from rgal.reporting.results import case_label, case_title, groups, heading, known, only
+from rgal.reporting.tables.overview import overviews
 from rgal.reporting.tables.render import seconds
 from rgal.reporting.tables.write import Table
 from rgal.suite.store.damaged import find_problems

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from rgal.reporting.published import Reference
 from rgal.reporting.results import (
     DAGGER,
     Row,
@@ -21,8 +22,8 @@ from rgal.reporting.results import (
     only,
     require_one_group,
 )
+from rgal.reporting.statistics import VERSUS_BEST_COLUMNS, versus_best
 from rgal.reporting.tables.notes import NO_FINISHED, baseline_notes, published_notes, row_notes
-from rgal.reporting.published import Reference
 from rgal.reporting.tables.render import (
     CASE,
     METHOD,
@@ -46,7 +47,6 @@ from rgal.reporting.tables.rows import (
     titled,
     trial_counts,
 )
-from rgal.reporting.statistics import VERSUS_BEST_COLUMNS, versus_best
 
 # Means over trials: name in the table, with its unit -> column of the results.
 MEANS = {

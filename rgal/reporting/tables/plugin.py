@@ -9,13 +9,13 @@ from typing import Any
 
 import pandas as pd
 
-from rgal.reporting.results import Row, finished, heading, marked, method_rows, numbers, require_one_group
-from rgal.reporting.tables.increments import REAL_IMAGES, measures_increments
 from rgal.methods.names import host_of
+from rgal.reporting.results import Row, finished, heading, marked, method_rows, numbers, require_one_group
+from rgal.reporting.statistics import by_seed, difference_columns, paired_difference
+from rgal.reporting.tables.increments import REAL_IMAGES, measures_increments
 from rgal.reporting.tables.notes import REAL_DATA, interval_notes
 from rgal.reporting.tables.render import CASE, Column, count, difference_column, mean_and_std, ratio
 from rgal.reporting.tables.rows import as_table, row_start, spread, titled
-from rgal.reporting.statistics import by_seed, difference_columns, paired_difference
 
 SECONDS = ("synthesis_seconds", "student_seconds")
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from rgal.reporting.results import Row, case_title, finished, known, numbers, only, uses_real_data
 from rgal.reporting.published import Published, Reference
+from rgal.reporting.results import Row, case_title, finished, known, numbers, only, uses_real_data
 
 # What a trial cost: counts, then durations in seconds.
 COSTS = ("images", "synthesis_steps", "student_steps", "synthesis_seconds", "student_seconds")

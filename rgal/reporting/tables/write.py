@@ -13,8 +13,7 @@ from typing import Any
 import pandas as pd
 
 from rgal.core.files import write_atomically
-from rgal.reporting.tables.diversity import DIVERSITY_COLUMNS, diversity_table
-from rgal.reporting.tables.export import EXPORT_COLUMNS, export_table
+from rgal.reporting.published import TEACHER, Reference
 from rgal.reporting.results import (
     Row,
     finished,
@@ -25,11 +24,13 @@ from rgal.reporting.results import (
     only,
     require_one_group,
 )
+from rgal.reporting.statistics import VERSUS_BEST_COLUMNS, versus_best
+from rgal.reporting.tables.diversity import DIVERSITY_COLUMNS, diversity_table
+from rgal.reporting.tables.export import EXPORT_COLUMNS, export_table
 from rgal.reporting.tables.increments import INCREMENT_COLUMNS, increment_table, measures_increments
 from rgal.reporting.tables.notes import accuracy_notes
 from rgal.reporting.tables.overview import overview_columns, overview_table, overviews
 from rgal.reporting.tables.plugin import plugin_columns, plugin_table
-from rgal.reporting.published import TEACHER, Reference
 from rgal.reporting.tables.render import COLUMNS as PRINTED
 from rgal.reporting.tables.render import FORMATS, Column, Format, bold_cells, cells, render
 from rgal.reporting.tables.rows import (
@@ -44,7 +45,6 @@ from rgal.reporting.tables.rows import (
     titled,
     trial_counts,
 )
-from rgal.reporting.statistics import VERSUS_BEST_COLUMNS, versus_best
 
 __all__ = [
     "accuracy_table",

@@ -1,0 +1,1 @@
+"""What will run: settings, their expansion into trials, and the checks before anything runs."""

@@ -10,8 +10,8 @@ from torch import nn
 from rgal.core.errors import UserError
 from rgal.core.observe import shows_everything
 from rgal.core.problem import Domain
-from rgal.suite.task import Task, trial_recipe
 from rgal.suite.plan.trial import Trial
+from rgal.suite.task import Task, trial_recipe
 from rgal.synthesis.loop import check_sizes
 from rgal.terms.objective import Objective, Setting
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from rgal import __version__, nets
-from rgal.data import Dataset
 from rgal.core.errors import UserError, nearest
+from rgal.data import Dataset
 from rgal.methods.recipe import Recipe
 from rgal.methods.registry import Resolved, methods, resolve
-from rgal.suite.plan.settings import Budget, Pair, Schedule, Suite, suggest
 from rgal.suite.plan.initial_pool import initial_pool_key, samples_from_pool
+from rgal.suite.plan.settings import Budget, Pair, Schedule, Suite, suggest
 from rgal.suite.plan.trial import Trial, file_hash, schedule_for, short_hash
 
 if TYPE_CHECKING:

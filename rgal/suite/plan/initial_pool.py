@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from rgal.data import Dataset
 from rgal.core.errors import UserError
 from rgal.core.problem import Problem
+from rgal.data import Dataset
 from rgal.methods.recipe import Recipe
 from rgal.methods.registry import Resolved, methods
 from rgal.suite.plan.settings import Schedule
 from rgal.synthesis.pool_files import load_pool, pool_key
 
 if TYPE_CHECKING:
-    from rgal.suite.task import Job, Task
     from rgal.suite.plan.trial import Trial
+    from rgal.suite.task import Job, Task
 
 LABELLED_AT_A_TIME = 256
 

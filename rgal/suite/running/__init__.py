@@ -1,0 +1,1 @@
+"""Running trials: workers, teachers, progress on the console, exports."""

@@ -9,8 +9,8 @@ from typing import TextIO
 from tqdm import tqdm
 
 from rgal.suite.running.drive import Report
-from rgal.suite.task import tasks
 from rgal.suite.running.work import Outcome, TeacherJob, WorkJob
+from rgal.suite.task import tasks
 
 QUIET_SECONDS = 15.0
 

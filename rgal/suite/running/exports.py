@@ -10,10 +10,10 @@ import torch
 
 from rgal.core.errors import UserError, nearest
 from rgal.methods.plugins import load_plugins
-from rgal.suite.store.folders import SCHEMA, Store, key_of, read_json, write_json
-from rgal.suite.task import tasks
 from rgal.suite.plan.trial import Trial
 from rgal.suite.running.work import prepare
+from rgal.suite.store.folders import SCHEMA, Store, key_of, read_json, write_json
+from rgal.suite.task import tasks
 
 
 def check_export(task: str, form: str) -> None:

@@ -9,19 +9,19 @@ from pathlib import Path
 
 import torch
 
-from rgal.data import Dataset
 from rgal.core.errors import UserError, nearest
+from rgal.data import Dataset
 from rgal.methods.plugins import load_plugins
 from rgal.suite.plan.checks import check_networks
-from rgal.suite.plan.settings import Suite
-from rgal.suite.running.engines import run_inline, run_jobs
 from rgal.suite.plan.expansion import check_options, expand
+from rgal.suite.plan.settings import Suite
+from rgal.suite.plan.trial import Trial
 from rgal.suite.running.console import Console
+from rgal.suite.running.engines import run_inline, run_jobs
+from rgal.suite.running.teachers import build_net, import_teacher, teacher_files
+from rgal.suite.running.work import Outcome, TeacherJob, TrialJob, WorkJob, domain_of, open_dataset
 from rgal.suite.store.folders import Store, read_json
 from rgal.suite.task import tasks, trial_recipe
-from rgal.suite.running.teachers import build_net, import_teacher, teacher_files
-from rgal.suite.plan.trial import Trial
-from rgal.suite.running.work import Outcome, TeacherJob, TrialJob, WorkJob, domain_of, open_dataset
 
 BIG_IMAGE = 24 * 24  # pixels from which a convolution is worth a second thread
 

@@ -8,14 +8,14 @@ from typing import Any
 from torch import nn
 
 from rgal.analysis.diversity import diversity
-from rgal.nets.checkpoint import save_weights
 from rgal.analysis.grids import write_grid
 from rgal.engine.run import SHOWN, Position, Row, Stage
+from rgal.engine.student import top1
+from rgal.nets.checkpoint import save_weights
 from rgal.suite.plan.initial_pool import initial_images, record
 from rgal.suite.store.folders import write_json
 from rgal.suite.task import Job
 from rgal.synthesis.pool_files import save_pool
-from rgal.engine.student import top1
 
 
 class SingleStage:

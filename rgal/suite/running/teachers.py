@@ -13,20 +13,20 @@ import torch
 from torch import nn
 
 from rgal import nets
-from rgal.data import Dataset
 from rgal.core.files import slug
-from rgal.tasks.class_incremental.spec import Learner
-from rgal.nets.checkpoint import load_weights, save_weights
 from rgal.core.precision import Precision, place
 from rgal.core.problem import Domain
-from rgal.methods.recipe import SGD
 from rgal.core.seeding import Streams, global_seed
+from rgal.data import Dataset
 from rgal.engine.run import Diverged, Position, Row
+from rgal.engine.student import StudentLoop, top1
+from rgal.methods.recipe import SGD
+from rgal.nets.checkpoint import load_weights, save_weights
 from rgal.suite.plan.settings import TeacherRecipe
 from rgal.suite.running.drive import Report, drive
 from rgal.suite.store.folders import read_json, write_json
 from rgal.synthesis.pool import ImagePool
-from rgal.engine.student import StudentLoop, top1
+from rgal.tasks.class_incremental.spec import Learner
 
 
 @dataclass(frozen=True)

@@ -18,20 +18,20 @@ from typing import Any, Literal
 import torch
 
 import rgal
-from rgal.data import Dataset, load
 from rgal.core.errors import UserError, in_short
-from rgal.methods.plugins import load_plugins
 from rgal.core.precision import reproducible
 from rgal.core.problem import Domain, Problem
 from rgal.core.seeding import Streams
+from rgal.data import Dataset, load
 from rgal.engine.run import Diverged
+from rgal.methods.plugins import load_plugins
 from rgal.suite.plan.settings import TeacherRecipe
+from rgal.suite.plan.trial import Trial
 from rgal.suite.running.drive import Report, drive, unwatched
-from rgal.suite.store.folders import SCHEMA, Store, write_json
-from rgal.suite.task import Job, tasks, trial_recipe
 from rgal.suite.running.teachers import stored_teacher, teacher_files, train_teacher
 from rgal.suite.running.tensorboard import event_files
-from rgal.suite.plan.trial import Trial
+from rgal.suite.store.folders import SCHEMA, Store, write_json
+from rgal.suite.task import Job, tasks, trial_recipe
 from rgal.synthesis.pool import ImagePool
 
 Status = Literal["finished", "failed", "interrupted"]

@@ -1,0 +1,1 @@
+"""What is kept on disk: one folder a trial, its records and checkpoints, and the tables made of them."""

@@ -11,6 +11,7 @@ import pandas as pd
 
 from rgal.reporting.figures.diversity_data import Diversity, diversity_frames, summary_columns
 from rgal.suite.plan.initial_pool import row_name
+from rgal.suite.store.folders import Metrics, Store
 from rgal.suite.store.records import (
     ODD,
     SETTINGS,
@@ -22,7 +23,6 @@ from rgal.suite.store.records import (
     read_json,
     read_record,
 )
-from rgal.suite.store.folders import Metrics, Store
 
 RESULT_COLUMNS = [
     "key",

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from rgal.core.errors import UserError
-from rgal.tasks.class_incremental.head import FirstOutputs, GrowingHead, extractor_parameters, growing_head
 from rgal.core.observe import WHAT, observe
+from rgal.tasks.class_incremental.head import FirstOutputs, GrowingHead, extractor_parameters, growing_head
 from tests.helpers import small
 from tests.helpers.learner_builders import Tiny
 

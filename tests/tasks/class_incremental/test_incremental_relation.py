@@ -17,8 +17,7 @@ from rgal.terms.relation import (
     relation_distances,
     sample_negatives,
 )
-from tests.helpers import naive
-from tests.helpers import small
+from tests.helpers import naive, small
 from tests.helpers import naive_incremental as slow
 from tests.helpers.relation_builders import LIMITS, close_rows, labels_of
 

@@ -9,12 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from rgal.tasks.class_incremental.head import growing_head
 from rgal.core.observe import Observation
 from rgal.tasks.class_incremental import terms as terms
+from rgal.tasks.class_incremental.head import growing_head
 from rgal.terms.objective import Progress, Setting, Term, Weighted
-from tests.helpers import naive
-from tests.helpers import small
+from tests.helpers import naive, small
 from tests.helpers import naive_incremental as slow
 from tests.helpers.learner_builders import STILL, gradients, logits_context, step_context, two_phases
 

@@ -11,18 +11,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rgal.tasks.class_incremental.statistics import Memory
-from rgal.tasks.class_incremental.head import extractor_parameters, growing_head
 from rgal.core.optimiser import SGD
 from rgal.core.precision import Precision
-from rgal.methods.registry import resolve
 from rgal.core.seeding import Streams
+from rgal.engine.student import StudentLoop
+from rgal.methods.registry import resolve
+from rgal.tasks.class_incremental.head import extractor_parameters, growing_head
+from rgal.tasks.class_incremental.statistics import Memory
 from rgal.terms.objective import Progress
 from rgal.terms.relation import BANDS, sample_negatives
-from rgal.engine.student import StudentLoop
-from tests.helpers import naive
-from tests.helpers import naive_learners
-from tests.helpers import small
+from tests.helpers import naive, naive_learners, small
 from tests.helpers import naive_incremental as slow
 from tests.helpers.learner_builders import STILL, gradients, two_phases
 

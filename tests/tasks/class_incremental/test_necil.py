@@ -14,12 +14,12 @@ from PIL import Image
 
 import run_suite
 from rgal.data import DataFirewallError, Dataset, ImageSet, load
-from rgal.tasks.class_incremental.metrics import summary
-from rgal.suite.running import engines as executors
 from rgal.reporting import report
 from rgal.suite.plan.settings import load_suite
-from rgal.suite.running.runner import make_plan
 from rgal.suite.plan.trial import Trial
+from rgal.suite.running import engines as executors
+from rgal.suite.running.runner import make_plan
+from rgal.tasks.class_incremental.metrics import summary
 from tests.helpers.data_builders import encoded, no_shared_cache, pixels, shard
 from tests.helpers.necil_builders import SUITE, necil_methods
 from tests.suite.test_bad_inputs import fails, snapshot

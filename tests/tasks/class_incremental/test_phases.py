@@ -13,18 +13,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from rgal.data import (
-    DataFirewallError,
-    Dataset,
-    DataSpec,
-    ImageSet,
-    Phases,
-    Protocol,
-    load,
-    make_protocol,
-    seen_test,
-)
 from rgal.core.errors import UserError
+from rgal.data import DataFirewallError, Dataset, DataSpec, ImageSet, load
+from rgal.tasks.class_incremental.phases import Phases, seen_test
+from rgal.tasks.class_incremental.protocol import Protocol, make_protocol
 from tests.helpers.data_builders import rows
 
 

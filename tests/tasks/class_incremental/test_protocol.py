@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from rgal.data import Protocol, class_order, make_protocol
 from rgal.core.errors import UserError
+from rgal.tasks.class_incremental.protocol import Protocol, class_order, make_protocol
 
 
 def refused(call: object, *fragments: str) -> None:

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from rgal.tasks.class_incremental.statistics import Memory
-from rgal.tasks.class_incremental.head import growing_head
 from rgal.core.seeding import Streams
 from rgal.tasks.class_incremental import prototypes
+from rgal.tasks.class_incremental.head import growing_head
+from rgal.tasks.class_incremental.statistics import Memory
 from rgal.terms.objective import Context, Setting, Term, Weighted
 from rgal.terms.relation import BANDS, Negatives, relation_distances, sample_negatives
 from tests.helpers import naive_incremental as slow

@@ -13,8 +13,7 @@ from rgal.core.observe import BatchNormStatistics, Observation, channel_statisti
 from rgal.tasks.class_incremental import replay
 from rgal.terms.batch_norm import gaussian_divergence
 from rgal.terms.objective import Objective, Progress, Setting
-from tests.helpers import naive
-from tests.helpers import small
+from tests.helpers import naive, small
 from tests.helpers import naive_incremental as slow
 from tests.helpers.learner_builders import STILL, two_phases
 

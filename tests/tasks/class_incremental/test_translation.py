@@ -7,11 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rgal.tasks.class_incremental.classifiers import _thinned, donors, fit_classifier, translated_features
 from rgal.tasks.class_incremental.head import GrowingHead
 from rgal.terms.relation import BANDS, sample_negatives
-from rgal.tasks.class_incremental.classifiers import _thinned, donors, fit_classifier, translated_features
-from tests.helpers import naive
-from tests.helpers import small
+from tests.helpers import naive, small
 from tests.helpers import naive_incremental as slow
 
 OLD, NEW, WIDTH = 3, 3, 6

@@ -14,13 +14,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rgal.data.batches import to_float
-from rgal.data.dataset import ImageSet
 from rgal.core.errors import UserError
 from rgal.core.problem import Domain
+from rgal.data.batches import to_float
+from rgal.data.dataset import ImageSet
 from rgal.tasks.quantization import onnx_export as export
-from rgal.tasks.quantization.onnx_export import ExportInfo, export_float, export_onnx, measure, note, simulated
 from rgal.tasks.quantization.fake_quant import Bits, Scheme
+from rgal.tasks.quantization.onnx_export import (
+    ExportInfo,
+    export_float,
+    export_onnx,
+    measure,
+    note,
+    simulated,
+)
 from rgal.tasks.quantization.quantize import QuantizedNet, quantize
 from rgal.tasks.quantization.runtime import alternate, integer_layers, open_session, run, write_model
 from tests.helpers import small

@@ -8,8 +8,7 @@ from torch import Tensor
 
 from rgal.core.errors import UserError
 from rgal.tasks.quantization.fake_quant import WIDTHS, Bits, affine, fake_quantize, limits
-from tests.helpers import naive_quant
-from tests.helpers import small
+from tests.helpers import naive_quant, small
 from tests.helpers.quant_builders import HUGE, channels
 
 # Rounding to a grid ---------------------------------------------------------------------------------------------

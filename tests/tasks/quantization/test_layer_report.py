@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from rgal.tasks.quantization.layer_report import layer_report, sqnr
 from rgal.tasks.quantization.quantize import QuantizedNet, quantize
-from tests.helpers import naive_quant
-from tests.helpers import small
+from tests.helpers import naive_quant, small
 from tests.helpers.quant_builders import IMAGE, PLACEMENTS, W4A4, build, pictures, student_of
 
 

@@ -11,8 +11,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from rgal.tasks.quantization.fake_quant import Bits, Scheme
 from rgal.tasks.quantization.quantize import QuantizedNet, quantize
-from tests.helpers import naive_quant
-from tests.helpers import small
+from tests.helpers import naive_quant, small
 from tests.helpers.net_builders import randomised
 from tests.helpers.quant_builders import (
     IMAGE,

@@ -9,9 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from rgal.tasks.quantization.fake_quant import WIDTHS, ActivationQuantizer, Scheme, WeightQuantizer, limits, shrunk_range
-from tests.helpers import naive_quant
-from tests.helpers import small
+from rgal.tasks.quantization.fake_quant import (
+    WIDTHS,
+    ActivationQuantizer,
+    Scheme,
+    WeightQuantizer,
+    limits,
+    shrunk_range,
+)
+from tests.helpers import naive_quant, small
 from tests.helpers.quant_builders import channels
 
 # Activations ----------------------------------------------------------------------------------------------------
