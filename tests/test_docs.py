@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pytest
 
-import run_suite
-from rgal import baselines
+from rgal import baselines, cli
 from rgal.methods import registry
 from tests.suite.test_bad_inputs import SUITE
 
-ROOT = Path(run_suite.__file__).parent
+ROOT = Path(cli.__file__).parents[1]
 
 
 def code_blocks(document: str) -> list[str]:
@@ -32,7 +31,7 @@ def test_the_documented_baseline_is_complete(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "suite.yaml").write_text(SUITE)
     arguments = ["--suite", str(tmp_path / "suite.yaml"), "--results", str(tmp_path / "r"), "--jobs", "0"]
     try:
-        assert run_suite.main([*arguments, "--methods", "entropy", "entropy[ent=0.5]", "entropy+rgal"]) == 0
+        assert cli.main([*arguments, "--methods", "entropy", "entropy[ent=0.5]", "entropy+rgal"]) == 0
     finally:
         sys.modules.pop("rgal.baselines.entropy", None)
     assert len(list((tmp_path / "r" / "trials").glob("*/result.json"))) == 3
@@ -50,13 +49,13 @@ def test_the_documented_factory_is_a_teacher(
     monkeypatch.setattr(sys, "path", list(sys.path))
     arguments = ["--suite", str(tmp_path / "suite.yaml"), "--results", str(tmp_path / "r"), "--jobs", "0"]
     try:
-        assert run_suite.main([*arguments, "--teacher", "my_nets:small", "--methods", "rgal", "dafl"]) == 0
+        assert cli.main([*arguments, "--teacher", "my_nets:small", "--methods", "rgal", "dafl"]) == 0
     finally:
         sys.modules.pop("my_nets", None)
     assert len(list((tmp_path / "r" / "trials").glob("*/result.json"))) == 2
     text = (ROOT / "docs" / "teachers.md").read_text(encoding="utf-8")
     for name in re.findall(r"^\| `((?:torchvision|timm):\w+)`", text, flags=re.M):
-        code = run_suite.main([*arguments, "--teacher", name, "--dry-run"])
+        code = cli.main([*arguments, "--teacher", name, "--dry-run"])
         assert code == 0 or "not installed" in capsys.readouterr().err
 
 
@@ -82,4 +81,4 @@ def test_readme_commands_parse() -> None:
     import shlex
 
     for command in commands:
-        run_suite.parser().parse_args(shlex.split(command.split("#")[0].rstrip("`|").strip()))
+        cli.parser().parse_args(shlex.split(command.split("#")[0].rstrip("`|").strip()))

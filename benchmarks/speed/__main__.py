@@ -1,5 +1,5 @@
-"""`python -m rgal.benchmarks.speed`: milliseconds per synthesis step and per student step, and each as a ratio to the bare
-cost of the same networks' forward and backward passes, measured alternately in the same run.
+"""`python -m rgal.benchmarks.speed`: milliseconds per synthesis step and per student step, and each as a ratio to
+the bare cost of the same networks' forward and backward passes, measured alternately in the same run.
 
 Bare synthesis step: generator, teacher and student forward, backward to the generator's parameters and the codes,
 frozen teacher and student, a scalar sum as the loss. Bare student step: teacher forward without gradient, student

@@ -62,8 +62,8 @@ class Measured:
 def batches_made(recipe: Recipe) -> list[tuple[int, int]]:
     """(round, images) of each batch that a whole run of the recipe adds to its pool, in order; rounds from 1.
 
-    See `rgal.engine.run`: students of a pool get every batch; of those that see each batch once, the pool keeps the last of
-    a round, and of fresh draws the last of a round that trains the student.
+    See `rgal.engine.run`: students of a pool get every batch; of those that see each batch once, the pool keeps the
+    last of a round, and of fresh draws the last of a round that trains the student.
     """
     rounds = recipe.rounds
     if recipe.source == "generator":

@@ -1,7 +1,8 @@
 """Methods, data sets and networks from outside: from files that are named, and from installed packages.
 
-A plug-in is a Python module whose import registers something: `@rgal.methods.registry.method`, `@rgal.data.data_source`,
-`@rgal.nets.net`. An installed package announces such a module as an entry point of the group "rgal.methods". Loading
+A plug-in is a Python module whose import registers something: `@rgal.methods.registry.method`,
+`@rgal.data.data_source`, `@rgal.nets.net`.
+An installed package announces such a module as an entry point of the group "rgal.methods". Loading
 one runs its code, which is why a file is only loaded when the user names it.
 """
 

@@ -1,7 +1,8 @@
 """Finds methods and turns what a user writes into a Recipe.
 
-A method is a file in `baselines/`, or a plug-in (`rgal.methods.plugins`), with a decorated function that returns a Recipe. On
-the command line it is `name`, `name[param=value,...]`, and either of them `+rgal` or `+rgal[param=value,...]`.
+A method is a file in `baselines/`, or a plug-in (`rgal.methods.plugins`), with a decorated function that returns a
+Recipe. On the command line it is `name`, `name[param=value,...]`, and either of them
+`+rgal` or `+rgal[param=value,...]`.
 """
 
 from __future__ import annotations

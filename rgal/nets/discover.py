@@ -1,7 +1,7 @@
 """Where the layers and the classifier of a network are that does not say so: found by watching one forward pass.
 
-Sets `layer_names` and `head_name` (see `rgal.core.observe`) as plain attributes, and leaves everything else as it was. The
-same pass shows whether the network can be used at all: a UserError says in one line why not.
+Sets `layer_names` and `head_name` (see `rgal.core.observe`) as plain attributes, and leaves everything else as it was.
+The same pass shows whether the network can be used at all: a UserError says in one line why not.
 """
 
 from __future__ import annotations

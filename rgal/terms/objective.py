@@ -115,7 +115,8 @@ class FunctionTerm(Term):
 @dataclass(frozen=True)
 class Setting:
     """What a term may size itself by: the domain, the networks by name ("teacher", "student", ...), a seed for the
-    initialisation of its own parameters, and what was kept of old classes besides the model (rgal.tasks.class_incremental.statistics)."""
+    initialisation of its own parameters, and what was kept of old classes besides the model
+    (rgal.tasks.class_incremental.statistics)."""
 
     domain: Domain
     nets: Mapping[str, nn.Module]

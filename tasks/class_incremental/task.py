@@ -24,7 +24,7 @@ from rgal.tasks.class_incremental.terms import replay_learning
 
 
 class Options(Strict):
-    """Which classes come when: `base` first, then `step` a phase, in `order` (see rgal.tasks.class_incremental.protocol)."""
+    """Which classes come when: `base` first, then `step` a phase, in `order`: see `class_incremental.protocol`."""
 
     base: StrictInt = Field(4, ge=1)
     step: StrictInt = Field(2, ge=1)

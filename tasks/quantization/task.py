@@ -31,7 +31,7 @@ REPORT_IMAGES = 512  # test images that the ranges and errors of the layers are 
 
 
 class Options(Strict):
-    """What a suite may set for this task; every width in `bits` is a case of its own. See `rgal.tasks.quantization.fake_quant.Scheme`."""
+    """What a suite may set for this task; every width in `bits` is a case of its own. See `fake_quant.Scheme`."""
 
     bits: tuple[str, ...] = ("w8a8", "w4a4")
     placement: Placement = "paper"

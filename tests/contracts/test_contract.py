@@ -1,7 +1,7 @@
 """What every registered method must do, with and without RGAL, on every task it is for.
 
-With `pytest --plugin FILE.py tests/contracts/test_contract.py` these are the methods of that file. A failure says in words what
-is wrong. Class-incremental learning has phases and more to say about them: see tests/contracts/test_contract_necil.py.
+With `pytest --plugin FILE.py tests/contracts/test_contract.py` these are the methods of that file. A failure says
+in words what is wrong. Class-incremental learning has phases and more to say about them: see test_contract_necil.py.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Slow, obvious versions of what works class by class: IntraQ's terms and Qimera's mixtures. As in `tests.helpers.naive`."""
+"""Slow, obvious versions of what works class by class: IntraQ's terms and Qimera's mixtures. As in `naive`."""
 
 from __future__ import annotations
 

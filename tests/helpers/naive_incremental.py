@@ -1,7 +1,7 @@
 """Slow, obvious versions of what class-incremental learners minimise and keep: loops over images, classes and channels.
 
 Written from the formulas of papers and releases, not from the code under test. float64 and differentiable, as in
-`tests.helpers.naive`. A batch is R real images of new classes, then S replayed ones of old classes; O classes are old, C all.
+`naive`. A batch is R real images of new classes, then S replayed ones of old classes; O classes are old, C all.
 """
 
 from __future__ import annotations

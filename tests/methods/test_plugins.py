@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-import run_suite
-from rgal import data, nets
+from rgal import cli, data, nets
 from rgal.core.errors import UserError
 from rgal.core.files import code_hash
 from rgal.data import sources
@@ -23,7 +22,7 @@ from rgal.methods import plugins, registry
 from tests.suite.test_bad_inputs import SUITE as DIGITS
 from tests.test_docs import code_blocks
 
-ROOT = Path(run_suite.__file__).parent
+ROOT = Path(cli.__file__).parents[1]
 SUITE = (
     DIGITS.replace("dataset: digits", "dataset: bars")
     .replace("teacher: wrn10_1", "teacher: tiny")
@@ -64,7 +63,7 @@ def example(tmp_path: Path) -> Path:
 
 def call(example: Path, *arguments: str, jobs: str = "0") -> int:
     fixed = ["--suite", str(example.parent / "suite.yaml"), "--results", str(example.parent / "r")]
-    return run_suite.main([*fixed, "--jobs", jobs, *arguments])
+    return cli.main([*fixed, "--jobs", jobs, *arguments])
 
 
 def records(example: Path, name: str) -> list[dict[str, Any]]:
@@ -133,7 +132,7 @@ def test_all_includes_them(example: Path, capsys: pytest.CaptureFixture[str]) ->
 
 def test_lists_show_them(example: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for what, name in (("methods", "confident"), ("datasets", "bars"), ("nets", "tiny")):
-        assert run_suite.main(["--plugin", str(example), "--list", what]) == 0
+        assert cli.main(["--plugin", str(example), "--list", what]) == 0
         assert name in capsys.readouterr().out
 
 
@@ -160,7 +159,7 @@ def test_bad_files_are_one_line(case: str, tmp_path: Path, capsys: pytest.Captur
     source, expected = BAD[case]
     if source is not None:
         (tmp_path / "bad.py").write_text(source)
-    assert run_suite.main(["--plugin", str(tmp_path / "bad.py"), "--list", "methods"]) == 2
+    assert cli.main(["--plugin", str(tmp_path / "bad.py"), "--list", "methods"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: --plugin ") and expected in line
 

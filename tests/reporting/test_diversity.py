@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-import run_suite
+from rgal import cli
 from rgal.analysis import diversity as measured
 from rgal.reporting.figures import diversity_data
 from rgal.reporting.figures.diversity_data import diversity_frames, summary_columns
@@ -231,7 +231,7 @@ def test_a_suite_measures_its_data_free_trials(tmp_path: Path) -> None:
     """From the command line to the files: what is measured, and that references on real data have none."""
     (tmp_path / "suite.yaml").write_text(SUITE.replace("rounds: 1", "rounds: 2"))
     command = ["--suite", str(tmp_path / "suite.yaml"), "--results", str(tmp_path / "r"), "--jobs", "0"]
-    assert run_suite.main([*command, "--methods", "plain", "rgal", "scratch"]) == 0
+    assert cli.main([*command, "--methods", "plain", "rgal", "scratch"]) == 0
     found = {
         path.parent.name.split("-")[4]: path for path in (tmp_path / "r" / "trials").glob("*/diversity.json")
     }

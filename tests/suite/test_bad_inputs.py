@@ -17,8 +17,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-import run_suite
-from rgal import nets
+from rgal import cli, nets
 
 SUITE = """
 task: kd
@@ -51,7 +50,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def call(folder: Path, *arguments: str, suite: str = "suite.yaml") -> int:
     fixed = ["--suite", str(folder / suite), "--results", str(folder / "results"), "--jobs", "0"]
-    return run_suite.main([*fixed, *arguments])
+    return cli.main([*fixed, *arguments])
 
 
 def snapshot(folder: Path) -> dict[str, str]:

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-import run_suite
+from rgal import cli
 from tests.suite.test_bad_inputs import SUITE
 
 
 def test_help_fits_one_screen(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "100")
     with pytest.raises(SystemExit) as stop:
-        run_suite.main(["--help"])
+        cli.main(["--help"])
     lines = capsys.readouterr().out.splitlines()
     assert stop.value.code == 0 and len(lines) <= 40 and max(map(len, lines)) <= 100
 
@@ -29,17 +29,14 @@ def test_help_fits_one_screen(capsys: pytest.CaptureFixture[str], monkeypatch: p
     ],
 )
 def test_list(what: str, expected: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_suite.main(["--list", what]) == 0
+    assert cli.main(["--list", what]) == 0
     assert expected in capsys.readouterr().out
 
 
 def test_dry_run_shows_trials_and_runs_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "suite.yaml").write_text(SUITE)
     arguments = ["--suite", str(tmp_path / "suite.yaml"), "--results", str(tmp_path / "r"), "--dry-run"]
-    assert (
-        run_suite.main([*arguments, "--methods", "cmi", "rgal", "--seeds", "0", "1", "--set", "rounds=3"])
-        == 0
-    )
+    assert cli.main([*arguments, "--methods", "cmi", "rgal", "--seeds", "0", "1", "--set", "rounds=3"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("4 trials: digits wrn10_1 -> resnet8")
     assert len(lines) == 5 and all("3 rounds" in line and "3 student steps" in line for line in lines[1:])
@@ -50,7 +47,7 @@ def test_all_means_every_method_of_the_task(tmp_path: Path, capsys: pytest.Captu
     from rgal.methods.registry import methods
 
     (tmp_path / "suite.yaml").write_text(SUITE)
-    assert run_suite.main(["--suite", str(tmp_path / "suite.yaml"), "--methods", "all", "--dry-run"]) == 0
+    assert cli.main(["--suite", str(tmp_path / "suite.yaml"), "--methods", "all", "--dry-run"]) == 0
     count = len([method for method in methods().values() if "kd" in method.tasks])
     assert capsys.readouterr().out.startswith(f"{count} trials")
 
@@ -61,10 +58,10 @@ def test_given_weights_are_measured_and_used(tmp_path: Path) -> None:
 
     (tmp_path / "suite.yaml").write_text(SUITE)
     arguments = ["--suite", str(tmp_path / "suite.yaml"), "--jobs", "0"]
-    assert run_suite.main([*arguments, "--results", str(tmp_path / "a")]) == 0
+    assert cli.main([*arguments, "--results", str(tmp_path / "a")]) == 0
     (weights,) = (tmp_path / "a" / "teachers").glob("*.safetensors")
     given = [*arguments, "--results", str(tmp_path / "b"), "--teacher-weights", str(weights)]
-    assert run_suite.main(given) == 0
+    assert cli.main(given) == 0
 
     def result(name: str) -> dict[str, float]:
         (path,) = (tmp_path / name / "trials").glob("*/result.json")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-import run_suite
+from rgal import benchmarks
 from rgal.core.errors import UserError
 from rgal.data import load
 from rgal.suite.plan.expansion import expand
@@ -17,7 +17,7 @@ from rgal.suite.running.runner import make_plan
 from rgal.suite.task import tasks
 from tests.suite.test_bad_inputs import SUITE
 
-BENCHMARKS = Path(run_suite.__file__).parent / "benchmarks"
+BENCHMARKS = Path(benchmarks.__file__).parent
 
 
 def suite(folder: Path, text: str = SUITE, name: str = "suite.yaml", **overrides: Any) -> Suite:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-import run_suite
+from rgal import cli
 from rgal.data import DataFirewallError, Dataset, ImageSet
 from tests.suite.test_bad_inputs import DFQ_SUITE, SUITE
 
-ROOT = Path(run_suite.__file__).parent
+ROOT = Path(cli.__file__).parents[1]
 METHODS = ["plain", "rgal", "cmi", "deepinversion"]
 QUANTIZED = ["naive", "zeroq", "gdfq", "qimera", "intraq", "rgal", "cmi", "deepinversion"]
 
@@ -19,7 +19,7 @@ QUANTIZED = ["naive", "zeroq", "gdfq", "qimera", "intraq", "rgal", "cmi", "deepi
 def call(folder: Path, *arguments: str, text: str = SUITE) -> int:
     suite = folder / "suite.yaml"
     suite.write_text(text)
-    return run_suite.main(["--suite", str(suite), "--results", str(folder / "r"), "--jobs", "0", *arguments])
+    return cli.main(["--suite", str(suite), "--results", str(folder / "r"), "--jobs", "0", *arguments])
 
 
 @pytest.fixture

@@ -13,8 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import run_suite
-from rgal import nets
+from rgal import cli, nets
 from rgal.core.errors import UserError
 from rgal.core.observe import WHAT, batch_norms, observe
 from rgal.core.optimiser import SGD
@@ -118,7 +117,7 @@ def test_the_code_of_a_factory_is_that_of_its_module_and_what_it_uses(factories:
 
 def call(folder: Path, *arguments: str, jobs: str = "0") -> int:
     fixed = ["--suite", str(folder / "suite.yaml"), "--results", str(folder / "results"), "--jobs", jobs]
-    return run_suite.main([*fixed, *arguments])
+    return cli.main([*fixed, *arguments])
 
 
 def test_a_run_in_a_worker_process(factories: Path) -> None:
@@ -257,7 +256,7 @@ class necil(nn.Module):
 
 
 def test_list_shows_how_they_are_named(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_suite.main(["--list", "nets"]) == 0
+    assert cli.main(["--list", "nets"]) == 0
     assert {"torchvision:NAME", "timm:NAME", "MODULE:FACTORY"} <= set(capsys.readouterr().out.splitlines())
 
 

@@ -12,8 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-import run_suite
-from rgal import __version__
+from rgal import __version__, cli
 from rgal.core.errors import UserError
 from rgal.core.problem import Problem
 from rgal.engine.run import Stage
@@ -46,7 +45,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def call(folder: Path, *arguments: str, results: str = "r", suite: str = "suite.yaml") -> int:
     fixed = ["--suite", str(folder / suite), "--results", str(folder / results), "--jobs", "0"]
-    return run_suite.main([*fixed, *arguments])
+    return cli.main([*fixed, *arguments])
 
 
 def kept(folder: Path) -> Path:
@@ -133,7 +132,7 @@ def test_stopped_and_taken_up_again(
         Image.fromarray(level).save(tmp_path / f"{number}.png")
     suite_file(tmp_path, rounds=3, steps=3, task=task)
     given = ["--init-pool", str(tmp_path), "--set", "keep_pool=true", "--jobs", "0"]
-    assert run_suite.main([*command(tmp_path, "whole", method), *given]) == 0
+    assert cli.main([*command(tmp_path, "whole", method), *given]) == 0
     run_in_pieces([*command(tmp_path, "cut", method), *given], tmp_path, monkeypatch)
     assert outcome(tmp_path / "cut") == outcome(tmp_path / "whole")
     pools = [load_pool(next(tmp_path.glob(f"{name}/trials/*/pool")), SHAPE, 10) for name in ("cut", "whole")]

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-import run_suite
+from rgal import cli
 from rgal.suite.running import drive
 from rgal.suite.store import checkpoint
 from tests.suite.test_bad_inputs import DFQ_SUITE, SUITE
 
-ROOT = Path(run_suite.__file__).parent
+ROOT = Path(cli.__file__).parents[1]
 SECONDS = ("synthesis_seconds", "student_seconds")
 
 
@@ -74,7 +74,7 @@ def test_stopped_after_every_few_steps(
 ) -> None:
     # A method that only calibrates has a single round: it gets as many steps in that.
     suite_file(tmp_path, rounds=3, steps=30 if method == "zeroq" else 3, task=task)
-    assert run_suite.main([*command(tmp_path, "whole", method), "--jobs", "0"]) == 0
+    assert cli.main([*command(tmp_path, "whole", method), "--jobs", "0"]) == 0
     run_in_pieces(command(tmp_path, "cut", method), tmp_path, monkeypatch)
     assert outcome(tmp_path / "cut") == outcome(tmp_path / "whole")
 
@@ -94,7 +94,7 @@ def run_in_pieces(arguments: list[str], folder: Path, monkeypatch: pytest.Monkey
     with monkeypatch.context() as patched:
         patched.setattr(work, "drive", impatient)
         while not list((folder / "cut").glob("trials/*/result.json")) and stops < 30:
-            assert run_suite.main([*arguments, "--jobs", "0"]) == 0
+            assert cli.main([*arguments, "--jobs", "0"]) == 0
             stops += 1
     assert 3 < stops < 30
 
@@ -103,7 +103,7 @@ def start(folder: Path, results: str, method: str, interval: float) -> subproces
     """The suite in a process group of its own, with checkpoints every `interval` seconds."""
     code = (
         "import sys, rgal.suite.store.checkpoint as c, run_suite;"
-        f"c.INTERVAL_SECONDS = {interval}; c.WRITE_SHARE = 1.0; sys.exit(run_suite.main(sys.argv[1:]))"
+        f"c.INTERVAL_SECONDS = {interval}; c.WRITE_SHARE = 1.0; sys.exit(cli.main(sys.argv[1:]))"
     )
     arguments = [*command(folder, results, method), "--jobs", "0"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -156,7 +156,7 @@ def _at_work(results: Path) -> list[int]:
 def test_worker_process_killed_is_taken_up_again(tmp_path: Path) -> None:
     """A worker that dies (out of memory, say) is started again by the runner, and the run ends as if it had not."""
     suite_file(tmp_path, rounds=4, steps=6)
-    assert run_suite.main([*command(tmp_path, "whole", "rgal"), "--jobs", "1"]) == 0
+    assert cli.main([*command(tmp_path, "whole", "rgal"), "--jobs", "1"]) == 0
     arguments = [*command(tmp_path, "cut", "rgal"), "--jobs", "1"]
     runner = subprocess.Popen(
         [sys.executable, str(ROOT / "run_suite.py"), *arguments],

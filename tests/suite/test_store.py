@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-import run_suite
+from rgal import benchmarks, cli
 from rgal.suite.plan.settings import load_suite
 from rgal.suite.plan.trial import Trial
 from rgal.suite.store.folders import Metrics, Store, read_json, write_json
@@ -107,7 +107,7 @@ def test_status(tmp_path: Path) -> None:
 def test_frames_survive_broken_records(tmp_path: Path) -> None:
     (tmp_path / "suite.yaml").write_text(SUITE)
     arguments = ["--suite", str(tmp_path / "suite.yaml"), "--results", str(tmp_path / "r"), "--jobs", "0"]
-    assert run_suite.main(arguments) == 0
+    assert cli.main(arguments) == 0
     for name, text in (("torn-aa", "{"), ("foreign-bb", "[1]")):
         folder = tmp_path / "r" / "trials" / name
         folder.mkdir()
@@ -115,22 +115,22 @@ def test_frames_survive_broken_records(tmp_path: Path) -> None:
     results, curves = load_frames(Store(tmp_path / "r"))
     assert sorted(results["status"]) == ["broken", "finished", "foreign"]
     assert len(curves) == 1 and curves["top1"].notna().all()
-    assert run_suite.main([*arguments, "--report-only"]) == 0
+    assert cli.main([*arguments, "--report-only"]) == 0
 
 
 def test_a_budget_that_was_edited_is_not_averaged_with_itself(tmp_path: Path) -> None:
     """Tables show the newest trial of a method and seed. Another seed, or validation images, stand for themselves."""
     (tmp_path / "suite.yaml").write_text(SUITE)
     arguments = ["--suite", str(tmp_path / "suite.yaml"), "--results", str(tmp_path / "r"), "--jobs", "0"]
-    assert run_suite.main(arguments) == 0
+    assert cli.main(arguments) == 0
     for record in (tmp_path / "r" / "trials").glob("*/trial.json"):  # clocks have seconds
         record.write_text(record.read_text().replace('"started": "2', '"started": "1'))
-    assert run_suite.main([*arguments, "--set", "student_steps=3", "--seeds", "0", "1"]) == 0
+    assert cli.main([*arguments, "--set", "student_steps=3", "--seeds", "0", "1"]) == 0
     results, _ = load_frames(Store(tmp_path / "r"))
     assert len(results) == 3
     kept = newest(results)
     assert sorted(zip(kept["seed"], kept["student_steps"], strict=True)) == [(0, 3), (1, 3)]
-    assert run_suite.main([*arguments, "--set", "evaluate_on=validation"]) == 0
+    assert cli.main([*arguments, "--set", "evaluate_on=validation"]) == 0
     results, _ = load_frames(Store(tmp_path / "r"))
     assert len(newest(results)) == 3 and results["setting"].nunique() == 2
 
@@ -140,7 +140,7 @@ def test_how_the_images_are_stored_is_recorded(tmp_path: Path, monkeypatch: pyte
     root = image_folder(tmp_path / "set", suffix="jpeg")
     (tmp_path / "suite.yaml").write_text(SUITE)
     arguments = ["--suite", str(tmp_path / "suite.yaml"), "--results", str(tmp_path / "r"), "--jobs", "0"]
-    assert run_suite.main([*arguments, "--dataset", "mine", "--data-root", str(root)]) == 0
+    assert cli.main([*arguments, "--dataset", "mine", "--data-root", str(root)]) == 0
     results, _ = load_frames(Store(tmp_path / "r"))
     assert list(results["encoding"]) == ["JPEG"]
 
@@ -148,12 +148,12 @@ def test_how_the_images_are_stored_is_recorded(tmp_path: Path, monkeypatch: pyte
 def test_finished_trials_are_not_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "suite.yaml").write_text(SUITE)
     arguments = ["--suite", str(tmp_path / "suite.yaml"), "--results", str(tmp_path / "r"), "--jobs", "0"]
-    assert run_suite.main(arguments) == 0
+    assert cli.main(arguments) == 0
     (result,) = (tmp_path / "r" / "trials").glob("*/result.json")
     before = result.stat().st_mtime_ns
     tables = {p.name: p.read_bytes() for p in (tmp_path / "r" / "tables").iterdir()}
     capsys.readouterr()
-    assert run_suite.main(arguments) == 0
+    assert cli.main(arguments) == 0
     assert "1 of 1 trials are finished already" in capsys.readouterr().err
     assert result.stat().st_mtime_ns == before
     assert {p.name: p.read_bytes() for p in (tmp_path / "r" / "tables").iterdir()} == tables
@@ -170,11 +170,11 @@ def test_failed_trials_are_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     with monkeypatch.context() as patched:
         patched.setattr(work, "prepare", broken)
-        assert run_suite.main(arguments) == 1
+        assert cli.main(arguments) == 1
     (folder,) = (tmp_path / "r" / "trials").iterdir()
     assert json.loads((folder / "result.json").read_text())["reason"] == "ZeroDivisionError: by design"
     assert "ZeroDivisionError" in (folder / "error.txt").read_text()
-    assert run_suite.main(arguments) == 0
+    assert cli.main(arguments) == 0
 
 
 def test_assignments_reach_suite_and_budget(tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def test_assignments_reach_suite_and_budget(tmp_path: Path) -> None:
 
 
 def test_every_shipped_suite_is_valid() -> None:
-    folder = Path(run_suite.__file__).parent / "benchmarks"
+    folder = Path(benchmarks.__file__).parent
     suites = sorted(folder.glob("*.yaml"))
     assert suites
     for path in suites:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-import run_suite
+from rgal import cli
 from rgal.suite.running.tensorboard import costs, event_files, scalars
 from tests.suite.test_bad_inputs import SUITE
 from tests.suite.test_resume import command, run_in_pieces, suite_file
@@ -61,7 +61,7 @@ def one(folder: Path) -> Path:
 def test_events_are_the_rows(jobs: str, tmp_path: Path) -> None:
     """Of trials in this process and in workers, in a folder called like the trial's."""
     suite_file(tmp_path, rounds=3, steps=2)
-    assert run_suite.main([*command(tmp_path, "r", "rgal"), "--jobs", jobs, "--tensorboard"]) == 0
+    assert cli.main([*command(tmp_path, "r", "rgal"), "--jobs", jobs, "--tensorboard"]) == 0
     trial, found = one(tmp_path / "r" / "trials"), one(tmp_path / "r" / "tensorboard")
     assert found.name == trial.name
     read = events(found)
@@ -73,7 +73,7 @@ def test_events_are_the_rows(jobs: str, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("tensorboard")
 def test_stopped_runs_have_each_event_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     suite_file(tmp_path, rounds=3, steps=3)
-    assert run_suite.main([*command(tmp_path, "whole", "plain"), "--jobs", "0"]) == 0
+    assert cli.main([*command(tmp_path, "whole", "plain"), "--jobs", "0"]) == 0
     assert not (tmp_path / "whole" / "tensorboard").exists()
     run_in_pieces([*command(tmp_path, "cut", "plain"), "--tensorboard"], tmp_path, monkeypatch)
     folder = one(tmp_path / "cut" / "tensorboard")
@@ -104,7 +104,7 @@ def test_the_key_does_not_know(tmp_path: Path, capsys: pytest.CaptureFixture[str
     (tmp_path / "suite.yaml").write_text(SUITE)
     printed = []
     for more in ([], ["--tensorboard"]):
-        assert run_suite.main(["--suite", str(tmp_path / "suite.yaml"), "--dry-run", *more]) == 0
+        assert cli.main(["--suite", str(tmp_path / "suite.yaml"), "--dry-run", *more]) == 0
         printed.append(capsys.readouterr().out)
     assert printed[0] == printed[1]
 
@@ -152,7 +152,7 @@ def test_without_the_package(
 
     (tmp_path / "suite.yaml").write_text(SUITE)
     monkeypatch.setattr(builtins, "__import__", missing)
-    assert run_suite.main([*command(tmp_path, "r", "plain"), "--tensorboard"]) == 2
+    assert cli.main([*command(tmp_path, "r", "plain"), "--tensorboard"]) == 2
     error = capsys.readouterr().err.strip()
     assert (
         error.startswith("error: --tensorboard: needs the package tensorboard")

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-import run_suite
+from rgal import cli
 from rgal.data import DataFirewallError, Dataset, ImageSet, load
 from rgal.reporting import report
 from rgal.suite.plan.settings import load_suite
@@ -39,7 +39,7 @@ class Job:
 
 def call(folder: Path, *arguments: str) -> int:
     fixed = ["--suite", str(folder / "suite.yaml"), "--results", str(folder / "results"), "--jobs", "0"]
-    return run_suite.main([*fixed, *arguments])
+    return cli.main([*fixed, *arguments])
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +179,7 @@ def test_the_suite_that_comes_with_it(capsys: pytest.CaptureFixture[str]) -> Non
     """`--task necil` alone: every method is planned in every budget."""
     for budget in ("smoke", "small", "paper"):
         arguments = ["--methods", "all", "--seeds", "0", "--budget", budget, "--dry-run"]
-        assert run_suite.main(["--task", "necil", *arguments]) == 0
+        assert cli.main(["--task", "necil", *arguments]) == 0
         planned = capsys.readouterr().out.splitlines()[1:]
         assert sorted(line.split()[1] for line in planned) == sorted(necil_methods())
 

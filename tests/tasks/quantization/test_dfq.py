@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-import run_suite
+from rgal import cli
 from tests.helpers.processor import exact_integers
 from tests.suite.test_bad_inputs import DFQ_SUITE, fails
 
@@ -29,7 +29,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def call(folder: Path, *arguments: str) -> int:
     fixed = ["--suite", str(folder / "suite.yaml"), "--results", str(folder / "results"), "--jobs", "0"]
-    return run_suite.main([*fixed, *arguments])
+    return cli.main([*fixed, *arguments])
 
 
 def records(folder: Path) -> list[tuple[dict[str, Any], dict[str, Any], Path]]:
@@ -134,9 +134,9 @@ def test_bad_input(name: str, workplace: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_bits_are_no_option_of_distillation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_suite.main(["--task", "kd", "--bits", "w4a4", "--results", str(tmp_path)]) == 2
+    assert cli.main(["--task", "kd", "--bits", "w4a4", "--results", str(tmp_path)]) == 2
     assert "options of task 'kd': none" in capsys.readouterr().err
-    assert run_suite.main(["--task", "kd", "--export", "onnx", "--results", str(tmp_path)]) == 2
+    assert cli.main(["--task", "kd", "--export", "onnx", "--results", str(tmp_path)]) == 2
     assert "task 'kd' has nothing to export" in capsys.readouterr().err
 
 
