@@ -28,7 +28,7 @@ setup(
     py_modules=["run_suite"],
     package_data={
         "benchmarks": ["*.yaml", "reference/*.yaml"],
-        "rgal.reporting": ["templates/*"],
+        "rgal.reporting.page": ["templates/*"],
     },
     install_requires=[
         "torch>=2.10",

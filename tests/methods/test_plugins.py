@@ -145,7 +145,7 @@ BAD = {
         "import no_such_package\n",
         "ModuleNotFoundError in line 1: No module named 'no_such_package'",
     ),
-    "method name": (METHOD.replace("NAME", "cmi"), "a method 'cmi' exists already, in baselines.cmi"),
+    "method name": (METHOD.replace("NAME", "cmi"), "a method 'cmi' exists already, in rgal.baselines.cmi"),
     "data name": (
         "from rgal.data import data_source\n@data_source('cifar10')\ndef f(root): pass\n",
         "rgal's own",

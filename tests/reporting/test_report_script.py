@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from rgal import reporting
+from rgal.reporting import page
 
-SCRIPT = Path(reporting.__file__).parent / "templates" / "report.js"
+SCRIPT = Path(page.__file__).parent / "templates" / "report.js"
 NODE = shutil.which("node")
 pytestmark = pytest.mark.skipif(NODE is None, reason="no node on this machine")
 

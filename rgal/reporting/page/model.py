@@ -122,7 +122,7 @@ def sheet(table: Table) -> Sheet:
 def render_html(report: Report) -> str:
     """The page as text."""
     environment = Environment(
-        loader=PackageLoader("rgal.reporting"),
+        loader=PackageLoader("rgal.reporting.page"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -145,7 +145,7 @@ def write_report(path: Path, report: Report) -> Path:
 
 def _own(name: str) -> str:
     """A file of ours that is written into the page as it is."""
-    return (files("rgal.reporting") / "templates" / name).read_text(encoding="utf-8")
+    return (files("rgal.reporting.page") / "templates" / name).read_text(encoding="utf-8")
 
 
 def _hash(text: str) -> str:
