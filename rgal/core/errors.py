@@ -1,4 +1,4 @@
-"""Errors a person can cause, and how they are phrased."""
+"""Errors that a user can cause, and the words in which they are told."""
 
 from __future__ import annotations
 
@@ -10,11 +10,17 @@ from pathlib import Path
 
 
 class UserError(Exception):
-    """Something the user gave is wrong. One line: what, where, what is valid. Exit code 2."""
+    """Report something wrong with what the user gave, in one line: what, where, and what is valid. Exit code 2."""
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
-    """`did you mean 'x'? valid: a, b, c`: the part of a message that helps with a wrong name."""
+    """Suggest the closest valid name and list them all, for a message about a name that is not valid.
+
+    >>> nearest("cmj", ["fast", "cmi", "dafl"])
+    "did you mean 'cmi'? valid: cmi, dafl, fast"
+    >>> nearest("zzz", ["fast", "cmi"])
+    'valid: cmi, fast'
+    """
     options = sorted(valid)
     close = difflib.get_close_matches(name, options, n=1, cutoff=0.5)
     hint = f"did you mean '{close[0]}'? " if close else ""
@@ -22,26 +28,41 @@ def nearest(name: str, valid: Iterable[str]) -> str:
 
 
 def in_short(error: BaseException) -> str:
-    """`KeyError: 'width'`: an error's kind and the first line of what it says."""
+    """Return an error's type and the first line of its message.
+
+    >>> in_short(KeyError("width"))
+    "KeyError: 'width'"
+    """
     return f"{type(error).__name__}: {first_line(error)}"
 
 
 def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or "no message".
+
+    >>> first_line(ValueError("too wide\\nby 3 pixels"))
+    'too wide'
+    """
     return str(error).splitlines()[0] if str(error) else "no message"
 
 
 def in_one_line(error: BaseException) -> str:
-    """`KeyError: 'width' (my_nets.py, line 7)`: an error of somebody else's code, with the place in it that is in no
-    installed package."""
+    """Describe an error that code from outside raised, with the place in that code if there is one.
+
+    For example `KeyError: 'width' (my_nets.py, line 7)`. Lines of rgal, of installed packages and of Python itself are
+    not shown: the user cannot mend them.
+    """
     text = next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")
     frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
     if isinstance(error, SyntaxError):
         text, frames = error.msg, [(error.filename or "", error.lineno)]
-    home = str(Path(__file__).parent)
-    theirs = [(file, line) for file, line in frames if not file.startswith((home, "<")) and _is_users(file)]
+    theirs = [(file, line) for file, line in frames if not file.startswith("<") and _is_users(file)]
     where = f" ({Path(theirs[-1][0]).name}, line {theirs[-1][1]})" if theirs else ""
     return f"{type(error).__name__}: {text}{where}"
 
 
 def _is_users(file: str) -> bool:
-    return not file.startswith(sysconfig.get_path("stdlib")) and "site-packages" not in Path(file).parts
+    """Whether a user may have written the file: anything but Python, installed packages and rgal's own rooms."""
+    home, path = Path(__file__).parents[1], Path(file)
+    if path.is_relative_to(home) and not path.is_relative_to(home / "baselines"):  # where users put methods
+        return False
+    return not file.startswith(sysconfig.get_path("stdlib")) and "site-packages" not in path.parts

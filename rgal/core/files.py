@@ -1,4 +1,4 @@
-"""Names that are safe as file names, and files that are whole or absent."""
+"""Names that are safe as file names, a hash of code, and files that are either complete or absent."""
 
 from __future__ import annotations
 
@@ -15,15 +15,28 @@ from pathlib import Path
 
 
 def slug(text: str) -> str:
-    """Lower case, and every run of other characters than letters, digits, `_` and `.` becomes one `-`.
+    """Turn any text into a safe file name: lower case, other characters than letters, digits, `_` and `.` become `-`.
 
-    Never starts with a dot or holds a separator: a setting is a user's text, and it becomes a file name.
+    The result never starts with a dot and holds no path separator, because the text may be a user's.
+
+    >>> slug("fast[k=10] + RGAL")
+    'fast-k-10-rgal'
+    >>> slug("../../etc")
+    'etc'
     """
     return re.sub(r"[^a-z0-9_.]+", "-", text.lower()).strip("-.") or "unnamed"
 
 
 def code_hash(*modules: str) -> str:
-    """12 hex digits over the code of imported modules, in which comments and layout do not count. "" without source."""
+    """Hash the code of imported modules to 12 hex digits; comments and layout do not count.
+
+    Returns "" when none of the modules has source code.
+
+    >>> code_hash("rgal.core.files") == code_hash("rgal.core.files", "rgal.core.files")
+    True
+    >>> code_hash("no_such_module")
+    ''
+    """
     sources = []
     for name in dict.fromkeys(modules):
         try:
@@ -35,10 +48,13 @@ def code_hash(*modules: str) -> str:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A new file beside `path` to write to, which becomes `path` at the end of the block, flushed to the disk: a reader
-    sees the old file or the new one, never half of it. An exception in the block leaves the old one.
+    """Provide a temporary file to write to, which takes the place of `path` at the end of the block.
 
-    The folder must exist: a mistyped one is an OSError, not a new folder.
+    The content is flushed to disk first, so that a reader sees the old file or the complete new one. After an
+    exception in the block the old file is still there.
+
+    Raises:
+        OSError: the folder does not exist; it is not created, because its name may be mistyped.
     """
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     os.close(descriptor)
@@ -55,7 +71,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_atomically(path: Path, content: bytes) -> Path:
-    """Write a file as a whole; see `replacing`."""
+    """Write a file so that readers see the old content or all of the new one; see `replacing`. Returns `path`."""
     with replacing(path) as temporary:
         temporary.write_bytes(content)
     return path

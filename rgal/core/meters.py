@@ -1,4 +1,4 @@
-"""Running means on the device: losses are added up there and read once a phase, never in a step."""
+"""Running means on the device: losses are summed there and read once a phase, never within a step."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ from torch import Tensor
 
 
 class Meter:
-    """Mean of named scalars, each over the steps in which it occurred."""
+    """Average named scalars, each over the steps in which it occurred.
+
+    >>> meter = Meter()
+    >>> meter.add({"kd": torch.tensor(1.0), "ce": torch.tensor(4.0)})
+    >>> meter.add({"kd": torch.tensor(2.0)})
+    >>> meter.take()
+    {'kd': 1.5, 'ce': 4.0}
+    """
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
@@ -18,23 +25,26 @@ class Meter:
 
     @torch.no_grad()
     def add(self, values: Mapping[str, Tensor]) -> None:
+        """Add one step's scalars, without synchronising the device."""
         for name, value in values.items():
             value = value.detach().double()
             self._sums[name] = self._sums[name] + value if name in self._sums else value
             self._counts[name] = self._counts.get(name, 0) + 1
 
     def take(self) -> dict[str, float]:
-        """The means so far as floats (synchronises), and start over."""
+        """Return the means so far as floats and start over. Synchronises the device."""
         means = {name: float(total) / self._counts[name] for name, total in self._sums.items()}
         self._sums, self._counts = {}, {}
         return means
 
     def peek(self, name: str) -> float | None:
-        """One mean without starting over (synchronises)."""
+        """Return one mean without starting over, or None if nothing was added. Synchronises the device."""
         return float(self._sums[name]) / self._counts[name] if name in self._sums else None
 
     def state_dict(self) -> dict[str, Any]:
+        """Return the sums and counts, for a checkpoint."""
         return {"sums": dict(self._sums), "counts": dict(self._counts)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up the sums and counts of a checkpoint."""
         self._sums, self._counts = dict(state["sums"]), dict(state["counts"])

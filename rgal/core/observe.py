@@ -1,9 +1,9 @@
-"""One forward pass of a network -> everything a loss term may want to see of it.
+"""Observe a network: one forward pass gives everything that loss terms may read from it.
 
-Nets are plain modules that return logits. What else is needed is read through hooks that exist only during
-the call: nothing stays on the net. A net names its layers in `layer_names` (module paths whose outputs are
-the layers) and its classifier in `head_name` (the module whose input is the feature). Of nets that do not, both are
-found (`rgal.nets.discover`); what is not there is () and "".
+Networks are plain modules that return logits. Everything else is read through hooks, which exist only during the call.
+A network names its layers in `layer_names` (paths of the modules whose outputs are the layers) and its classifier in
+`head_name` (the module whose input is the feature). `rgal.nets.discover` finds both in networks that name neither, and
+sets () and "" for what a network does not have.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ WHAT = frozenset({"logits", "feature", "layers", "bn", "bn_pooled", "bn_images"}
 
 @dataclass
 class BatchNormStatistics:
-    """Batch statistics of one BatchNorm2d's *input* beside its running statistics, each (C,).
+    """Hold the statistics of one batch norm layer's *input* beside the layer's running statistics.
 
-    As `bn_images`, mean and unbiased var are those of single images, (N,C).
+    In `Observation.bn`, mean and biased variance are taken over the batch: all four tensors are (C,).
+    In `Observation.bn_images`, mean and unbiased variance are those of each image: `mean` and `var` are (N,C).
     """
 
     mean: Tensor
@@ -33,12 +34,15 @@ class BatchNormStatistics:
 
 @dataclass
 class Observation:
-    """What was asked for of one forward pass; the rest is empty.
+    """Hold what was read during one forward pass; what was not asked for is empty.
 
-    logits (N, classes). feature (N, D); of a classifier that is a convolution, the spatial mean of its input. layers:
-    list of (N, C_l, H_l, W_l). bn: one entry a layer of `batch_norms`.
-    bn_pooled (N, sum of C_l): the spatial mean of every BatchNorm2d input, concatenated (CMI's instance feature).
-    bn_images: like bn, a row of statistics an image.
+    Args:
+        logits: (N, classes).
+        feature: the input of the classifier, (N, D); if the classifier is a convolution, its input's spatial mean.
+        layers: the outputs of the network's layers, each (N, C_l, H_l, W_l).
+        bn: batch statistics, one entry per layer of `batch_norms`.
+        bn_pooled: the spatial means of all batch norm inputs, concatenated, (N, sum of C_l): CMI's instance feature.
+        bn_images: statistics of single images, one entry per layer of `batch_norms`.
     """
 
     logits: Tensor
@@ -48,17 +52,36 @@ class Observation:
     bn_pooled: Tensor | None = None
     bn_images: list[BatchNormStatistics] = field(default_factory=list)
 
+    @property
+    def required_feature(self) -> Tensor:
+        """Return the feature (N, D). Raises ValueError if it was not observed."""
+        return _required(self.feature, "feature")
+
+    @property
+    def required_bn_pooled(self) -> Tensor:
+        """Return the pooled batch norm inputs (N, sum of C_l). Raises ValueError if they were not observed."""
+        return _required(self.bn_pooled, "bn_pooled")
+
+
+def _required(value: Tensor | None, name: str) -> Tensor:
+    if value is None:
+        raise ValueError(
+            f"'{name}' was not observed: the network has none, or observe() was not asked for it"
+        )
+    return value
+
 
 class _ChannelStatistics(torch.autograd.Function):
-    """Mean and biased variance a channel, (N,C,H,W) -> (C,), (C,).
+    """Compute the mean and biased variance of each channel, (N,C,H,W) -> (C,), (C,).
 
-    The same numbers as var_mean(correction=0), several times faster on CPU: the forward pass uses the batch
-    norm kernel, the backward pass is a single multiply-add over the input.
+    The results are those of var_mean(correction=0), several times faster on CPU: the forward pass uses the batch
+    norm kernel, and the backward pass is a single multiply-add over the input.
     """
 
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor) -> tuple[Tensor, Tensor]:
-        # Beside float32 running statistics (momentum 0: scratch) the kernel returns those of a bf16 batch in float32.
+        # Given float32 running statistics, here a scratch that momentum 0 leaves alone, the kernel computes the
+        # statistics of a bf16 batch in float32.
         low = x.dtype in (torch.bfloat16, torch.float16)
         scratch = x.new_zeros(x.shape[1], dtype=torch.float32) if low else None
         mean, var = torch.batch_norm_update_stats(
@@ -79,13 +102,25 @@ class _ChannelStatistics(torch.autograd.Function):
 
 
 def channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance of every channel of (N,C,H,W) in float32: two (C,) tensors."""
+    """Return the mean and biased variance of every channel of (N,C,H,W), in float32: two (C,) tensors.
+
+    >>> mean, var = channel_statistics(torch.tensor([1.0, 3.0]).view(2, 1, 1, 1))
+    >>> mean.tolist(), var.tolist()
+    ([2.0], [1.0])
+    """
     mean, var = _ChannelStatistics.apply(x)
     return mean, var
 
 
 def image_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and unbiased variance (0 for 1x1 maps) of every image's channels, (N,C,H,W), in float32: two (N,C)."""
+    """Return the mean and unbiased variance of every image's channels, in float32: two (N,C) tensors.
+
+    x: (N,C,H,W). The variance of maps with one pixel is 0.
+
+    >>> mean, var = image_statistics(torch.tensor([1.0, 3.0]).view(1, 1, 1, 2))
+    >>> mean.tolist(), var.tolist()
+    ([[2.0]], [[2.0]])
+    """
     values = x.float().flatten(2)
     mean = values.mean(2)
     deviation = (values - mean[..., None]).square().sum(2)
@@ -93,83 +128,91 @@ def image_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def batch_norms(net: nn.Module) -> list[nn.Module]:
-    """The layers with running statistics of the channels of maps, in definition order.
+    """List the layers that hold running statistics of the channels of maps, in definition order.
 
-    BatchNorm2d and what is derived from it; and frozen ones, plain modules with the same buffers (torchvision's
-    FrozenBatchNorm2d, timm's FrozenBatchNormAct2d), as what they know of the data is the same.
+    These are BatchNorm2d and its subclasses, and frozen batch norms: plain modules with the same buffers, such as
+    torchvision's FrozenBatchNorm2d and timm's FrozenBatchNormAct2d.
     """
-    return [m for m in net.modules() if _knows_statistics(m)]
+    return [m for m in net.modules() if _has_statistics(m)]
 
 
-def _knows_statistics(module: nn.Module) -> bool:
+def _has_statistics(module: nn.Module) -> bool:
     frozen = type(module).__name__.startswith("FrozenBatchNorm") and "running_var" in module._buffers
     return (isinstance(module, nn.BatchNorm2d) or frozen) and module.running_mean is not None
 
 
 def channels_of(norm: nn.Module) -> int:
-    """Of one of `batch_norms`."""
+    """Return the number of channels of one of the layers that `batch_norms` lists."""
     return norm.get_buffer("running_mean").numel()
 
 
 def shows_everything(net: nn.Module) -> bool:
-    """Whether layers, feature and batch norm statistics can all be observed."""
+    """Tell whether the layers, the feature and batch norm statistics of a network can all be observed."""
     return bool(net.layer_names and net.head_name and batch_norms(net))
 
 
 def observe(net: nn.Module, images: Tensor, what: Iterable[str] = ("logits",)) -> Observation:
-    """Forward `images` (N,C,H,W, normalised) once and return what was asked for.
+    """Forward images through a network once and return what was asked for.
 
-    what: names out of `WHAT`. Hooks are removed before this returns, also after an error.
+    Hooks are removed before this returns, also after an error.
+
+    Args:
+        net: a network that returns logits.
+        images: normalised images (N,C,H,W).
+        what: what to read beside the logits: names out of `WHAT`.
+
+    Raises:
+        ValueError: a name is not in `WHAT`.
     """
     wanted = frozenset(what)
     if unknown := wanted - WHAT:
         raise ValueError(f"cannot observe {sorted(unknown)}; valid: {sorted(WHAT)}")
-    seen = Observation(logits=images)
+    observation = Observation(logits=images)
     pooled: list[Tensor] = []
     handles: list[RemovableHandle] = []
     try:
         if "layers" in wanted:
             for name in net.layer_names:  # type: ignore[union-attr]
-                handles.append(net.get_submodule(name).register_forward_hook(_keep_output(seen)))  # type: ignore[arg-type]
+                handles.append(net.get_submodule(name).register_forward_hook(_keep_output(observation)))  # type: ignore[arg-type]
         if "feature" in wanted:
             head = net.get_submodule(net.head_name)  # type: ignore[arg-type]
-            handles.append(head.register_forward_pre_hook(_keep_feature(seen)))
+            handles.append(head.register_forward_pre_hook(_keep_feature(observation)))
         if wanted & {"bn", "bn_pooled", "bn_images"}:
             for layer in batch_norms(net):
-                hook = _keep_statistics(seen, pooled, wanted)
+                hook = _keep_statistics(observation, pooled, wanted)
                 handles.append(layer.register_forward_pre_hook(hook))
-        seen.logits = net(images)
+        observation.logits = net(images)
     finally:
         for handle in handles:
             handle.remove()
     if pooled:
-        seen.bn_pooled = torch.cat(pooled, dim=1)
-    return seen
+        observation.bn_pooled = torch.cat(pooled, dim=1)
+    return observation
 
 
-def _keep_output(seen: Observation):  # type: ignore[no-untyped-def]
+def _keep_output(observation: Observation):  # type: ignore[no-untyped-def]
     def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        seen.layers.append(output)
+        observation.layers.append(output)
 
     return hook
 
 
-def _keep_feature(seen: Observation):  # type: ignore[no-untyped-def]
+def _keep_feature(observation: Observation):  # type: ignore[no-untyped-def]
     def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         x = inputs[0]
-        seen.feature = x.mean((2, 3)) if x.ndim == 4 else x
+        observation.feature = x.mean((2, 3)) if x.ndim == 4 else x
 
     return hook
 
 
-def _keep_statistics(seen: Observation, pooled: list[Tensor], wanted: frozenset[str]):  # type: ignore[no-untyped-def]
+def _keep_statistics(observation: Observation, pooled: list[Tensor], wanted: frozenset[str]):  # type: ignore[no-untyped-def]
     def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         x = inputs[0]
         running = module.get_buffer("running_mean"), module.get_buffer("running_var")
         if "bn" in wanted:
-            seen.bn.append(BatchNormStatistics(*channel_statistics(x), *running))
+            observation.bn.append(BatchNormStatistics(*channel_statistics(x), *running))
         if "bn_images" in wanted:
-            seen.bn_images.append(BatchNormStatistics(*image_statistics(x), *running))
+            observation.bn_images.append(BatchNormStatistics(*image_statistics(x), *running))
         if "bn_pooled" in wanted:
             pooled.append(x.mean((2, 3)).float())
 

@@ -1,4 +1,4 @@
-"""Optimisers of students, as data: step sizes, schedules, and the torch optimiser they stand for."""
+"""Optimisers of students as data: the learning rate, its schedule, and the torch optimiser to make from them."""
 
 from __future__ import annotations
 
@@ -15,37 +15,53 @@ QUARTERS = tuple((quarter / 4, 0.1**quarter) for quarter in (1, 2, 3))
 
 @dataclass(frozen=True)
 class StudentOptimiser:
-    """Learning rate: linear rise over `rise` of the steps, then cosine to zero, a tenth after each quarter of the
-    steps, piecewise constant, or constant. Stepped every step, where the public implementations step once an epoch.
+    """Describe how a student's learning rate develops over its training.
 
-    drops: of "steps", (share of the steps, factor on lr from there on), ascending.
+    The rate changes with every step; the public implementations change it once an epoch.
+
+    Args:
+        lr: the highest learning rate.
+        weight_decay: the l2 penalty that the optimiser adds.
+        schedule: what follows the warm-up. "cosine" falls to zero, "quarters" divides by ten after each quarter of
+            the remaining steps, "steps" follows `drops`, and "constant" stays at `lr`.
+        lr_warmup: share of all steps, in [0,1], in which the learning rate rises linearly to `lr`.
+        drops: only for "steps": pairs (share of the steps after the warm-up, factor), in ascending order. From that
+            share on, the learning rate is `lr` times the factor.
     """
 
     lr: float = 0.1
     weight_decay: float = 1e-4
     schedule: Literal["cosine", "quarters", "steps", "constant"] = "cosine"
-    rise: float = 0.0
+    lr_warmup: float = 0.0
     drops: tuple[tuple[float, float], ...] = ()
 
     def learning_rate(self, step: int, total: int) -> float:
-        """Of step 0 .. total - 1."""
-        rise = self.rise * total
-        if step < rise:
-            return self.lr * (step + 1) / math.ceil(rise)
+        """Return the learning rate of a step, counted from 0 to `total` - 1.
+
+        >>> spec = StudentOptimiser(lr=0.4, lr_warmup=0.5)
+        >>> [round(spec.learning_rate(step, 8), 3) for step in range(8)]
+        [0.1, 0.2, 0.3, 0.4, 0.4, 0.341, 0.2, 0.059]
+        """
+        warmup = self.lr_warmup * total
+        if step < warmup:
+            return self.lr * (step + 1) / math.ceil(warmup)
         if self.schedule == "constant":
             return self.lr
-        done = (step - rise) / max(1.0, total - rise)
+        done = (step - warmup) / max(1.0, total - warmup)
         if self.schedule == "cosine":
             return self.lr * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
         drops = QUARTERS if self.schedule == "quarters" else self.drops
         return self.lr * next((factor for share, factor in reversed(drops) if done >= share), 1.0)
 
     def make(self, parameters: Sequence[nn.Parameter], fused: bool) -> torch.optim.Optimizer:
+        """Make the torch optimiser for these parameters. `fused`: update all of them in one kernel."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class SGD(StudentOptimiser):
+    """Train with stochastic gradient descent and momentum."""
+
     momentum: float = 0.9
     nesterov: bool = False
 
@@ -62,7 +78,10 @@ class SGD(StudentOptimiser):
 
 @dataclass(frozen=True)
 class StudentAdam(StudentOptimiser):
-    """Adam with its usual moments; weight decay is added to the gradient (what PASS and its relatives train with)."""
+    """Train with Adam at torch's default moments, as PASS and its relatives do.
+
+    Weight decay is added to the gradient.
+    """
 
     lr: float = 1e-3
 

@@ -15,16 +15,20 @@ Precision = Literal["fp32", "bf16"]
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
-    """bfloat16 autocast for "bf16", nothing for "fp32". Losses and statistics stay in float32 either way."""
+    """Return a context in which "bf16" networks compute in bfloat16; "fp32" changes nothing.
+
+    Losses and statistics are computed in float32 either way.
+    """
     if precision == "bf16":
         return torch.autocast(device.type, torch.bfloat16)
     return nullcontext()
 
 
 def reproducible(device: torch.device) -> None:
-    """Same seed, same numbers, on a GPU too: kernels that add in a fixed order, wherever the device has such.
+    """Make a GPU give the same numbers for the same seed, by choosing kernels that add in a fixed order.
 
-    Call before the device is first used. Nothing changes on a CPU, whose kernels have a fixed order.
+    Call this before the device is first used. Operations without such a kernel stay as they are. On a CPU nothing
+    changes, because its kernels have a fixed order anyway.
     """
     if device.type != "cuda":
         return
@@ -34,12 +38,21 @@ def reproducible(device: torch.device) -> None:
 
 
 def place(net: nn.Module, device: torch.device) -> nn.Module:
-    """Move a network to the device in channels-last, which halves a convolution step on CPU and suits bf16 on CUDA."""
+    """Move a network to the device and to the channels-last memory format.
+
+    Channels-last halves the time of a convolution step on CPU and suits bf16 on CUDA.
+    """
     return net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def adam(
     groups: Sequence[dict[str, object]], betas: tuple[float, float], device: torch.device
 ) -> torch.optim.Adam:
-    """Adam over parameter groups, in one fused kernel a group where the device has it."""
+    """Make an Adam optimiser over parameter groups.
+
+    Args:
+        groups: parameter groups as torch has them, each with "params" and "lr".
+        betas: decay rates of the two moments.
+        device: where the parameters are; on a CPU or an NVIDIA GPU one fused kernel updates each group.
+    """
     return torch.optim.Adam(list(groups), betas=betas, fused=device.type in ("cpu", "cuda"))

@@ -1,4 +1,4 @@
-"""What a method may know: a teacher and the shape of its inputs. There is no data in here."""
+"""What a method is given: a teacher and a description of its images. There is no data in here."""
 
 from __future__ import annotations
 
@@ -13,10 +13,18 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Domain:
-    """The image domain a network was made for.
+    """Describe the images that a network takes.
 
-    shape: (C, H, W). mean, std: per-channel normalisation of images in [0,1].
-    flip: whether a horizontal flip keeps the label. crop_padding: pixels of random-crop padding.
+    Args:
+        shape: (C, H, W).
+        classes: number of classes.
+        mean, std: normalisation of each channel, for pixels in [0,1].
+        flip: whether a mirrored image keeps its label.
+        crop_padding: pixels by which a random crop pads each side.
+
+    >>> domain = Domain((1, 2, 2), classes=10, mean=(0.5,), std=(0.25,))
+    >>> domain.normalise(torch.ones(1, 1, 2, 2)).unique().item()
+    2.0
     """
 
     shape: tuple[int, int, int]
@@ -31,31 +39,37 @@ class Domain:
         return {}
 
     def _mean_std(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        # Built once a device: a host-to-device copy in every step would be a hidden synchronisation.
+        # Built once per device: a host-to-device copy in every step would be a hidden synchronisation.
         if device not in self._constants:
             mean, std = (torch.tensor(v, device=device).view(1, -1, 1, 1) for v in (self.mean, self.std))
             self._constants[device] = (mean, std)
         return self._constants[device]
 
     def normalise(self, images: Tensor) -> Tensor:
-        """(N,C,H,W) in [0,1] -> zero mean and unit deviation under the domain's statistics."""
+        """Normalise images (N,C,H,W) in [0,1]: (images - mean) / std, per channel."""
         mean, std = self._mean_std(images.device)
         return (images - mean) / std
 
     def denormalise(self, images: Tensor) -> Tensor:
-        """The inverse of `normalise`; the result is not clamped."""
+        """Undo `normalise`. The result is not clamped."""
         mean, std = self._mean_std(images.device)
         return images * std + mean
 
     def clip_normalised(self, images: Tensor) -> Tensor:
-        """Clamp normalised images to what pixels in [0,1] can be."""
+        """Clamp normalised images to the range that pixels in [0,1] have after normalisation."""
         mean, std = self._mean_std(images.device)
         return images.clamp(-mean / std, (1 - mean) / std)
 
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """A frozen teacher and its domain: all that a synthesis method is given."""
+    """Hold a frozen teacher and its domain: all that a synthesis method is given.
+
+    Args:
+        teacher: a classifier; it is frozen on construction.
+        domain: the images that the teacher takes.
+        device: where the teacher is.
+    """
 
     teacher: nn.Module
     domain: Domain
@@ -66,7 +80,7 @@ class Problem:
 
 
 def freeze(net: nn.Module) -> None:
-    """Evaluation mode, and no gradient ever reaches the parameters."""
+    """Put a network into evaluation mode and turn gradients of its parameters off."""
     net.eval().requires_grad_(False)
     for parameter in net.parameters():
         parameter.grad = None
@@ -74,7 +88,7 @@ def freeze(net: nn.Module) -> None:
 
 @contextmanager
 def evaluating(net: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside the block; every module's own mode is put back afterwards."""
+    """Put a network into evaluation mode inside the block, and every module back into its own mode afterwards."""
     modes = [(module, module.training) for module in net.modules()]
     net.eval()
     try:

@@ -20,12 +20,17 @@ from rgal.synthesis.images import Adam, Parameterisation, _Pixels
 
 @dataclass(frozen=True)
 class Level:
-    """One resolution: images averaged over squares of `pooling` pixels, for `parts` of the round's steps relative to
-    the other levels. The learning rate rises linearly over `rise` of the level's steps, then falls to 0 as a cosine."""
+    """Describe one resolution of a pyramid.
+
+    Args:
+        pooling: side in pixels of the squares over which images are averaged.
+        parts: the level's part of the round's steps, relative to the parts of the other levels.
+        lr_warmup: share of the level's steps in which the learning rate rises linearly; then it falls to 0 as a cosine.
+    """
 
     pooling: int
     parts: int
-    rise: float
+    lr_warmup: float
 
 
 @dataclass(frozen=True)
@@ -84,7 +89,7 @@ class _PyramidPixels(_Pixels):
 
     def step(self, loss: Tensor) -> None:
         level, first, end = self._span()
-        schedule = StudentOptimiser(self.spec.lr, rise=level.rise)
+        schedule = StudentOptimiser(self.spec.lr, lr_warmup=level.lr_warmup)
         for group in self.optimiser.param_groups:
             group["lr"] = schedule.learning_rate(self.done - first, end - first)
         super().step(loss)

@@ -30,40 +30,40 @@ def make_loop(optimiser: SGD, total: int, **options: Any) -> StudentLoop:
 
 
 def expected_rates(spec: SGD, total: int) -> list[float]:
-    """A line up to lr over rise * total steps, then lr (1 + cos(pi x)) / 2 or lr / 10^(whole quarters of x) for x from
+    """A line up to lr over lr_warmup * total steps, then lr (1 + cos(pi x)) / 2 or lr / 10^(quarters of x done), x from
     0 to 1."""
-    rise = spec.rise * total
+    warmup = spec.lr_warmup * total
     rates = []
     for step in range(total):
-        if step < rise:
-            rates.append(spec.lr * (step + 1) / math.ceil(rise))
+        if step < warmup:
+            rates.append(spec.lr * (step + 1) / math.ceil(warmup))
         elif spec.schedule == "constant":
             rates.append(spec.lr)
         elif spec.schedule == "quarters":
-            past = [quarter for quarter in (1, 2, 3) if 4 * (step - rise) >= quarter * (total - rise)]
+            past = [quarter for quarter in (1, 2, 3) if 4 * (step - warmup) >= quarter * (total - warmup)]
             rates.append(spec.lr / 10 ** len(past))
         else:
-            rates.append(spec.lr * (1 + math.cos(math.pi * (step - rise) / (total - rise))) / 2)
+            rates.append(spec.lr * (1 + math.cos(math.pi * (step - warmup) / (total - warmup))) / 2)
     return rates
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "constant", "quarters"])
-@pytest.mark.parametrize("rise", [0.0, 0.1, 0.25, 1.0])
-def test_the_learning_rate_is_the_formula(schedule: str, rise: float) -> None:
-    spec = SGD(lr=0.3, schedule=schedule, rise=rise)
+@pytest.mark.parametrize("warmup", [0.0, 0.1, 0.25, 1.0])
+def test_the_learning_rate_is_the_formula(schedule: str, warmup: float) -> None:
+    spec = SGD(lr=0.3, schedule=schedule, lr_warmup=warmup)
     loop = make_loop(spec, 30)
     assert [loop.learning_rate(step) for step in range(30)] == pytest.approx(expected_rates(spec, 30))
 
 
 def test_quarters_by_hand() -> None:
-    """A tenth after each quarter of what is left after the rise; and no step of it is lost to rounding."""
-    for total, rise, expected in (
+    """A tenth after each quarter of what is left after the warmup; and no step of it is lost to rounding."""
+    for total, warmup, expected in (
         (8, 0.0, [1, 1, 0.1, 0.1, 0.01, 0.01, 1e-3, 1e-3]),
         (10, 0.2, [0.5, 1, 1, 1, 0.1, 0.1, 0.01, 0.01, 1e-3, 1e-3]),
         (6, 0.0, [1, 1, 0.1, 0.01, 0.01, 1e-3]),
         (2, 0.0, [1, 0.01]),
     ):
-        loop = make_loop(SGD(lr=1.0, schedule="quarters", rise=rise), total)
+        loop = make_loop(SGD(lr=1.0, schedule="quarters", lr_warmup=warmup), total)
         assert [loop.learning_rate(step) for step in range(total)] == pytest.approx(expected), total
     loop = make_loop(SGD(lr=1.0, schedule="quarters"), 80_000)
     edges = [
@@ -85,7 +85,7 @@ def test_steps_drop_at_the_published_epochs(method: str) -> None:
     """The rate of the last and of the first step around each of them, and no other change."""
     drops, epochs, at = DROPS[method]
     spec = resolve(method).recipe.student
-    assert spec.schedule == "steps" and spec.drops == drops and spec.rise == 0
+    assert spec.schedule == "steps" and spec.drops == drops and spec.lr_warmup == 0
     for per_epoch in (1, 39, 78):
         total, rates = epochs * per_epoch, [spec.lr, *(spec.lr * factor for _, factor in drops)]
         edges = [0, *(epoch * per_epoch for epoch in at), total]
@@ -95,12 +95,12 @@ def test_steps_drop_at_the_published_epochs(method: str) -> None:
 
 
 def test_steps_by_hand() -> None:
-    """Drops are shares of what is left after the rise; without any, and before the first, the rate is lr."""
+    """Drops are shares of what is left after the warmup; without any, and before the first, the rate is lr."""
     spec = SGD(lr=2.0, schedule="steps", drops=((0.25, 0.5), (0.5, 0.1), (0.75, 0.3)))
     assert [spec.learning_rate(step, 8) for step in range(8)] == pytest.approx(
         [2, 2, 1, 1, 0.2, 0.2, 0.6, 0.6]
     )
-    rising = replace(spec, rise=0.2)
+    rising = replace(spec, lr_warmup=0.2)
     expected = [1, 2, 2, 2, 1, 1, 0.2, 0.2, 0.6, 0.6]
     assert [rising.learning_rate(step, 10) for step in range(10)] == pytest.approx(expected)
     assert [replace(spec, drops=()).learning_rate(step, 3) for step in range(3)] == [2, 2, 2]
@@ -108,7 +108,7 @@ def test_steps_by_hand() -> None:
 
 
 def test_the_learning_rate_reaches_the_optimiser_and_ends_near_zero() -> None:
-    spec, images = SGD(lr=0.05, rise=0.25), small.rand(8, *small.GREY.shape)
+    spec, images = SGD(lr=0.05, lr_warmup=0.25), small.rand(8, *small.GREY.shape)
     loop, seen = make_loop(spec, 8), []
     for _ in range(8):
         loop.step(images, torch.zeros(8, dtype=torch.int64))

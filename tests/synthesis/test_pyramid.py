@@ -123,10 +123,10 @@ def test_a_round_equals_the_plain_loop() -> None:
     domain, images = small.GREY, begun(12)
     pixels = torch.randn(2, *domain.shape, generator=small.rng()).requires_grad_()
     low, high = -domain.mean[0] / domain.std[0], (1 - domain.mean[0]) / domain.std[0]
-    for pooling, steps, rise in ((2, 8, 0.05 * 8), (1, 4, 0.1 * 4)):
+    for pooling, steps, warmup in ((2, 8, 0.05 * 8), (1, 4, 0.1 * 4)):
         optimiser = torch.optim.Adam([pixels], lr=0.2, betas=(0.5, 0.9))
         for step in range(steps):
-            rate = 1 if step < rise else (1 + math.cos(math.pi * (step - rise) / (steps - rise))) / 2
+            rate = 1 if step < warmup else (1 + math.cos(math.pi * (step - warmup) / (steps - warmup))) / 2
             optimiser.param_groups[0]["lr"] = 0.2 * rate
             picture = pixels * domain.std[0] + domain.mean[0]
             n, c, h, w = picture.shape

@@ -46,13 +46,13 @@ class Schedule(Strict):
 
 
 class TeacherRecipe(Strict):
-    """How a teacher is trained when no weights are given: SGD with momentum 0.9, linear rise, cosine."""
+    """How a teacher is trained when no weights are given: SGD, momentum 0.9, linear warm-up, then cosine."""
 
     steps: Count = Field(2000, ge=1)
     batch: Count = Field(128, ge=2)
     lr: float = Field(0.1, gt=0)
     weight_decay: float = Field(5e-4, ge=0)
-    rise: float = Field(0.1, ge=0, lt=1)
+    lr_warmup: float = Field(0.1, ge=0, lt=1)
     seed: Count = 0
 
 
