@@ -46,6 +46,7 @@ setup(
         "pyarrow>=17",
         "safetensors>=0.5",
         "pydantic>=2.8",
+        "filelock>=3.30",
     ],
     extras_require={
         "browser": ["playwright>=1.50"],

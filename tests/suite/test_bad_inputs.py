@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import io
 import os
@@ -18,6 +17,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from rgal import cli, nets
+from rgal.suite.store.folders import Store
 
 SUITE = """
 task: kd
@@ -299,9 +299,9 @@ def test_nothing_to_report(workplace: Path, capsys: pytest.CaptureFixture[str], 
 
 
 def test_two_runners(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with open(workplace / "results" / ".lock", "a+") as other:
-        fcntl.flock(other, fcntl.LOCK_EX)
-        assert "another run is using it" in fails(workplace, capsys)
+    with Store(workplace / "results").lock():
+        line = fails(workplace, capsys)
+    assert f"another run is using it (process {os.getpid()})" in line
 
 
 def test_full_disk(

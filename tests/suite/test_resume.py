@@ -102,7 +102,7 @@ def run_in_pieces(arguments: list[str], folder: Path, monkeypatch: pytest.Monkey
 def start(folder: Path, results: str, method: str, interval: float) -> subprocess.Popen[bytes]:
     """The suite in a process group of its own, with checkpoints every `interval` seconds."""
     code = (
-        "import sys, rgal.suite.store.checkpoint as c, run_suite;"
+        "import sys, rgal.suite.store.checkpoint as c; from rgal import cli;"
         f"c.INTERVAL_SECONDS = {interval}; c.WRITE_SHARE = 1.0; sys.exit(cli.main(sys.argv[1:]))"
     )
     arguments = [*command(folder, results, method), "--jobs", "0"]

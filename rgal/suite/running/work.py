@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import platform
 import subprocess
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -31,6 +30,7 @@ from rgal.suite.running.drive import Report, drive, unwatched
 from rgal.suite.running.teachers import stored_teacher, teacher_files, train_teacher
 from rgal.suite.running.tensorboard import event_files
 from rgal.suite.store.folders import SCHEMA, Store, write_json
+from rgal.suite.store.locks import locked
 from rgal.suite.task import Job, tasks, trial_recipe
 from rgal.synthesis.pool import ImagePool
 
@@ -142,7 +142,8 @@ def _trial(job: TrialJob, report: Callable[[Report], None], stop: Callable[[], b
     trial, store = job.trial, Store(job.root)
     folder = store.trial_folder(trial.name, trial.key)
     folder.mkdir(parents=True, exist_ok=True)
-    with _exclusive(folder):
+    # A worker whose runner was killed notices within a second: wait for it.
+    with locked(folder, "trial", busy="another process is working on it", wait_seconds=10):
         if store.status(folder) == "failed":
             (folder / "result.json").unlink()
         about = {
@@ -195,22 +196,6 @@ def prepare(root: Path, trial: Trial, device: torch.device) -> Job:
         phases=phases,
         encoding=dataset.spec.encoding,
     )
-
-
-@contextmanager
-def _exclusive(folder: Path) -> Iterator[None]:
-    """One process a trial: a worker whose runner was killed notices within a second; wait that long for it."""
-    with open(folder / ".lock", "w", encoding="utf-8") as file:
-        deadline = time.monotonic() + 10
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError as error:
-                if time.monotonic() > deadline:
-                    raise UserError(f"{folder}: another process is working on this trial") from error
-                time.sleep(0.1)
-        yield
 
 
 def _work_folder(job: WorkJob) -> Path:

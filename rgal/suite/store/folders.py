@@ -19,7 +19,6 @@ A trial without result.json is unfinished; one with status "failed" is run again
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -29,6 +28,7 @@ from typing import Any
 
 from rgal.core.errors import UserError
 from rgal.core.files import slug, write_atomically
+from rgal.suite.store.locks import locked
 from rgal.suite.store.records import SCHEMA, key_of, read_json, read_record
 
 __all__ = ["SCHEMA", "Metrics", "Store", "key_of", "read_json", "write_json"]
@@ -95,19 +95,12 @@ class Store:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Held while a runner works here. UserError if another one does. A dead runner's lock is gone with it."""
-        with open(self.root / ".lock", "a+", encoding="utf-8") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                file.seek(0)
-                owner = file.read().strip() or "unknown"
-                raise UserError(
-                    f"results directory {self.root}: another run is using it (process {owner}); "
-                    "wait for it or choose another with --results"
-                ) from error
-            file.truncate(0)
-            file.write(str(os.getpid()))
-            file.flush()
+        with locked(
+            self.root,
+            "results directory",
+            busy="another run is using it",
+            advice="wait for it or choose another with --results",
+        ):
             yield
 
     def trial_folder(self, name: str, key: str) -> Path:

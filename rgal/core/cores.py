@@ -1,0 +1,103 @@
+"""How many processor cores this process was granted, and how many threads the user wants."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+
+def granted_cores(root: Path = Path("/"), environment: Mapping[str, str] = os.environ) -> int:
+    """Count the cores that this process may use, which on a shared machine are fewer than it has.
+
+    It is the smallest of: the cores that the scheduler lets it run on (taskset, cpuset), the processor time that its
+    control groups grant (containers, systemd), and SLURM_CPUS_PER_TASK. A quota of one and a half cores counts as
+    one: two busy threads would be stopped for a part of every period.
+
+    Args:
+        root: where the file systems `proc` and `sys` are mounted; tests give a folder.
+        environment: environment variables.
+
+    Returns:
+        At least 1.
+    """
+    limits = [_schedulable_cores(), *map(int, _quotas(root))]
+    if cores := _whole_number(environment.get("SLURM_CPUS_PER_TASK", "")):
+        limits.append(cores)
+    return max(1, min(limits))
+
+
+def wanted_threads(environment: Mapping[str, str] = os.environ) -> int | None:
+    """Read OMP_NUM_THREADS: the threads that the user wants each process to have; None if it says nothing usable."""
+    outermost = environment.get("OMP_NUM_THREADS", "").partition(",")[0]  # "4,2": of nested parallel regions
+    return _whole_number(outermost)
+
+
+def _whole_number(text: str) -> int | None:
+    """The number above 0 that a text holds, or None."""
+    text = text.strip()
+    return int(text) or None if text.isascii() and text.isdigit() else None
+
+
+def _schedulable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _quotas(root: Path) -> Iterator[float]:
+    """Read how many cores' worth of processor time each control group above this process grants, where it limits it.
+
+    A group's limit holds for all groups inside it. In a container the path that /proc tells is often the host's, and
+    does not exist here; then the limit stands at the top, which every walk upwards reaches.
+    """
+    mounts = root / "sys" / "fs" / "cgroup"
+    for hierarchy, controllers, path in _memberships(root / "proc" / "self" / "cgroup"):
+        if hierarchy == "0":
+            tops, read = [mounts, mounts / "unified"], _quota_of_version_2
+        elif "cpu" in controllers.split(","):
+            tops, read = [mounts / controllers, mounts / "cpu"], _quota_of_version_1
+        else:
+            continue
+        for top in tops:
+            inner = top / path.lstrip("/")
+            for folder in (inner, *(parent for parent in inner.parents if parent.is_relative_to(top))):
+                if (quota := read(folder)) is not None:
+                    yield quota
+
+
+def _memberships(file: Path) -> Iterator[tuple[str, str, str]]:
+    """(number of the hierarchy, its controllers, path of the group) of this process; version 2 has the number 0."""
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return
+    for line in lines:
+        hierarchy, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if ".." not in path.split("/"):  # a group outside of this container's: nothing to be read there
+            yield hierarchy, controllers, path
+
+
+def _quota_of_version_2(folder: Path) -> float | None:
+    """`cpu.max` holds "QUOTA PERIOD" in microseconds, QUOTA "max" without a limit."""
+    return _ratio(_read(folder / "cpu.max").split())
+
+
+def _quota_of_version_1(folder: Path) -> float | None:
+    """Two files hold the same; the quota is -1 without a limit."""
+    return _ratio([_read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us")])
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _ratio(numbers: list[str]) -> float | None:
+    if len(numbers) != 2:
+        return None
+    quota, period = map(_whole_number, numbers)
+    return quota / period if quota and period else None
