@@ -10,11 +10,11 @@ from rgal.methods.registry import method
 from rgal.synthesis.images import Adam, ConditionalGenerator
 from rgal.synthesis.views import identity
 from rgal.terms.inversion import bn_statistics, one_hot
-from rgal.terms.objective import Weighted
+from rgal.terms.objective import LossTerm
 from rgal.terms.transfer import cross_entropy, distillation
 
 
-def quantized_transfer(kd: float, ce: float, temperature: float) -> tuple[Weighted, ...]:
+def quantized_transfer(kd: float, ce: float, temperature: float) -> tuple[LossTerm, ...]:
     return distillation(kd, temperature, reduction="mean"), cross_entropy(ce)
 
 

@@ -47,7 +47,7 @@ class Position:
     unit: str = "round"
 
 
-class Stage:
+class TransferRun:
     """See the module. `real` is a pool of real images: of those that reference rows train on, or of a learner's new
     classes, beside which its student sees as many synthesised ones. Recipes with images synthesise into a pool of their
     own. `consult` is what synthesis sees of the student (default: all of it); `memory` what the terms of a learner know

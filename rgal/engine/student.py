@@ -17,7 +17,7 @@ from rgal.data.batches import evaluate_batches
 from rgal.data.dataset import ImageSet
 from rgal.synthesis.views import View, crop_flip, fmix, rotations
 from rgal.tasks.class_incremental.statistics import Memory
-from rgal.terms.objective import Objective, Progress, Setting, Weighted
+from rgal.terms.objective import LossTerm, Objective, Progress, TermContext
 
 
 class StudentLoop:
@@ -30,7 +30,7 @@ class StudentLoop:
         self,
         nets: Mapping[str, nn.Module],
         domain: Domain,
-        terms: Sequence[Weighted],
+        terms: Sequence[LossTerm],
         optimiser: StudentOptimiser,
         total_steps: int,
         streams: Streams,
@@ -50,8 +50,8 @@ class StudentLoop:
         self.streams, self.precision, self.view = streams, precision, view
         self.pairs, self.mix, self.rotations = pairs, mix, rotations
         self.device = next(self.student.parameters()).device
-        setting = Setting(domain, nets, seed_for(*streams.parts, "student terms"), memory)
-        self.objective = Objective(terms, setting, no_grad=set(nets) - {"student"}).to(self.device)
+        context = TermContext(domain, nets, seed_for(*streams.parts, "student terms"), memory)
+        self.objective = Objective(terms, context, no_grad=set(nets) - {"student"}).to(self.device)
         parameters = [p for p in self.student.parameters() if p.requires_grad] + list(
             self.objective.parameters()
         )

@@ -12,7 +12,7 @@ from rgal.synthesis.images import Adam, ImageSpec, PersistentGenerator
 from rgal.synthesis.views import View, crop_flip, identity
 from rgal.tasks.class_incremental.prototypes import prototype_relation
 from rgal.tasks.class_incremental.spec import Learner
-from rgal.terms.objective import Weighted
+from rgal.terms.objective import LossTerm
 from rgal.terms.relation import Feature, Net, relation
 from rgal.terms.transfer import channel_distillation, distillation, gram_distillation
 
@@ -86,8 +86,8 @@ class Recipe:
     """
 
     images: ImageSpec | None
-    transfer: tuple[Weighted, ...] = (distillation(),)
-    synthesis: tuple[Weighted, ...] = ()
+    transfer: tuple[LossTerm, ...] = (distillation(),)
+    synthesis: tuple[LossTerm, ...] = ()
     views: Mapping[str, View] = field(default_factory=lambda: GLOBAL_VIEW)
     optimiser: Adam = Adam()
     student: StudentOptimiser = SGD()
@@ -113,8 +113,8 @@ class Recipe:
 
 def alternating(
     images: ImageSpec,
-    synthesis: tuple[Weighted, ...],
-    transfer: tuple[Weighted, ...],
+    synthesis: tuple[LossTerm, ...],
+    transfer: tuple[LossTerm, ...],
     optimiser: Adam,
     student_steps: int,
     source: Literal["generator", "batch"] = "generator",
@@ -139,7 +139,7 @@ def alternating(
 
 
 def learning(
-    *transfer: Weighted,
+    *transfer: LossTerm,
     learner: Learner = Learner(),  # noqa: B008
     student: StudentOptimiser = STEPPED,
     steps: int = 9750,
@@ -153,7 +153,7 @@ def learning(
 
 
 def dreaming(
-    host: Recipe, synthesis: tuple[Weighted, ...], lr: float = 1e-3, synthesis_steps: int = 10_000
+    host: Recipe, synthesis: tuple[LossTerm, ...], lr: float = 1e-3, synthesis_steps: int = 10_000
 ) -> Recipe:
     """The learner `host` on images of an unconditional generator, which is trained before it learns and draws new ones
     in each of its steps; they are seen as they are (ABD, R-DFCIL)."""
@@ -261,7 +261,7 @@ def plus_rgal(
         mixed=mixed,
     )
     learner = recipe.learner
-    of_means: tuple[Weighted, ...] = ()
+    of_means: tuple[LossTerm, ...] = ()
     if learner is not None and "radius" in learner.keeps:
         of_means = (prototype_relation(gather, student_band, margin),)
     if learner is not None and learner.translates:

@@ -30,7 +30,7 @@ class Adam:
     betas: tuple[float, float] = (0.5, 0.999)
 
 
-class Parameterisation:
+class ImageSource:
     """Base of all parameterisations. Images are (N,C,H,W) in [0,1] and differentiable in `parameters()`.
 
     shares: where the round's images mix classes, the share of each class in each image, (N,C); set by `start`.
@@ -101,7 +101,7 @@ class Parameterisation:
 class ImageSpec(Protocol):
     """Frozen data that builds a parameterisation."""
 
-    def build(self, domain: Domain, device: torch.device, seed: int) -> Parameterisation: ...
+    def build(self, domain: Domain, device: torch.device, seed: int) -> ImageSource: ...
 
 
 @dataclass(frozen=True)
@@ -114,11 +114,11 @@ class Pixels:
 
     clip: bool = True
 
-    def build(self, domain: Domain, device: torch.device, seed: int) -> Parameterisation:
+    def build(self, domain: Domain, device: torch.device, seed: int) -> ImageSource:
         return _Pixels(domain, device, self.clip)
 
 
-class _Pixels(Parameterisation):
+class _Pixels(ImageSource):
     def __init__(self, domain: Domain, device: torch.device, clip: bool = True) -> None:
         super().__init__(domain, device)
         self.clip = clip
@@ -164,7 +164,7 @@ class _Pixels(Parameterisation):
 class Noise:
     """Nothing is optimised: pixels N(0,1) in normalised space, clipped to valid images. For rounds without steps."""
 
-    def build(self, domain: Domain, device: torch.device, seed: int) -> Parameterisation:
+    def build(self, domain: Domain, device: torch.device, seed: int) -> ImageSource:
         return _Pixels(domain, device)
 
 
@@ -180,7 +180,7 @@ class FreshGenerator:
     large: bool = False
     lr_latent: float | None = None
 
-    def build(self, domain: Domain, device: torch.device, seed: int) -> Parameterisation:
+    def build(self, domain: Domain, device: torch.device, seed: int) -> ImageSource:
         return _FreshGenerator(self, domain, device, seed)
 
 
@@ -189,7 +189,7 @@ class PersistentGenerator(FreshGenerator):
     """A generator that lives through the whole run, with one optimiser; codes are drawn anew each step, not
     optimised (DAFL, ZSKT, DFAD, adversarial DFQ)."""
 
-    def build(self, domain: Domain, device: torch.device, seed: int) -> Parameterisation:
+    def build(self, domain: Domain, device: torch.device, seed: int) -> ImageSource:
         return _PersistentGenerator(self, domain, device, seed)
 
 
@@ -201,7 +201,7 @@ class ConditionalGenerator(PersistentGenerator):
     parameters, in normalised space; ours, as all generators here, in a sigmoid.
     """
 
-    def build(self, domain: Domain, device: torch.device, seed: int) -> Parameterisation:
+    def build(self, domain: Domain, device: torch.device, seed: int) -> ImageSource:
         return _ConditionalGenerator(self, domain, device, seed)
 
 
@@ -218,7 +218,7 @@ class MetaGenerator(FreshGenerator):
     form: str = "fomaml"
     reset: int = 0
 
-    def build(self, domain: Domain, device: torch.device, seed: int) -> Parameterisation:
+    def build(self, domain: Domain, device: torch.device, seed: int) -> ImageSource:
         return _MetaGenerator(self, domain, device, seed)
 
 
@@ -236,7 +236,7 @@ def make_generator(spec: FreshGenerator, domain: Domain, device: torch.device, s
     return place(net, device).train()
 
 
-class _FreshGenerator(Parameterisation):
+class _FreshGenerator(ImageSource):
     """Also the base of the other generator parameterisations: network, codes, optimiser and their state."""
 
     def __init__(self, spec: FreshGenerator, domain: Domain, device: torch.device, seed: int) -> None:

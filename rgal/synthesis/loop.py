@@ -15,14 +15,14 @@ from rgal.core.precision import Precision, autocast
 from rgal.core.problem import Problem, evaluating
 from rgal.core.seeding import Streams, seed_for
 from rgal.methods.recipe import Recipe
-from rgal.terms.objective import Objective, Progress, Setting
+from rgal.terms.objective import Objective, Progress, TermContext
 
 
 def check_sizes(objective: Objective, sizes: Iterable[tuple[int, int]]) -> None:
     """UserError if a network that the objective asks does not take images of all these (height, width)."""
-    channels, full_height, full_width = objective.setting.domain.shape
+    channels, full_height, full_width = objective.context.domain.shape
     for (height, width), name in product(sizes, sorted(objective.nets())):
-        net = objective.setting.nets[name]
+        net = objective.context.nets[name]
         device = next((parameter.device for parameter in net.parameters()), None)
         try:
             with torch.no_grad(), evaluating(net):
@@ -50,8 +50,8 @@ class Inversion:
         self.recipe, self.problem, self.streams, self.precision = recipe, problem, streams, precision
         seed = seed_for(*streams.parts, "synthesis parameters")
         self.images = recipe.images.build(problem.domain, problem.device, seed)
-        setting = Setting(problem.domain, {"teacher": problem.teacher, "student": student}, seed)
-        self.objective = Objective(recipe.synthesis, setting).to(problem.device)
+        context = TermContext(problem.domain, {"teacher": problem.teacher, "student": student}, seed)
+        self.objective = Objective(recipe.synthesis, context).to(problem.device)
         if missing := self.objective.views() - set(recipe.views):
             raise ValueError(f"the recipe has no view {sorted(missing)}; it has {sorted(recipe.views)}")
         check_sizes(self.objective, self.images.sizes)

@@ -13,7 +13,7 @@ from rgal.core.problem import Domain
 from rgal.core.seeding import global_seed
 from rgal.nets.checkpoint import load_table
 from rgal.nets.generators import reinitialise
-from rgal.synthesis.images import Adam, FreshGenerator, Parameterisation, make_generator
+from rgal.synthesis.images import Adam, FreshGenerator, ImageSource, make_generator
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class NoisyGenerator(FreshGenerator):
     hidden: int = 1000
     life: int = 20
 
-    def build(self, domain: Domain, device: torch.device, seed: int) -> Parameterisation:
+    def build(self, domain: Domain, device: torch.device, seed: int) -> ImageSource:
         return _NoisyGenerator(self, domain, device, seed)
 
 
@@ -74,7 +74,7 @@ def rank_in_class(labels: Tensor) -> Tensor:
     return same.tril(-1).sum(1)
 
 
-class _NoisyGenerator(Parameterisation):
+class _NoisyGenerator(ImageSource):
     """`net` is built at the first start, when the number of images, and with it of noisy layers, is known."""
 
     net: NoisyNet

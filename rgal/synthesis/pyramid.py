@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rgal.core.optimiser import StudentOptimiser
 from rgal.core.problem import Domain
-from rgal.synthesis.images import Adam, Parameterisation, _Pixels
+from rgal.synthesis.images import Adam, ImageSource, _Pixels
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class PyramidPixels:
                 f"a pyramid ends at full resolution and has steps on every level, got {self.levels}"
             )
 
-    def build(self, domain: Domain, device: torch.device, seed: int) -> Parameterisation:
+    def build(self, domain: Domain, device: torch.device, seed: int) -> ImageSource:
         return _PyramidPixels(self.levels, domain, device)
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rgal.core.observe import BatchNormStatistics, channels_of
 from rgal.terms.inversion import teacher_norms
-from rgal.terms.objective import Context, FunctionTerm, Need, Setting, Term, Weighted
+from rgal.terms.objective import Context, FunctionTerm, LossTerm, Reads, Term, TermContext
 
 EPSILON = 1e-5  # what a batch norm adds to a variance; a dead channel has none of its own
 
@@ -37,19 +37,19 @@ class MomentumStatistics(Term):
     batch's gradient is 1-a as large. The form of FastDFKD's code (0.9) and of NAYER's. It is never reset.
     """
 
-    needs = (Need("teacher", "bn"),)
+    reads = (Reads("teacher", "bn"),)
     mean: Tensor
     var: Tensor
     last_mean: Tensor
     last_var: Tensor
     rounds: Tensor
 
-    def __init__(self, setting: Setting, momentum: float) -> None:
+    def __init__(self, context: TermContext, momentum: float) -> None:
         super().__init__()
         if not 0 <= momentum < 1:
             raise ValueError(f"momentum={momentum:g}: expected a number in [0, 1)")
         self.momentum = momentum
-        self.sizes = [channels_of(layer) for layer in teacher_norms(setting)]
+        self.sizes = [channels_of(layer) for layer in teacher_norms(context)]
         for name in ("mean", "var", "last_mean", "last_var"):
             self.register_buffer(name, torch.zeros(sum(self.sizes)))
         self.register_buffer("rounds", torch.zeros((), dtype=torch.int64))
@@ -83,16 +83,16 @@ class MomentumStatistics(Term):
 # The terms as recipes name them -------------------------------------------------------------------------------
 
 
-def bn_gaussian(weight: float) -> Weighted:
+def bn_gaussian(weight: float) -> LossTerm:
     """`gaussian_divergence` of the teacher's statistics."""
 
-    def build(setting: Setting) -> Term:
-        teacher_norms(setting)
-        return FunctionTerm(lambda ctx: gaussian_divergence(ctx.of("teacher").bn), [Need("teacher", "bn")])
+    def build(context: TermContext) -> Term:
+        teacher_norms(context)
+        return FunctionTerm(lambda ctx: gaussian_divergence(ctx.of("teacher").bn), [Reads("teacher", "bn")])
 
-    return Weighted("bn", weight, build)
+    return LossTerm("bn", weight, build)
 
 
-def bn_momentum(weight: float, momentum: float = 0.9) -> Weighted:
+def bn_momentum(weight: float, momentum: float = 0.9) -> LossTerm:
     """`MomentumStatistics` of the teacher's statistics."""
-    return Weighted("bn", weight, lambda setting: MomentumStatistics(setting, momentum))
+    return LossTerm("bn", weight, lambda context: MomentumStatistics(context, momentum))

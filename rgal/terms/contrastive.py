@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from rgal.core.errors import UserError
 from rgal.core.observe import batch_norms, channels_of
 from rgal.core.seeding import global_seed
-from rgal.terms.objective import Context, Need, Setting, Term, Weighted
+from rgal.terms.objective import Context, LossTerm, Reads, Term, TermContext
 
 
 def contrastive_loss(local: Tensor, anchor: Tensor, batch: int, temperature: float) -> Tensor:
@@ -36,20 +36,20 @@ class Contrastive(Term):
     ring of `bank` features, written with those of the kept images once a round; `sampled` of them join a step.
     """
 
-    needs = (Need("teacher", "bn_pooled", "global"), Need("teacher", "bn_pooled", "local"))
+    reads = (Reads("teacher", "bn_pooled", "global"), Reads("teacher", "bn_pooled", "local"))
 
-    def __init__(self, setting: Setting, temperature: float, bank: int, sampled: int, width: int) -> None:
+    def __init__(self, context: TermContext, temperature: float, bank: int, sampled: int, width: int) -> None:
         super().__init__()
-        layers = batch_norms(setting.nets["teacher"])
+        layers = batch_norms(context.nets["teacher"])
         if not layers:
             raise UserError("the term 'cr' reads batch norm inputs, but the teacher has no BatchNorm2d layer")
         dimension = sum(map(channels_of, layers))
-        with global_seed(setting.seed, "contrastive head"):
+        with global_seed(context.seed, "contrastive head"):
             self.head = nn.Sequential(nn.Linear(dimension, dimension), nn.ReLU(), nn.Linear(dimension, width))
         self.temperature, self.sampled = temperature, sampled
         self.written = 0
         # Not buffers: a buffer would put the empty part of the bank (900 MB for WRN-40-2) into every checkpoint.
-        device = next(setting.nets["teacher"].parameters()).device
+        device = next(context.nets["teacher"].parameters()).device
         self.bank = torch.zeros(bank, 2 * dimension, device=device)
         self.kept_features = self.bank[:0]
 
@@ -102,6 +102,6 @@ class Contrastive(Term):
 
 def contrastive(
     weight: float, temperature: float = 0.1, bank: int = 40_960, sampled: int = 4_096, width: int = 256
-) -> Weighted:
+) -> LossTerm:
     """CMI's term; the recipe must have the views "global" and "local"."""
-    return Weighted("cr", weight, lambda setting: Contrastive(setting, temperature, bank, sampled, width))
+    return LossTerm("cr", weight, lambda context: Contrastive(context, temperature, bank, sampled, width))

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rgal.terms.inversion import kl_div
-from rgal.terms.objective import Context, Need, Weighted, stateless
+from rgal.terms.objective import Context, LossTerm, Reads, stateless
 
 
 def negative_information_entropy(teacher: Tensor) -> Tensor:
@@ -36,7 +36,7 @@ def instance_entropy(teacher: Tensor) -> Tensor:
 # The terms as recipes name them -------------------------------------------------------------------------------
 
 
-def confident(weight: float, form: Literal["class", "entropy"] = "class") -> Weighted:
+def confident(weight: float, form: Literal["class", "entropy"] = "class") -> LossTerm:
     """One-hot outputs without drawn labels. "class": cross-entropy of t and argmax t, which is constant (DAFL,
     and CMI's adversarial DFQ); "entropy": `instance_entropy`. Named "oh", as it stands where `one_hot`
     stands in methods that draw labels."""
@@ -48,17 +48,17 @@ def confident(weight: float, form: Literal["class", "entropy"] = "class") -> Wei
     def entropy(ctx: Context) -> Tensor:
         return instance_entropy(ctx.of("teacher").logits)
 
-    return stateless("oh", weight, predicted if form == "class" else entropy, Need("teacher"))
+    return stateless("oh", weight, predicted if form == "class" else entropy, Reads("teacher"))
 
 
-def information_entropy(weight: float) -> Weighted:
+def information_entropy(weight: float) -> LossTerm:
     """`negative_information_entropy` of the teacher's outputs."""
     return stateless(
-        "ie", weight, lambda ctx: negative_information_entropy(ctx.of("teacher").logits), Need("teacher")
+        "ie", weight, lambda ctx: negative_information_entropy(ctx.of("teacher").logits), Reads("teacher")
     )
 
 
-def activation(weight: float) -> Weighted:
+def activation(weight: float) -> LossTerm:
     """-mean |f| over images and features: real images excite features (DAFL). The paper sums over features;
     the mean is the form of its code and of CMI's, and the published weights are for it."""
 
@@ -67,10 +67,10 @@ def activation(weight: float) -> Weighted:
         assert feature is not None
         return -feature.abs().mean()
 
-    return stateless("act", weight, loss, Need("teacher", "feature"))
+    return stateless("act", weight, loss, Reads("teacher", "feature"))
 
 
-def game(weight: float, form: Literal["kl", "l1"] = "kl") -> Weighted:
+def game(weight: float, form: Literal["kl", "l1"] = "kl") -> LossTerm:
     """The student's loss, maximised by the generator. "kl": -KL(p || softmax(s)), T = 1, mean over samples (ZSKT,
     Micaelli & Storkey 2019); "l1": -mean |s - t| over samples and classes (DFAD, Fang et al. 2019).
 
@@ -82,4 +82,4 @@ def game(weight: float, form: Literal["kl", "l1"] = "kl") -> Weighted:
         student, teacher = ctx.of("student").logits, ctx.of("teacher").logits
         return -kl_div(student, teacher) if form == "kl" else -F.l1_loss(student, teacher)
 
-    return stateless("adv", weight, loss, Need("teacher"), Need("student"))
+    return stateless("adv", weight, loss, Reads("teacher"), Reads("student"))

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rgal.core.observe import observe
 from rgal.core.problem import evaluating
-from rgal.terms.objective import Context, Need, Setting, Term, Weighted
+from rgal.terms.objective import Context, LossTerm, Reads, Term, TermContext
 
 
 def inception(logits: Tensor, labels: Tensor, goal: Tensor) -> Tensor:
@@ -44,7 +44,7 @@ def marginal_distance(
 class Inception(Term):
     """`inception` with goals drawn once a round: 1, or with p = 0.5 one of U(low, 1). State: the round's goals."""
 
-    needs = (Need("teacher"),)
+    reads = (Reads("teacher"),)
 
     def __init__(self, low: float) -> None:
         super().__init__()
@@ -76,20 +76,20 @@ class MarginalDistance(Term):
     and labels of the kept images, which join the sums at its end: as they were seen in that step, in its view.
     """
 
-    needs = (Need("teacher", "feature"),)
+    reads = (Reads("teacher", "feature"),)
     sums: Tensor
     counts: Tensor
 
-    def __init__(self, setting: Setting, lower: float, upper: float) -> None:
+    def __init__(self, context: TermContext, lower: float, upper: float) -> None:
         super().__init__()
         self.lower, self.upper = lower, upper
-        teacher = setting.nets["teacher"]
-        probe = torch.zeros(1, *setting.domain.shape, device=next(teacher.parameters()).device)
+        teacher = context.nets["teacher"]
+        probe = torch.zeros(1, *context.domain.shape, device=next(teacher.parameters()).device)
         with torch.no_grad(), evaluating(teacher):
             feature = observe(teacher, probe, ["feature"]).feature
         assert feature is not None
-        self.register_buffer("sums", feature.new_zeros(setting.domain.classes, feature.shape[1]))
-        self.register_buffer("counts", feature.new_zeros(setting.domain.classes))
+        self.register_buffer("sums", feature.new_zeros(context.domain.classes, feature.shape[1]))
+        self.register_buffer("counts", feature.new_zeros(context.domain.classes))
         self.kept_features, self.kept_labels = self._nothing()
 
     def _nothing(self) -> tuple[Tensor, Tensor]:
@@ -129,9 +129,9 @@ class MarginalDistance(Term):
         self.kept_features, self.kept_labels = self._nothing()
 
 
-def soft_inception(weight: float, low: float = 0.95) -> Weighted:
-    return Weighted("inception", weight, lambda setting: Inception(low))
+def soft_inception(weight: float, low: float = 0.95) -> LossTerm:
+    return LossTerm("inception", weight, lambda context: Inception(low))
 
 
-def class_margin(weight: float, lower: float = 0.05, upper: float = 0.8) -> Weighted:
-    return Weighted("margin", weight, lambda setting: MarginalDistance(setting, lower, upper))
+def class_margin(weight: float, lower: float = 0.05, upper: float = 0.8) -> LossTerm:
+    return LossTerm("margin", weight, lambda context: MarginalDistance(context, lower, upper))

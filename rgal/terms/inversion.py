@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from rgal.core.errors import UserError
 from rgal.core.observe import BatchNormStatistics, batch_norms, image_statistics
-from rgal.terms.objective import Context, FunctionTerm, Need, Setting, Term, Weighted, stateless
+from rgal.terms.objective import Context, FunctionTerm, LossTerm, Reads, Term, TermContext, stateless
 
 
 def kl_div(
@@ -126,16 +126,16 @@ def jensen_shannon(student: Tensor, teacher: Tensor, temperature: float = 3.0, c
 # The terms as recipes name them -------------------------------------------------------------------------------
 
 
-def one_hot(weight: float) -> Weighted:
+def one_hot(weight: float) -> LossTerm:
     """Cross-entropy of the teacher's logits and the drawn targets, of mixed images with their classes' shares."""
     return stateless(
-        "oh", weight, lambda ctx: F.cross_entropy(ctx.of("teacher").logits, ctx.wanted), Need("teacher")
+        "oh", weight, lambda ctx: F.cross_entropy(ctx.of("teacher").logits, ctx.wanted), Reads("teacher")
     )
 
 
-def teacher_norms(setting: Setting) -> list[nn.Module]:
+def teacher_norms(context: TermContext) -> list[nn.Module]:
     """The teacher's batch norm layers. UserError when there are none."""
-    if layers := batch_norms(setting.nets["teacher"]):
+    if layers := batch_norms(context.nets["teacher"]):
         return layers
     raise UserError(
         "the term 'bn' matches batch norm statistics, but the teacher has no BatchNorm2d layer; "
@@ -143,26 +143,26 @@ def teacher_norms(setting: Setting) -> list[nn.Module]:
     )
 
 
-def bn_statistics(weight: float, form: Literal["l2", "mse", "images"] = "l2", first: float = 1.0) -> Weighted:
+def bn_statistics(weight: float, form: Literal["l2", "mse", "images"] = "l2", first: float = 1.0) -> LossTerm:
     """Batch norm statistics of the teacher: `batch_norm_l2`, `batch_norm_mse` or `image_norm_l2`. Needs a teacher with
     BatchNorm2d layers. first: of "l2", the first layer's factor."""
     terms = {
-        "l2": FunctionTerm(lambda ctx: batch_norm_l2(ctx.of("teacher").bn, first), [Need("teacher", "bn")]),
-        "mse": FunctionTerm(lambda ctx: batch_norm_mse(ctx.of("teacher").bn), [Need("teacher", "bn")]),
+        "l2": FunctionTerm(lambda ctx: batch_norm_l2(ctx.of("teacher").bn, first), [Reads("teacher", "bn")]),
+        "mse": FunctionTerm(lambda ctx: batch_norm_mse(ctx.of("teacher").bn), [Reads("teacher", "bn")]),
         "images": FunctionTerm(
             lambda ctx: image_norm_l2(ctx.of("teacher").bn_images, ctx.views["global"]),
-            [Need("teacher", "bn_images")],
+            [Reads("teacher", "bn_images")],
         ),
     }
 
-    def build(setting: Setting) -> Term:
-        teacher_norms(setting)
+    def build(context: TermContext) -> Term:
+        teacher_norms(context)
         return terms[form]
 
-    return Weighted("bn", weight, build)
+    return LossTerm("bn", weight, build)
 
 
-def adversarial(weight: float, form: str = "kl", after_warmup: bool = True) -> Weighted:
+def adversarial(weight: float, form: str = "kl", after_warmup: bool = True) -> LossTerm:
     """Disagreement of teacher and student, maximised. "kl": `masked_disagreement`; "js": minus `jensen_shannon`
     at T = 3; "js_clamped": the same as publicly implemented. During warm-up rounds the student is untrained and
     its opinion is not asked."""
@@ -176,13 +176,13 @@ def adversarial(weight: float, form: str = "kl", after_warmup: bool = True) -> W
         "adv",
         weight,
         lambda ctx: loss(ctx.of("student").logits, ctx.of("teacher").logits),
-        Need("teacher"),
-        Need("student"),
+        Reads("teacher"),
+        Reads("student"),
         after_warmup=after_warmup,
     )
 
 
-def total_variation(weight: float, form: Literal["l1", "l2"] = "l1") -> Weighted:
+def total_variation(weight: float, form: Literal["l1", "l2"] = "l1") -> LossTerm:
     """Roughness in normalised space. "l1": `total_variation_l1` of the un-augmented image (CMI's DeepInversion); "l2":
     `total_variation_l2` of the image as networks see it, the seam of a rolled one included (its authors')."""
     if form == "l2":
@@ -190,7 +190,7 @@ def total_variation(weight: float, form: Literal["l1", "l2"] = "l1") -> Weighted
     return stateless("tv", weight, lambda ctx: total_variation_l1(ctx.domain.normalise(ctx.images)))
 
 
-def image_l2(weight: float) -> Weighted:
+def image_l2(weight: float) -> LossTerm:
     """Mean over images of the l2 norm of the normalised image."""
 
     def loss(ctx: Context) -> Tensor:

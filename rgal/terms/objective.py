@@ -1,4 +1,4 @@
-"""An objective is a list of named, weighted terms. Each network is forwarded once a view, for what terms need."""
+"""An objective is a list of named, weighted terms. Each network is forwarded once a view, for what terms read."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Context:
 
 
 @dataclass(frozen=True)
-class Need:
+class Reads:
     """A read of `what` (a name in rgal.core.observe.WHAT) of network `net` on view `view`."""
 
     net: str
@@ -79,16 +79,16 @@ class Need:
 
 
 class Term(nn.Module):
-    """A callable (Context) -> scalar. It declares what it reads in `needs`; state lives in buffers and parameters.
+    """A callable (Context) -> scalar. It declares what it reads in `reads`; state lives in buffers and parameters.
 
     `learning_rate`: Adam step size for the term's own parameters during synthesis (CMI's head); in a student
-    objective they join the student's optimiser instead. `instead`: what to do where a network has nothing to read of,
+    objective they join the student's optimiser hint. `hint`: what to do where a network has nothing to read of,
     for the message; default: set the parameter of the term's name to 0.
     """
 
-    needs: tuple[Need, ...] = ()
+    reads: tuple[Reads, ...] = ()
     learning_rate: float = 1e-3
-    instead: str = ""
+    hint: str = ""
 
     def forward(self, ctx: Context) -> Tensor:
         raise NotImplementedError
@@ -103,17 +103,17 @@ class Term(nn.Module):
 class FunctionTerm(Term):
     """A term without state: a function of the context."""
 
-    def __init__(self, function: Callable[[Context], Tensor], needs: Iterable[Need]) -> None:
+    def __init__(self, function: Callable[[Context], Tensor], reads: Iterable[Reads]) -> None:
         super().__init__()
         self.function = function
-        self.needs = tuple(needs)
+        self.reads = tuple(reads)
 
     def forward(self, ctx: Context) -> Tensor:
         return self.function(ctx)
 
 
 @dataclass(frozen=True)
-class Setting:
+class TermContext:
     """What a term may size itself by: the domain, the networks by name ("teacher", "student", ...), a seed for the
     initialisation of its own parameters, and what was kept of old classes besides the model
     (rgal.tasks.class_incremental.statistics)."""
@@ -125,15 +125,15 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Weighted:
-    """A named, weighted term of a recipe. `build` makes the (possibly stateful) term for a setting.
+class LossTerm:
+    """A named, weighted term of a recipe. `build` makes the (possibly stateful) term for a context.
 
     Active from the end of warm-up when `after_warmup`, and while `since` <= progress.fraction < `until`.
     """
 
     name: str
     weight: float
-    build: Callable[[Setting], Term]
+    build: Callable[[TermContext], Term]
     after_warmup: bool = False
     until: float = 1.0
     since: float = 0.0
@@ -148,28 +148,28 @@ def stateless(
     name: str,
     weight: float,
     function: Callable[[Context], Tensor],
-    *needs: Need,
+    *reads: Reads,
     after_warmup: bool = False,
     until: float = 1.0,
-) -> Weighted:
-    """A Weighted around a plain function of the context."""
-    return Weighted(name, weight, lambda setting: FunctionTerm(function, needs), after_warmup, until)
+) -> LossTerm:
+    """A LossTerm around a plain function of the context."""
+    return LossTerm(name, weight, lambda context: FunctionTerm(function, reads), after_warmup, until)
 
 
-def _check_needs(term: Term, name: str, nets: Mapping[str, nn.Module]) -> None:
+def _check_reads(term: Term, name: str, nets: Mapping[str, nn.Module]) -> None:
     """UserError for a term that reads what a network does not have: a vision transformer has no maps, a VGG may have no
     batch norm."""
-    for need in term.needs:
-        net, lacking = nets[need.net], ""
-        if need.what == "layers" and not getattr(net, "layer_names", ()):
+    for read in term.reads:
+        net, lacking = nets[read.net], ""
+        if read.what == "layers" and not getattr(net, "layer_names", ()):
             lacking = "layers, but it has none that are maps (N,C,H,W)"
-        elif need.what == "feature" and not getattr(net, "head_name", ""):
+        elif read.what == "feature" and not getattr(net, "head_name", ""):
             lacking = "feature, but no linear layer of it returns the logits"
-        elif need.what.startswith("bn") and not batch_norms(net):
+        elif read.what.startswith("bn") and not batch_norms(net):
             lacking = "batch norm statistics, but it has no BatchNorm2d layer"
         if lacking:
-            instead = term.instead or f"use another {need.net} or set the method's parameter {name}=0"
-            raise UserError(f"the term '{name}' reads the {need.net}'s {lacking}; {instead}")
+            hint = term.hint or f"use another {read.net} or set the method's parameter {name}=0"
+            raise UserError(f"the term '{name}' reads the {read.net}'s {lacking}; {hint}")
 
 
 class Objective(nn.Module):
@@ -178,30 +178,30 @@ class Objective(nn.Module):
     Terms of weight 0 are dropped: they cost nothing, draw nothing and change no number.
     """
 
-    def __init__(self, terms: Iterable[Weighted], setting: Setting, no_grad: Iterable[str] = ()) -> None:
+    def __init__(self, terms: Iterable[LossTerm], context: TermContext, no_grad: Iterable[str] = ()) -> None:
         super().__init__()
         self.weighted = tuple(w for w in terms if w.weight != 0)
         names = [w.name for w in self.weighted]
         if len(set(names)) != len(names):
             raise ValueError(f"two terms share a name: {names}")
-        self.setting = setting
+        self.context = context
         self.no_grad = frozenset(no_grad)
-        self.terms = nn.ModuleDict({w.name: w.build(setting) for w in self.weighted})
+        self.terms = nn.ModuleDict({w.name: w.build(context) for w in self.weighted})
         for w in self.weighted:
-            _check_needs(self._term(w), w.name, setting.nets)
+            _check_reads(self._term(w), w.name, context.nets)
 
-    def active(self, progress: Progress) -> list[Weighted]:
+    def active(self, progress: Progress) -> list[LossTerm]:
         return [w for w in self.weighted if w.active(progress)]
 
     def views(self) -> set[str]:
         """Every view a term reads, whether it is active or not."""
-        return {need.view for w in self.weighted for need in self._term(w).needs} | {"global"}
+        return {read.view for w in self.weighted for read in self._term(w).reads} | {"global"}
 
     def nets(self) -> set[str]:
         """Every network a term reads, whether it is active or not."""
-        return {need.net for w in self.weighted for need in self._term(w).needs}
+        return {read.net for w in self.weighted for read in self._term(w).reads}
 
-    def _term(self, weighted: Weighted) -> Term:
+    def _term(self, weighted: LossTerm) -> Term:
         term = self.terms[weighted.name]
         assert isinstance(term, Term)
         return term
@@ -222,7 +222,7 @@ class Objective(nn.Module):
         active = self.active(progress)
         shares = targets if targets.ndim == 2 else None
         ctx = Context(
-            self.setting.domain,
+            self.context.domain,
             images,
             labels_of(targets),
             views,
@@ -234,8 +234,8 @@ class Objective(nn.Module):
         )
         reads: dict[tuple[str, str], set[str]] = {}
         for weighted in active:
-            for need in self._term(weighted).needs:
-                reads.setdefault((need.net, need.view), set()).add(need.what)
+            for read in self._term(weighted).reads:
+                reads.setdefault((read.net, read.view), set()).add(read.what)
         for (net, view), what in reads.items():
             ctx.seen[net, view] = self._observe(net, views[view], what)
         total = images.new_zeros(())
@@ -252,7 +252,7 @@ class Objective(nn.Module):
 
     def _observe(self, net: str, inputs: Tensor, what: set[str]) -> Observation:
         with torch.set_grad_enabled(net not in self.no_grad and torch.is_grad_enabled()):
-            seen = observe(self.setting.nets[net], inputs, what)
+            seen = observe(self.context.nets[net], inputs, what)
         seen.logits = seen.logits.float()  # losses are computed in float32 whatever the nets' precision
         if seen.feature is not None:
             seen.feature = seen.feature.float()

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rgal.terms.objective import Context, Need, Setting, Term, Weighted
+from rgal.terms.objective import Context, LossTerm, Reads, Term, TermContext
 
 Polarity = Literal["spread", "gather"]
 Net = Literal["teacher", "student"]
@@ -193,15 +193,15 @@ class RelationTriplet(Term):
         self.target, self.sample_on, self.features, self.layers = target, sample_on, features, layers
         self.mixed = mixed
         reads = {"layers": "layers", "global": "feature", "logits": "logits"}
-        self.needs = (
-            Need("teacher"),
-            Need(sample_on),
-            *(Need(target, reads[feature]) for feature in features),
+        self.reads = (
+            Reads("teacher"),
+            Reads(sample_on),
+            *(Reads(target, reads[feature]) for feature in features),
         )
         if "layers" in features:
             other = "teacher" if target == "student" else "student"
             way = "feature=global" if name == "gather" else f"target={other}, if that one has layers"
-            self.instead = f"set the method's parameter {way}; or {name}=0"
+            self.hint = f"set the method's parameter {way}; or {name}=0"
 
     def embeddings(self, ctx: Context) -> list[Tensor]:
         """The chosen embeddings of the target network: pooled layers, penultimate feature, logits."""
@@ -279,7 +279,7 @@ def relation(
     until: float = 1.0,
     after_warmup: bool = False,
     mixed: float = 0.0,
-) -> Weighted:
+) -> LossTerm:
     """The relation term of one phase.
 
     name: the phase's role, under which it is logged. polarity: defaults to the name; `follows="code"` passes
@@ -298,9 +298,9 @@ def relation(
         limits.weighted,
     )
 
-    def build(setting: Setting) -> Term:
+    def build(context: TermContext) -> Term:
         return RelationTriplet(
             name, polarity or name, limits, target, sample_on, features, layers, margin, mixed
         )
 
-    return Weighted(name, weight, build, after_warmup=after_warmup, until=until)
+    return LossTerm(name, weight, build, after_warmup=after_warmup, until=until)

@@ -12,12 +12,12 @@ from rgal.core.observe import observe
 from rgal.core.problem import evaluating
 from rgal.core.seeding import global_seed
 from rgal.terms.inversion import kl_div
-from rgal.terms.objective import Context, Need, Setting, Term, Weighted, stateless
+from rgal.terms.objective import Context, LossTerm, Reads, Term, TermContext, stateless
 
 
 def distillation(
     weight: float = 1.0, temperature: float = 20.0, reduction: Literal["batchmean", "mean"] = "batchmean"
-) -> Weighted:
+) -> LossTerm:
     """Hinton's KD: T^2 * KL(teacher || student), mean over samples.
 
     reduction "mean" also divides by the number of classes C, as torch's KLDivLoss() does by default and GDFQ with it.
@@ -28,25 +28,25 @@ def distillation(
         value = kl_div(ctx.of("student").logits, teacher, temperature)
         return value / teacher.shape[1] if reduction == "mean" else value
 
-    return stateless("kd", weight, loss, Need("student"), Need("teacher"))
+    return stateless("kd", weight, loss, Reads("student"), Reads("teacher"))
 
 
-def cross_entropy(weight: float = 1.0) -> Weighted:
+def cross_entropy(weight: float = 1.0) -> LossTerm:
     """Cross-entropy of the student and the batch's labels (true labels where the images are real), or the shares of
     the classes in mixed images."""
     return stateless(
-        "ce", weight, lambda ctx: F.cross_entropy(ctx.of("student").logits, ctx.wanted), Need("student")
+        "ce", weight, lambda ctx: F.cross_entropy(ctx.of("student").logits, ctx.wanted), Reads("student")
     )
 
 
-def logit_distance(weight: float = 1.0) -> Weighted:
+def logit_distance(weight: float = 1.0) -> LossTerm:
     """Mean |s - t| of the logits over samples and classes: DFAD's distillation (Fang et al. 2019)."""
     return stateless(
         "kd",
         weight,
         lambda ctx: F.l1_loss(ctx.of("student").logits, ctx.of("teacher").logits),
-        Need("student"),
-        Need("teacher"),
+        Reads("student"),
+        Reads("teacher"),
     )
 
 
@@ -57,7 +57,7 @@ def attention(layer: Tensor, size: tuple[int, int]) -> Tensor:
     return F.normalize(F.adaptive_avg_pool2d(energy, size).flatten(1))
 
 
-def attention_transfer(weight: float) -> Weighted:
+def attention_transfer(weight: float) -> LossTerm:
     """(H W / 32^2) sum_l mean over samples and positions of (A(s_l) - A(t_l))^2, A = `attention` (Zagoruyko & Komodakis
     2017), for images of H x W pixels.
 
@@ -75,7 +75,7 @@ def attention_transfer(weight: float) -> Weighted:
         _, height, width = ctx.domain.shape
         return torch.stack(losses).sum() * (height * width / 32**2)
 
-    return stateless("at", weight, loss, Need("student", "layers"), Need("teacher", "layers"))
+    return stateless("at", weight, loss, Reads("student", "layers"), Reads("teacher", "layers"))
 
 
 def channel_means(layer: Tensor) -> Tensor:
@@ -100,12 +100,12 @@ class _LayerMatching(Term):
     Layers are paired from the front; a deeper net's extra layers are left alone.
     """
 
-    needs = (Need("student", "layers"), Need("teacher", "layers"))
+    reads = (Reads("student", "layers"), Reads("teacher", "layers"))
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, context: TermContext) -> None:
         super().__init__()
-        widths = [_layer_widths(setting, name) for name in ("student", "teacher")]
-        with global_seed(setting.seed, "layer maps"):
+        widths = [_layer_widths(context, name) for name in ("student", "teacher")]
+        with global_seed(context.seed, "layer maps"):
             self.maps = nn.ModuleList(nn.Conv2d(s, t, 1) for s, t in zip(*widths, strict=False))
 
     def pairs(self, ctx: Context) -> list[tuple[nn.Conv2d, Tensor, Tensor]]:
@@ -140,17 +140,17 @@ def _conv1x1(conv: nn.Conv2d, pooled: Tensor) -> Tensor:
     return F.linear(pooled, conv.weight.flatten(1), conv.bias)
 
 
-def _layer_widths(setting: Setting, name: str) -> list[int]:
-    net = setting.nets[name]
+def _layer_widths(context: TermContext, name: str) -> list[int]:
+    net = context.nets[name]
     parameter = next(net.parameters())
-    probe = torch.zeros(1, *setting.domain.shape, device=parameter.device)
+    probe = torch.zeros(1, *context.domain.shape, device=parameter.device)
     with torch.no_grad(), evaluating(net):
         return [layer.shape[1] for layer in observe(net, probe, ["layers"]).layers]
 
 
-def channel_distillation(weight: float, until: float = 1.0) -> Weighted:
-    return Weighted("cd", weight, ChannelDistillation, until=until)
+def channel_distillation(weight: float, until: float = 1.0) -> LossTerm:
+    return LossTerm("cd", weight, ChannelDistillation, until=until)
 
 
-def gram_distillation(weight: float, until: float = 1.0) -> Weighted:
-    return Weighted("gram", weight, GramDistillation, until=until)
+def gram_distillation(weight: float, until: float = 1.0) -> LossTerm:
+    return LossTerm("gram", weight, GramDistillation, until=until)

@@ -9,18 +9,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rgal.tasks.class_incremental.terms import head_of
-from rgal.terms.objective import Context, Need, Setting, Term, Weighted
+from rgal.terms.objective import Context, LossTerm, Reads, Term, TermContext
 from rgal.terms.relation import BANDS, fallback_share, sample_negatives, triplet
 
 
 class _OfMeans(Term):
     """Base: `draws` noisy means of old classes a step."""
 
-    needs = (Need("student", "feature"), Need("teacher"))
+    reads = (Reads("student", "feature"), Reads("teacher"))
 
-    def __init__(self, name: str, setting: Setting, draws: int) -> None:
+    def __init__(self, name: str, context: TermContext, draws: int) -> None:
         super().__init__()
-        self.name, self.memory, self.draws = name, setting.memory, draws
+        self.name, self.memory, self.draws = name, context.memory, draws
 
     def noisy_means(self, ctx: Context) -> tuple[Tensor, Tensor]:
         """(mu_c + r e (draws,D), c (draws,)): c uniform over old classes, e standard normal (PASS)."""
@@ -39,9 +39,9 @@ class _OfMeans(Term):
 class PrototypeCrossEntropy(_OfMeans):
     """Cross-entropy over all classes of (W z + b) / T at noisy means z, labels o c with o outputs a class (PASS)."""
 
-    def __init__(self, setting: Setting, draws: int, temperature: float) -> None:
-        super().__init__("prototypes", setting, draws)
-        self.head, self.temperature = head_of(setting.nets["student"]), temperature
+    def __init__(self, context: TermContext, draws: int, temperature: float) -> None:
+        super().__init__("prototypes", context, draws)
+        self.head, self.temperature = head_of(context.nets["student"]), temperature
 
     def forward(self, ctx: Context) -> Tensor:
         features, classes = self.noisy_means(ctx)
@@ -53,10 +53,10 @@ class SemanticAugmentation(_OfMeans):
     """Cross-entropy of (W m_c + b + (k/2) q) / T, q_j = (w_j - w_c)' S_c (w_j - w_c): the bound of sampling features
     from N(m_c, k S_c) without end (IL2A, after ISDA). S_c: covariance of class c."""
 
-    def __init__(self, setting: Setting, draws: int, temperature: float, strength: float) -> None:
-        super().__init__("prototypes", setting, draws)
+    def __init__(self, context: TermContext, draws: int, temperature: float, strength: float) -> None:
+        super().__init__("prototypes", context, draws)
         self.head, self.temperature, self.strength = (
-            head_of(setting.nets["student"]),
+            head_of(context.nets["student"]),
             temperature,
             strength,
         )
@@ -95,8 +95,8 @@ class PrototypeTriplet(_OfMeans):
     are of such. Means are clamped at 0, like the features, which come out of a ReLU.
     """
 
-    def __init__(self, setting: Setting, draws: int, band: str, margin: float) -> None:
-        super().__init__("prototype_gather", setting, draws)
+    def __init__(self, context: TermContext, draws: int, band: str, margin: float) -> None:
+        super().__init__("prototype_gather", context, draws)
         self.band, self.margin = BANDS[band], margin
 
     def forward(self, ctx: Context) -> Tensor:
@@ -130,25 +130,25 @@ class PrototypeTriplet(_OfMeans):
 # The terms as recipes name them -------------------------------------------------------------------------------
 
 
-def prototype_cross_entropy(weight: float, draws: int = 64, temperature: float = 0.1) -> Weighted:
+def prototype_cross_entropy(weight: float, draws: int = 64, temperature: float = 0.1) -> LossTerm:
     _some(draws)
-    return Weighted("prototypes", weight, lambda setting: PrototypeCrossEntropy(setting, draws, temperature))
+    return LossTerm("prototypes", weight, lambda context: PrototypeCrossEntropy(context, draws, temperature))
 
 
 def semantic_prototypes(
     weight: float, draws: int = 64, temperature: float = 0.1, strength: float = 2.5
-) -> Weighted:
+) -> LossTerm:
     _some(draws)
-    return Weighted(
-        "prototypes", weight, lambda setting: SemanticAugmentation(setting, draws, temperature, strength)
+    return LossTerm(
+        "prototypes", weight, lambda context: SemanticAugmentation(context, draws, temperature, strength)
     )
 
 
 def prototype_relation(
     weight: float, band: Literal["focal", "distance", "uniform"], margin: float, draws: int = 64
-) -> Weighted:
-    return Weighted(
-        "prototype_gather", weight, lambda setting: PrototypeTriplet(setting, draws, band, margin)
+) -> LossTerm:
+    return LossTerm(
+        "prototype_gather", weight, lambda context: PrototypeTriplet(context, draws, band, margin)
     )
 
 

@@ -16,7 +16,7 @@ from rgal.core.observe import BatchNormStatistics
 from rgal.terms.batch_norm import EPSILON
 from rgal.terms.game import negative_information_entropy
 from rgal.terms.inversion import teacher_norms
-from rgal.terms.objective import Context, FunctionTerm, Need, Setting, Term, Weighted, stateless
+from rgal.terms.objective import Context, FunctionTerm, LossTerm, Reads, Term, TermContext, stateless
 
 
 def content_loss(teacher: Tensor, temperature: float) -> Tensor:
@@ -57,40 +57,40 @@ def roughness(images: Tensor, kernel: Tensor) -> Tensor:
 # The terms as recipes name them -------------------------------------------------------------------------------
 
 
-def content(weight: float, temperature: float = 1000.0) -> Weighted:
+def content(weight: float, temperature: float = 1000.0) -> LossTerm:
     """`content_loss`. At the release's temperature its gradient is a thousandth of a plain cross-entropy's."""
     return stateless(
-        "oh", weight, lambda ctx: content_loss(ctx.of("teacher").logits, temperature), Need("teacher")
+        "oh", weight, lambda ctx: content_loss(ctx.of("teacher").logits, temperature), Reads("teacher")
     )
 
 
-def diversity(weight: float) -> Weighted:
+def diversity(weight: float) -> LossTerm:
     """1 + sum_c P_c ln P_c / ln O, P the batch mean of softmax(t): 0 when all classes come equally often."""
 
     def loss(ctx: Context) -> Tensor:
         teacher = ctx.of("teacher").logits
         return 1 + negative_information_entropy(teacher) / math.log(max(2, teacher.shape[1]))
 
-    return stateless("ie", weight, loss, Need("teacher"))
+    return stateless("ie", weight, loss, Reads("teacher"))
 
 
-def bn_running(weight: float) -> Weighted:
+def bn_running(weight: float) -> LossTerm:
     """`running_divergence` of the old model's statistics."""
 
-    def build(setting: Setting) -> Term:
-        teacher_norms(setting)
-        return FunctionTerm(lambda ctx: running_divergence(ctx.of("teacher").bn), [Need("teacher", "bn")])
+    def build(context: TermContext) -> Term:
+        teacher_norms(context)
+        return FunctionTerm(lambda ctx: running_divergence(ctx.of("teacher").bn), [Reads("teacher", "bn")])
 
-    return Weighted("bn", weight, build)
+    return LossTerm("bn", weight, build)
 
 
-def smoothness(weight: float) -> Weighted:
+def smoothness(weight: float) -> LossTerm:
     """`roughness` of the normalised images under a 5x5 Gaussian whose deviation is sqrt(2), as the code has it."""
 
-    def build(setting: Setting) -> Term:
+    def build(context: TermContext) -> Term:
         return _Smoothness()
 
-    return Weighted("smooth", weight, build)
+    return LossTerm("smooth", weight, build)
 
 
 class _Smoothness(Term):
@@ -104,6 +104,6 @@ class _Smoothness(Term):
         return roughness(ctx.domain.normalise(ctx.images), self.kernel)
 
 
-def dreams(oh: float, oh_temperature: float, ie: float, bn: float, smooth: float) -> tuple[Weighted, ...]:
+def dreams(oh: float, oh_temperature: float, ie: float, bn: float, smooth: float) -> tuple[LossTerm, ...]:
     """The four terms by their weights: content, diversity, statistics, smoothness."""
     return content(oh, oh_temperature), diversity(ie), bn_running(bn), smoothness(smooth)

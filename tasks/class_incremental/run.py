@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from rgal.analysis.grids import write_replay_grid
 from rgal.core.problem import Problem, freeze
 from rgal.core.seeding import Streams, seed_for
-from rgal.engine.run import Position, Row, Stage
+from rgal.engine.run import Position, Row, TransferRun
 from rgal.engine.student import hits
 from rgal.nets.checkpoint import save_weights
 from rgal.suite.store.folders import write_json
@@ -52,7 +52,7 @@ class Increments:
         self.phase = 0
         self.student = job.problem.teacher
         growing_head(self.student)
-        self.stage: Stage | None = None
+        self.stage: TransferRun | None = None
 
     # The machine ------------------------------------------------------------------------------------------------
 
@@ -87,14 +87,14 @@ class Increments:
             self._freeze_extractor()
         self.stage = self._stage(old)
 
-    def _stage(self, old: nn.Module) -> Stage:
+    def _stage(self, old: nn.Module) -> TransferRun:
         assert self.job.phases is not None
         known = self.protocol.seen(self.phase - 1)
         problem = Problem(old, replace(self.domain, classes=known), self.device)
         images = self.job.phases.open(self.phase)
         real = ImagePool(self.domain.shape, self.device)
         real.add(images.images, images.labels)
-        stage = Stage(
+        stage = TransferRun(
             self.recipe,
             problem,
             self.student,
@@ -153,7 +153,7 @@ class Increments:
         head.unit = self.learner.classifier == "svc"
         head.assign(*fit_classifier(features, labels, self.learner.classifier, seed))
 
-    def _take_up(self, stage: Stage) -> None:
+    def _take_up(self, stage: TransferRun) -> None:
         """What a finished stage leaves: its costs, some replayed images, a generator that goes on."""
         self.spent = self._spent(stage)
         if stage.inversion is not None:
@@ -162,7 +162,7 @@ class Increments:
                 self.generator = stage.inversion.images.state_dict()
         freeze(self.student)
 
-    def _spent(self, stage: Stage) -> dict[str, float]:
+    def _spent(self, stage: TransferRun) -> dict[str, float]:
         now = {"images": stage.images}
         now |= {f"{kind}_steps": steps for kind, steps in stage.steps.items()}
         now |= {f"{kind}_seconds": seconds for kind, seconds in stage.seconds.items()}  # type: ignore[misc]

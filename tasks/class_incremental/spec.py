@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from rgal.tasks.class_incremental.statistics import Kept
-from rgal.terms.objective import Weighted
+from rgal.terms.objective import LossTerm
 from rgal.terms.transfer import cross_entropy
 
 
@@ -25,7 +25,7 @@ class Learner:
     joint: the real images of all classes so far are there: an upper bound.
     """
 
-    base: tuple[Weighted, ...] = (cross_entropy(),)
+    base: tuple[LossTerm, ...] = (cross_entropy(),)
     base_name: str = ""
     rotations: bool = False
     keeps: tuple[Kept, ...] = ()

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from rgal.core.seeding import global_seed
 from rgal.tasks.class_incremental.head import GrowingHead
-from rgal.terms.objective import Context, Need, Setting, Term, Weighted, stateless
+from rgal.terms.objective import Context, LossTerm, Reads, Term, TermContext, stateless
 
 Scale = Literal["none", "share", "r_dfcil"]
 
@@ -74,17 +74,17 @@ def old_classes(ctx: Context) -> int:
     return ctx.of("teacher").logits.shape[1]
 
 
-def seen_cross_entropy(weight: float = 1.0, temperature: float = 1.0) -> Weighted:
+def seen_cross_entropy(weight: float = 1.0, temperature: float = 1.0) -> LossTerm:
     """Cross-entropy of z / temperature over all classes, of real images."""
 
     def loss(ctx: Context) -> Tensor:
         real = ctx.real or len(ctx.targets)
         return F.cross_entropy(ctx.of("student").logits[:real] / temperature, ctx.targets[:real])
 
-    return stateless("ce", weight, loss, Need("student"))
+    return stateless("ce", weight, loss, Reads("student"))
 
 
-def local_cross_entropy(weight: float = 1.0, scale: Scale = "none", until: float = 1.0) -> Weighted:
+def local_cross_entropy(weight: float = 1.0, scale: Scale = "none", until: float = 1.0) -> LossTerm:
     """`local_cross_entropy_loss` of real images. scale "share": times (C-O)/C (ABD); "r_dfcil":
     times (1 + 1/alpha) / beta."""
 
@@ -95,17 +95,17 @@ def local_cross_entropy(weight: float = 1.0, scale: Scale = "none", until: float
         factor = {"none": 1.0, "share": new / (new + old), "r_dfcil": (1 + 1 / alpha) / beta}[scale]
         return factor * local_cross_entropy_loss(logits[: ctx.real], ctx.targets[: ctx.real], old)
 
-    return stateless("ce", weight, loss, Need("student"), Need("teacher"), until=until)
+    return stateless("ce", weight, loss, Reads("student"), Reads("teacher"), until=until)
 
 
-def old_logit_distillation(weight: float, temperature: float = 2.0) -> Weighted:
+def old_logit_distillation(weight: float, temperature: float = 2.0) -> LossTerm:
     """`soft_cross_entropy` of real images (LwF)."""
 
     def loss(ctx: Context) -> Tensor:
         z, t = (ctx.of(net).logits[: ctx.real] for net in ("student", "teacher"))
         return soft_cross_entropy(z, t, temperature)
 
-    return stateless("kd", weight, loss, Need("student"), Need("teacher"))
+    return stateless("kd", weight, loss, Reads("student"), Reads("teacher"))
 
 
 class HeadCrossEntropy(Term):
@@ -115,12 +115,12 @@ class HeadCrossEntropy(Term):
     labels over the phase's steps in which the term is active, this one included (R-DFCIL).
     """
 
-    needs = (Need("student", "feature"), Need("teacher"))
+    reads = (Reads("student", "feature"), Reads("teacher"))
     counts: Tensor
 
-    def __init__(self, setting: Setting, form: Literal["share", "counts"]) -> None:
+    def __init__(self, context: TermContext, form: Literal["share", "counts"]) -> None:
         super().__init__()
-        self.head = head_of(setting.nets["student"])
+        self.head = head_of(context.nets["student"])
         self.form = form
         outputs = sum(cast(nn.Linear, part).out_features for part in self.head[0].parts)
         self.register_buffer("counts", torch.zeros(outputs))
@@ -144,22 +144,22 @@ def head_of(net: nn.Module) -> tuple[GrowingHead]:
 
 def head_cross_entropy(
     weight: float = 1.0, form: Literal["share", "counts"] = "share", since: float = 0.0
-) -> Weighted:
-    return Weighted("head", weight, lambda setting: HeadCrossEntropy(setting, form), since=since)
+) -> LossTerm:
+    return LossTerm("head", weight, lambda context: HeadCrossEntropy(context, form), since=since)
 
 
-def feature_distillation(weight: float) -> Weighted:
+def feature_distillation(weight: float) -> LossTerm:
     """`feature_distillation_loss` of all images."""
 
-    def build(setting: Setting) -> Term:
-        head = head_of(setting.nets["teacher"])
+    def build(context: TermContext) -> Term:
+        head = head_of(context.nets["teacher"])
         return _FeatureDistillation(head)
 
-    return Weighted("kd", weight, build)
+    return LossTerm("kd", weight, build)
 
 
 class _FeatureDistillation(Term):
-    needs = (Need("student", "feature"), Need("teacher", "feature"))
+    reads = (Reads("student", "feature"), Reads("teacher", "feature"))
 
     def __init__(self, head: tuple[GrowingHead]) -> None:
         super().__init__()
@@ -171,7 +171,7 @@ class _FeatureDistillation(Term):
         return feature_distillation_loss(f, g, self.head[0].weight().detach())
 
 
-def hard_distillation(weight: float) -> Weighted:
+def hard_distillation(weight: float) -> LossTerm:
     """alpha beta mean |z - t| over old classes, of replayed images (R-DFCIL)."""
 
     def loss(ctx: Context) -> Tensor:
@@ -180,19 +180,19 @@ def hard_distillation(weight: float) -> Weighted:
         alpha, beta = r_dfcil_factors(old, new)
         return alpha * beta * F.l1_loss(z[:, :old], t)
 
-    return stateless("kd", weight, loss, Need("student"), Need("teacher"))
+    return stateless("kd", weight, loss, Reads("student"), Reads("teacher"))
 
 
 class RelationalDistillation(Term):
     """alpha beta `angle_distillation` of P f and Q g of real images; P and Q (D -> 2D) are trained, Q too, as in
     R-DFCIL's code."""
 
-    needs = (Need("student", "feature"), Need("teacher", "feature"))
+    reads = (Reads("student", "feature"), Reads("teacher", "feature"))
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, context: TermContext) -> None:
         super().__init__()
-        width = head_of(setting.nets["student"])[0].features
-        with global_seed(setting.seed, "relational projections"):
+        width = head_of(context.nets["student"])[0].features
+        with global_seed(context.seed, "relational projections"):
             self.new, self.old = nn.Linear(width, 2 * width), nn.Linear(width, 2 * width)
 
     def forward(self, ctx: Context) -> Tensor:
@@ -203,11 +203,11 @@ class RelationalDistillation(Term):
         return alpha * beta * angle_distillation(self.new(f[: ctx.real]), self.old(g[: ctx.real].detach()))
 
 
-def relational_distillation(weight: float, until: float = 1.0) -> Weighted:
-    return Weighted("rkd", weight, RelationalDistillation, until=until)
+def relational_distillation(weight: float, until: float = 1.0) -> LossTerm:
+    return LossTerm("rkd", weight, RelationalDistillation, until=until)
 
 
-def feature_norm_distillation(weight: float) -> Weighted:
+def feature_norm_distillation(weight: float) -> LossTerm:
     """|f - g|_F over the whole batch, not squared and not averaged (PASS): it grows like the root of the batch."""
 
     def loss(ctx: Context) -> Tensor:
@@ -215,9 +215,9 @@ def feature_norm_distillation(weight: float) -> Weighted:
         assert f is not None and g is not None
         return torch.linalg.vector_norm(f - g)
 
-    return stateless("kd", weight, loss, Need("student", "feature"), Need("teacher", "feature"))
+    return stateless("kd", weight, loss, Reads("student", "feature"), Reads("teacher", "feature"))
 
 
-def replay_learning(kd: float = 0.1) -> tuple[Weighted, ...]:
+def replay_learning(kd: float = 0.1) -> tuple[LossTerm, ...]:
     """ABD's three terms (Smith et al. 2021): what every learner minimises that replays and names nothing else."""
     return local_cross_entropy(1.0, "share"), head_cross_entropy(), feature_distillation(kd)

@@ -29,7 +29,7 @@ from rgal.core.observe import observe
 from rgal.core.problem import Problem
 from rgal.core.seeding import Streams
 from rgal.data import ImageSet
-from rgal.engine.run import Stage
+from rgal.engine.run import TransferRun
 from rgal.engine.student import StudentLoop
 from rgal.methods.recipe import Recipe, Rounds
 from rgal.methods.registry import methods
@@ -208,7 +208,7 @@ def test_every_method_adds_the_batches_that_its_recipe_says(
     monkeypatch.setattr(StudentLoop, "step", lambda *_: None)
     chosen = tasks()[task].recipe(name, SHORT).recipe
     student = small.network("lenet5", DOMAIN, 2)
-    stage = Stage(chosen, Problem(TEACHER, DOMAIN), student, Streams("cpu", 0), lambda _: {})
+    stage = TransferRun(chosen, Problem(TEACHER, DOMAIN), student, Streams("cpu", 0), lambda _: {})
     added: list[tuple[int, int]] = []
     add = stage.pool.add
 

@@ -21,7 +21,7 @@ from rgal.synthesis.pool import ImagePool, to_uint8
 from rgal.tasks.class_incremental import run as increments
 from rgal.tasks.class_incremental.metrics import summary
 from rgal.tasks.class_incremental.run import Increments
-from rgal.terms.objective import Weighted
+from rgal.terms.objective import LossTerm
 from tests.helpers import small
 from tests.helpers.necil_builders import (
     BASE,
@@ -226,7 +226,7 @@ def test_refining_leaves_the_extractor_alone() -> None:
         assert moved[:3] == 3 * [everything] and moved[3:] == 2 * [head]
 
 
-def weights(terms: tuple[Weighted, ...]) -> dict[str, float]:
+def weights(terms: tuple[LossTerm, ...]) -> dict[str, float]:
     """Of the terms that are not off."""
     return {w.name: w.weight for w in terms if w.weight}
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from rgal.core.problem import Problem
 from rgal.core.seeding import Streams
-from rgal.engine.run import Diverged, Row, Stage
+from rgal.engine.run import Diverged, Row, TransferRun
 from rgal.methods.recipe import Recipe, Rounds, plus_rgal
 from rgal.methods.registry import resolve
 from rgal.synthesis.images import FreshGenerator, MetaGenerator, PersistentGenerator
@@ -73,9 +73,11 @@ def measure(student: nn.Module) -> dict[str, float]:
     return {"checksum": float(sum(p.detach().double().sum() for p in student.parameters()))}
 
 
-def make_stage(recipe: Recipe, problem: Problem | None = None, **options: Any) -> Stage:
+def make_stage(recipe: Recipe, problem: Problem | None = None, **options: Any) -> TransferRun:
     streams = Streams("cpu", "stage", 0)
-    return Stage(recipe, problem or shared_problem(), small.student(small.GREY), streams, measure, **options)
+    return TransferRun(
+        recipe, problem or shared_problem(), small.student(small.GREY), streams, measure, **options
+    )
 
 
 def untimed(rows: Iterable[Row]) -> list[Row]:
@@ -96,7 +98,7 @@ class Outcome:
         small.assert_same(self.rows, other.rows, "rows")
 
 
-def finish(stage: Stage, rows: list[Row] | None = None) -> Outcome:
+def finish(stage: TransferRun, rows: list[Row] | None = None) -> Outcome:
     rows = list(rows or [])
     while not stage.finished:
         rows += stage.advance()
@@ -138,7 +140,7 @@ def test_a_stopped_run_ends_with_the_same_numbers(name: str) -> None:
         finish(stage, rows).assert_same(expected)
 
 
-def iterate(stage: Stage) -> Iterable[list[Row]]:
+def iterate(stage: TransferRun) -> Iterable[list[Row]]:
     while not stage.finished:
         yield stage.advance()
 
@@ -262,7 +264,7 @@ def test_a_frozen_part_of_the_student_stays_frozen() -> None:
     student = small.student(small.GREY)
     student.conv1.weight.requires_grad_(False)
     before = student.conv1.weight.clone()
-    stage = Stage(RECIPES["plain"], make_problem(), student, Streams("cpu", 1), measure)
+    stage = TransferRun(RECIPES["plain"], make_problem(), student, Streams("cpu", 1), measure)
     finish(stage)
     assert torch.equal(student.conv1.weight, before) and not student.conv1.weight.requires_grad
 

@@ -18,7 +18,7 @@ from rgal.methods.recipe import SGD, Recipe
 from rgal.methods.registry import resolve
 from rgal.synthesis.images import Pixels
 from rgal.synthesis.views import crop_flip, rotations
-from rgal.terms.objective import Context, Need, Progress, Weighted, stateless
+from rgal.terms.objective import Context, LossTerm, Progress, Reads, stateless
 from rgal.terms.transfer import distillation
 from tests.engine.test_stage import RECIPES, ROUNDS, finish, make_problem, make_stage, shrunk
 from tests.helpers import small
@@ -187,7 +187,7 @@ def watched(**options: Any) -> tuple[StudentLoop, list[Context]]:
         seen.append(ctx)
         return ctx.of("student").logits.square().mean()
 
-    terms: tuple[Weighted, ...] = (stateless("watch", 1.0, loss, Need("student")),)
+    terms: tuple[LossTerm, ...] = (stateless("watch", 1.0, loss, Reads("student")),)
     nets = {"student": small.student(small.GREY)}
     return StudentLoop(nets, small.GREY, terms, SGD(), 10, Streams("cpu", 0), **options), seen
 

@@ -272,13 +272,13 @@ from rgal.methods.registry import method
 from rgal.synthesis.images import Pixels
 from rgal.synthesis.views import identity
 from rgal.terms.inversion import one_hot
-from rgal.terms.objective import Need, stateless
+from rgal.terms.objective import Reads, stateless
 from rgal.terms.transfer import distillation
 
 def recipe(term):
     return Recipe(
         images=Pixels(), views={"global": identity}, transfer=(distillation(),), rounds=Rounds(2, 2, 2),
-        synthesis=(one_hot(1.0), stateless("x", 1.0, term, Need("teacher"))),
+        synthesis=(one_hot(1.0), stateless("x", 1.0, term, Reads("teacher"))),
     )
 
 @method("global_dice", reference="a test")

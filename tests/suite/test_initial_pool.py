@@ -15,7 +15,7 @@ from PIL import Image
 from rgal import __version__, cli
 from rgal.core.errors import UserError
 from rgal.core.problem import Problem
-from rgal.engine.run import Stage
+from rgal.engine.run import TransferRun
 from rgal.suite.plan.initial_pool import labels_by, row_name
 from rgal.suite.plan.trial import Trial, short_hash
 from rgal.suite.task import tasks
@@ -165,14 +165,14 @@ def test_the_first_student_step_samples_given_images(tmp_path: Path, monkeypatch
     assert run.stage.pool.targets.tolist() == [0, 1, 0, 1, 0]
     given = {image.numpy().tobytes() for image in run.stage.pool.images}
     seen: list[set[bytes]] = []
-    original = Stage._student_batch
+    original = TransferRun._student_batch
 
-    def watched(stage: Stage) -> Any:
+    def watched(stage: TransferRun) -> Any:
         batch = original(stage)
         seen.append({(image * 255).round().byte().numpy().tobytes() for image in batch[0]})
         return batch
 
-    monkeypatch.setattr(Stage, "_student_batch", watched)
+    monkeypatch.setattr(TransferRun, "_student_batch", watched)
     while not run.finished:
         run.advance()
     assert seen[0] & given and seen[0] - given

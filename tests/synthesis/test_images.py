@@ -17,9 +17,9 @@ from rgal.synthesis.images import (
     Adam,
     ConditionalGenerator,
     FreshGenerator,
+    ImageSource,
     ImageSpec,
     MetaGenerator,
-    Parameterisation,
     PersistentGenerator,
     Pixels,
 )
@@ -41,17 +41,17 @@ N = len(TARGETS)
 OPTIMISER = Adam(0.02)
 
 
-def make(name: str, seed: int = 0) -> Parameterisation:
+def make(name: str, seed: int = 0) -> ImageSource:
     return SPECS[name].build(small.COLOUR, torch.device("cpu"), seed)
 
 
-def begun(name: str, rng: torch.Generator | None = None, seed: int = 0) -> Parameterisation:
+def begun(name: str, rng: torch.Generator | None = None, seed: int = 0) -> ImageSource:
     images = make(name, seed)
     begin(images, rng or small.rng())
     return images
 
 
-def begin(images: Parameterisation, rng: torch.Generator, optimiser: Adam = OPTIMISER) -> None:
+def begin(images: ImageSource, rng: torch.Generator, optimiser: Adam = OPTIMISER) -> None:
     images.attach(N, rng)
     images.start(TARGETS, optimiser)
 
@@ -60,7 +60,7 @@ def loss_of(problem: Problem, images: Tensor) -> Tensor:
     return F.cross_entropy(problem.teacher(problem.domain.normalise(images)), TARGETS)
 
 
-def optimise(images: Parameterisation, problem: Problem, steps: int) -> list[Tensor]:
+def optimise(images: ImageSource, problem: Problem, steps: int) -> list[Tensor]:
     """The images of every step, as they were before it."""
     seen = []
     for _ in range(steps):
@@ -144,7 +144,7 @@ def test_a_round_taken_up_again_goes_on_bit_for_bit(name: str, done: int, proble
         small.assert_same(rest_of_life(again, problem, later), expected)
 
 
-def rest_of_life(images: Parameterisation, problem: Problem, rng: torch.Generator) -> list[Tensor]:
+def rest_of_life(images: ImageSource, problem: Problem, rng: torch.Generator) -> list[Tensor]:
     """Three more steps, the end of the round, and two steps of the next."""
     seen = optimise(images, problem, 3)
     images.finish()

@@ -19,7 +19,7 @@ from rgal.methods.recipe import Recipe, Rounds
 from rgal.methods.registry import resolve
 from rgal.synthesis.mixture import MixedGenerator, class_shares
 from rgal.terms.inversion import one_hot
-from rgal.terms.objective import Objective, Progress, Setting, labels_of
+from rgal.terms.objective import Objective, Progress, TermContext, labels_of
 from rgal.terms.transfer import cross_entropy
 from tests.engine.test_stage import finish, make_stage, shared_problem, stopped_at
 from tests.helpers import naive_classes as naive
@@ -138,7 +138,7 @@ def test_a_state_holds_the_mixture() -> None:
 @pytest.mark.parametrize("net", ["teacher", "student"])
 def test_cross_entropies_follow_the_shares(net: str) -> None:
     weighted = one_hot(1.0) if net == "teacher" else cross_entropy()
-    term = weighted.build(Setting(small.COLOUR, {}))
+    term = weighted.build(TermContext(small.COLOUR, {}))
     shares = small.rand(6, CLASSES).softmax(1)
 
     def fast(logits: Tensor) -> Tensor:
@@ -151,7 +151,7 @@ def test_cross_entropies_follow_the_shares(net: str) -> None:
 
 def test_terms_find_labels_beside_the_shares() -> None:
     problem = shared_problem()
-    objective = Objective([one_hot(1.0)], Setting(problem.domain, {"teacher": problem.teacher}))
+    objective = Objective([one_hot(1.0)], TermContext(problem.domain, {"teacher": problem.teacher}))
     x, labels = small.rand(4, *problem.domain.shape), torch.tensor([0, 3, 1, 1])
     for targets in (labels, F.one_hot(labels, 4).float() * 0.6 + 0.1):
         _, _, ctx = objective(x, targets, {"global": x}, Streams("cpu"), Progress())

@@ -18,7 +18,7 @@ from rgal.suite.task import tasks
 from rgal.synthesis.images import Adam, Pixels
 from rgal.synthesis.loop import Inversion
 from rgal.synthesis.pyramid import Level, PyramidPixels, _PyramidPixels
-from rgal.terms.objective import Context, Need, Progress, stateless
+from rgal.terms.objective import Context, Progress, Reads, stateless
 from tests.contracts.test_contract import job, run
 from tests.engine.test_stage import named
 from tests.helpers import small
@@ -247,7 +247,7 @@ def test_networks_and_terms_see_the_small_images() -> None:
         seen.append((ctx.images.shape[2], ctx.views["global"].shape[2], ctx.of("teacher").layers[0].shape[2]))
         return ctx.images.sum()
 
-    recipe = named(IMAGENET, synthesis=(stateless("look", 1.0, look, Need("teacher", "layers")),))
+    recipe = named(IMAGENET, synthesis=(stateless("look", 1.0, look, Reads("teacher", "layers")),))
     recorded(recipe, 3)
     assert seen == [(4, 4, 4), (4, 4, 4), (8, 8, 8)]
 

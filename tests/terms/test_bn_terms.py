@@ -21,7 +21,7 @@ from rgal.core.observe import (
 )
 from rgal.core.problem import Problem
 from rgal.terms.inversion import batch_norm_l2, batch_norm_mse, bn_statistics, image_norm_l2
-from rgal.terms.objective import Setting
+from rgal.terms.objective import TermContext
 from tests.helpers import naive, small
 
 HALVES = [torch.float16, torch.bfloat16]
@@ -151,8 +151,8 @@ READ: Forms = {
 def test_the_bn_term_reads_the_teachers_layers(form: Any, problem: Problem) -> None:
     """And the normalised images; their gradient comes through the teacher."""
     what, slow = READ[form]
-    term = bn_statistics(1.0, form).build(Setting(problem.domain, {"teacher": problem.teacher}))
-    assert [(need.net, need.what, need.view) for need in term.needs] == [("teacher", what, "global")]
+    term = bn_statistics(1.0, form).build(TermContext(problem.domain, {"teacher": problem.teacher}))
+    assert [(need.net, need.what, need.view) for need in term.reads] == [("teacher", what, "global")]
     twin = deepcopy(problem.teacher).double()
     stored = [(layer.running_mean, layer.running_var) for layer in batch_norms(twin)]
 
@@ -175,12 +175,12 @@ def test_the_bn_term_reads_the_teachers_layers(form: Any, problem: Problem) -> N
 def test_the_bn_term_has_three_forms() -> None:
     assert bn_statistics(0.5).name == "bn" and bn_statistics(0.5, "images").weight == 0.5
     with pytest.raises(KeyError):
-        bn_statistics(1.0, "l1").build(Setting(small.COLOUR, {"teacher": nn.BatchNorm2d(3)}))  # type: ignore[arg-type]
+        bn_statistics(1.0, "l1").build(TermContext(small.COLOUR, {"teacher": nn.BatchNorm2d(3)}))  # type: ignore[arg-type]
 
 
 def test_the_bn_term_refuses_a_teacher_without_batch_norm() -> None:
     plain = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False))
     for form in ("l2", "mse", "images"):
         with pytest.raises(UserError, match="no BatchNorm2d") as caught:
-            bn_statistics(1.0, form).build(Setting(small.COLOUR, {"teacher": plain}))  # type: ignore[arg-type]
+            bn_statistics(1.0, form).build(TermContext(small.COLOUR, {"teacher": plain}))  # type: ignore[arg-type]
         assert "\n" not in str(caught.value)

@@ -12,7 +12,7 @@ from rgal.core.observe import Observation, batch_norms
 from rgal.core.problem import Problem
 from rgal.core.seeding import Streams
 from rgal.terms.contrastive import Contrastive, contrastive, contrastive_loss
-from rgal.terms.objective import Context, Setting
+from rgal.terms.objective import Context, TermContext
 from tests.helpers import naive, small
 
 TRUE, FALSE = torch.tensor(True), torch.tensor(False)
@@ -53,8 +53,8 @@ def test_the_loss_is_lowest_for_equal_views() -> None:
 
 
 def make_term(problem: Problem, bank: int = 16, sampled: int = 8, seed: int = 0) -> Contrastive:
-    setting = Setting(problem.domain, {"teacher": problem.teacher}, seed)
-    term = contrastive(0.8, temperature=0.1, bank=bank, sampled=sampled, width=12).build(setting)
+    context = TermContext(problem.domain, {"teacher": problem.teacher}, seed)
+    term = contrastive(0.8, temperature=0.1, bank=bank, sampled=sampled, width=12).build(context)
     assert isinstance(term, Contrastive)
     return term
 
@@ -85,7 +85,7 @@ def play_round(term: Contrastive, n: int, seed: int) -> Tensor:
 def test_the_feature_is_every_batch_norm_inputs_spatial_mean(problem: Problem) -> None:
     term = make_term(problem)
     assert width(term) == sum(layer.num_features for layer in batch_norms(problem.teacher))
-    reads = {(need.net, need.what, need.view) for need in term.needs}
+    reads = {(need.net, need.what, need.view) for need in term.reads}
     assert reads == {("teacher", "bn_pooled", "global"), ("teacher", "bn_pooled", "local")}
 
 
@@ -141,7 +141,7 @@ def test_the_head_depends_on_the_seed_alone(problem: Problem) -> None:
 
 def test_a_teacher_without_batch_norm_is_refused() -> None:
     with pytest.raises(UserError, match="no BatchNorm2d") as caught:
-        contrastive(0.8).build(Setting(small.COLOUR, {"teacher": nn.Conv2d(3, 4, 3)}))
+        contrastive(0.8).build(TermContext(small.COLOUR, {"teacher": nn.Conv2d(3, 4, 3)}))
     assert "\n" not in str(caught.value)
 
 

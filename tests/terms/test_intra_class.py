@@ -14,7 +14,7 @@ from rgal.methods.recipe import Recipe, Rounds
 from rgal.methods.registry import resolve
 from rgal.synthesis.views import identity, resized_crop, sometimes
 from rgal.terms.intra_class import Inception, MarginalDistance, inception, marginal_distance
-from rgal.terms.objective import Context, Setting
+from rgal.terms.objective import Context, TermContext
 from tests.engine.test_stage import finish, make_stage, shared_problem, stopped_at
 from tests.helpers import naive_classes as naive
 from tests.helpers import small
@@ -121,7 +121,7 @@ def test_a_feature_of_zeros_has_a_finite_gradient() -> None:
 
 def margin_term() -> MarginalDistance:
     problem = shared_problem()
-    return MarginalDistance(Setting(problem.domain, {"teacher": problem.teacher}), 0.9, 1.0)
+    return MarginalDistance(TermContext(problem.domain, {"teacher": problem.teacher}), 0.9, 1.0)
 
 
 def fed(

@@ -21,7 +21,7 @@ from rgal.terms.inversion import (
     total_variation_l1,
     total_variation_l2,
 )
-from rgal.terms.objective import Progress, Setting, Weighted
+from rgal.terms.objective import LossTerm, Progress, TermContext
 from tests.helpers import naive, small
 
 HALVES = [torch.float16, torch.bfloat16]
@@ -37,10 +37,10 @@ def images(seed: int = 0) -> Tensor:
     return small.rand(3, *small.COLOUR.shape, seed=seed)
 
 
-def evaluate(weighted: Weighted, **seen: Tensor) -> Tensor:
+def evaluate(weighted: LossTerm, **seen: Tensor) -> Tensor:
     """The term's value where the nets named in `seen` gave these logits."""
-    term = weighted.build(Setting(small.COLOUR, {}))
-    assert {need.net for need in term.needs} == set(seen)
+    term = weighted.build(TermContext(small.COLOUR, {}))
+    assert {need.net for need in term.reads} == set(seen)
     return term(small.context(**{net: Observation(value) for net, value in seen.items()}))
 
 
@@ -180,9 +180,9 @@ def test_total_variation_of_a_single_pixel_is_zero() -> None:
 def test_the_image_terms_see_the_normalised_image() -> None:
     mean, std = small.COLOUR.mean, small.COLOUR.std
 
-    def term(weighted: Weighted, x: Tensor) -> Tensor:
-        built = weighted.build(Setting(small.COLOUR, {}))
-        assert not built.needs
+    def term(weighted: LossTerm, x: Tensor) -> Tensor:
+        built = weighted.build(TermContext(small.COLOUR, {}))
+        assert not built.reads
         return built(small.context(images=x))
 
     small.assert_twins(
@@ -199,7 +199,7 @@ def test_the_image_terms_see_the_normalised_image() -> None:
 def test_one_hot_is_the_cross_entropy_of_the_teacher_and_the_targets() -> None:
     _, t = logits()
     targets = torch.tensor([0, 3, 1, 1, 2, 0])
-    term = one_hot(1.0).build(Setting(small.COLOUR, {}))
+    term = one_hot(1.0).build(TermContext(small.COLOUR, {}))
     small.assert_twins(
         lambda x: term(small.context(targets=targets, teacher=Observation(x))),
         lambda x: naive.cross_entropy(x, targets),

@@ -17,7 +17,7 @@ from rgal.synthesis.images import Adam, MetaGenerator, Pixels
 from rgal.synthesis.pyramid import Level, PyramidPixels
 from rgal.terms.batch_norm import bn_gaussian, bn_momentum
 from rgal.terms.game import negative_information_entropy
-from rgal.terms.objective import Objective, Progress, Setting
+from rgal.terms.objective import Objective, Progress, TermContext
 from rgal.terms.transfer import attention_transfer
 from tests.helpers import naive, small
 from tests.helpers.naive_methods import METHODS, Seen
@@ -85,7 +85,7 @@ def seen(values: tuple[Tensor, ...], past: list[list[Tensor]]) -> Seen:
 def objective(method: str, phase: str) -> Fixed:
     return Fixed(
         getattr(resolve(method).recipe, phase),
-        Setting(small.COLOUR, {"teacher": TEACHER, "student": STUDENT}),
+        TermContext(small.COLOUR, {"teacher": TEACHER, "student": STUDENT}),
     )
 
 
@@ -124,7 +124,7 @@ def test_class_entropy_is_finite_where_a_class_never_comes() -> None:
 
 
 def test_attention_is_compared_at_the_smaller_size() -> None:
-    term = attention_transfer(1.0).build(Setting(small.COLOUR, {}))
+    term = attention_transfer(1.0).build(TermContext(small.COLOUR, {}))
     tall = small.randn(2, 3, 4, 4).repeat_interleave(2, 2).repeat_interleave(2, 3)
     same = tall[:, :, ::2, ::2]
     ctx = small.context(
@@ -144,7 +144,7 @@ def test_attention_weighs_the_same_at_all_sizes() -> None:
             "student": Observation(student, layers=[student]),
             "teacher": Observation(teacher, layers=[teacher]),
         }
-        return attention_transfer(1.0).build(Setting(domain, {}))(small.context(domain, **seen)).item()
+        return attention_transfer(1.0).build(TermContext(domain, {}))(small.context(domain, **seen)).item()
 
     assert value(32, *large) == pytest.approx(value(16, *maps), rel=1e-5)
     energies = [(x**2).mean(1).flatten(1) for x in maps]
@@ -155,7 +155,7 @@ def test_attention_weighs_the_same_at_all_sizes() -> None:
 @pytest.mark.parametrize("weighted", [bn_momentum(1.0), bn_gaussian(1.0)])
 def test_a_teacher_without_batch_norm_is_refused(weighted: Any) -> None:
     with pytest.raises(UserError, match="no BatchNorm2d layer"):
-        weighted.build(Setting(small.COLOUR, {"teacher": nn.Linear(2, 2)}))
+        weighted.build(TermContext(small.COLOUR, {"teacher": nn.Linear(2, 2)}))
 
 
 # Parameters -----------------------------------------------------------------------------------------------------

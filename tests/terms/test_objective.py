@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from rgal.core.meters import Meter
 from rgal.core.seeding import Streams
-from rgal.terms.objective import Context, Need, Objective, Progress, Setting, Weighted, stateless
+from rgal.terms.objective import Context, LossTerm, Objective, Progress, Reads, TermContext, stateless
 from tests.helpers import small
 
 
@@ -41,8 +41,8 @@ def square(net: str, what: str = "logits", view: str = "global"):  # type: ignor
 
 def term(
     name: str, weight: float, net: str = "teacher", what: str = "logits", view: str = "global"
-) -> Weighted:
-    return stateless(name, weight, square(net, what, view), Need(net, what, view))
+) -> LossTerm:
+    return stateless(name, weight, square(net, what, view), Reads(net, what, view))
 
 
 def run(objective: Objective, progress: Progress = Progress()):  # type: ignore[no-untyped-def]  # noqa: B008
@@ -54,7 +54,7 @@ def run(objective: Objective, progress: Progress = Progress()):  # type: ignore[
 
 def test_the_total_is_the_weighted_sum() -> None:
     terms = [term("a", 0.5), term("b", -2.0, "student"), term("c", 3.0, "student", "feature")]
-    _, total, parts, _ = run(Objective(terms, Setting(small.COLOUR, nets())))
+    _, total, parts, _ = run(Objective(terms, TermContext(small.COLOUR, nets())))
     assert list(parts) == ["a", "b", "c", "total"]
     expected = 0.5 * parts["a"] - 2 * parts["b"] + 3 * parts["c"]
     assert total.item() == pytest.approx(expected.item()) == parts["total"].item()
@@ -64,40 +64,40 @@ def test_the_total_is_the_weighted_sum() -> None:
 def test_each_net_runs_once_a_view_and_only_if_needed() -> None:
     these = nets()
     terms = [term("a", 1.0), term("b", 1.0, "teacher", "feature"), term("c", 1.0, view="local")]
-    run(Objective(terms, Setting(small.COLOUR, these)))
+    run(Objective(terms, TermContext(small.COLOUR, these)))
     assert these["teacher"].calls == 2 and these["student"].calls == 0
 
 
 def test_terms_of_weight_zero_do_not_exist() -> None:
-    def explode(setting: Setting) -> None:
+    def explode(setting: TermContext) -> None:
         raise AssertionError("built")
 
     these = nets()
-    objective = Objective([term("a", 1.0), Weighted("b", 0.0, explode)], Setting(small.COLOUR, these))
+    objective = Objective([term("a", 1.0), LossTerm("b", 0.0, explode)], TermContext(small.COLOUR, these))
     _, _, parts, _ = run(objective)
     assert set(parts) == {"a", "total"} and list(objective.terms) == ["a"]
 
 
 def test_terms_come_and_go_with_the_rounds() -> None:
-    late = Weighted("late", 1.0, term("x", 1.0).build, after_warmup=True)
-    early = Weighted("early", 1.0, term("x", 1.0).build, until=0.5)
+    late = LossTerm("late", 1.0, term("x", 1.0).build, after_warmup=True)
+    early = LossTerm("early", 1.0, term("x", 1.0).build, until=0.5)
     these = nets()
-    objective = Objective([late, early], Setting(small.COLOUR, these))
+    objective = Objective([late, early], TermContext(small.COLOUR, these))
     ran = [set(run(objective, Progress(r, 12, warmup=2))[2]) - {"total"} for r in range(12)]
     assert ran == [{"early"}] * 2 + [{"late", "early"}] * 5 + [{"late"}] * 5
 
 
 def test_terms_come_and_go_inside_a_round() -> None:
     """From `since` on, and before `until`: two parts of a phase share no step, and none is left out."""
-    early = Weighted("early", 1.0, term("x", 1.0).build, until=0.75)
-    late = Weighted("late", 1.0, term("x", 1.0).build, since=0.75)
-    objective = Objective([early, late], Setting(small.COLOUR, nets()))
+    early = LossTerm("early", 1.0, term("x", 1.0).build, until=0.75)
+    late = LossTerm("late", 1.0, term("x", 1.0).build, since=0.75)
+    objective = Objective([early, late], TermContext(small.COLOUR, nets()))
     ran = [set(run(objective, Progress(0, 1, within=step / 8))[2]) - {"total"} for step in range(8)]
     assert ran == [{"early"}] * 6 + [{"late"}] * 2
 
 
 def test_the_context_knows_how_many_images_are_real() -> None:
-    objective = Objective([term("a", 1.0)], Setting(small.COLOUR, nets()))
+    objective = Objective([term("a", 1.0)], TermContext(small.COLOUR, nets()))
     images, targets = small.rand(3, *small.COLOUR.shape), torch.zeros(3, dtype=torch.int64)
     arguments = (images, targets, {"global": images}, Streams("cpu", 0), Progress())
     assert objective(*arguments)[2].real == 0 and objective(*arguments, 2)[2].real == 2
@@ -105,14 +105,14 @@ def test_the_context_knows_how_many_images_are_real() -> None:
 
 def test_a_silent_objective_costs_nothing() -> None:
     these = nets()
-    late = Weighted("late", 1.0, term("x", 1.0).build, after_warmup=True)
-    _, total, parts, _ = run(Objective([late], Setting(small.COLOUR, these)), Progress(0, 4, warmup=1))
+    late = LossTerm("late", 1.0, term("x", 1.0).build, after_warmup=True)
+    _, total, parts, _ = run(Objective([late], TermContext(small.COLOUR, these)), Progress(0, 4, warmup=1))
     assert total.item() == 0 and set(parts) == {"total"} and these["teacher"].calls == 0
 
 
 def test_nets_without_gradient_pass_none_back() -> None:
     terms = [term("a", 1.0), term("b", 1.0, "student")]
-    images, total, _, ctx = run(Objective(terms, Setting(small.COLOUR, nets()), no_grad=["teacher"]))
+    images, total, _, ctx = run(Objective(terms, TermContext(small.COLOUR, nets()), no_grad=["teacher"]))
     assert not ctx.of("teacher").logits.requires_grad and ctx.of("student").logits.requires_grad
     total.backward()
     assert images.grad is not None
@@ -120,12 +120,12 @@ def test_nets_without_gradient_pass_none_back() -> None:
 
 def test_names_are_unique() -> None:
     with pytest.raises(ValueError, match="share a name"):
-        Objective([term("a", 1.0), term("a", 2.0)], Setting(small.COLOUR, nets()))
+        Objective([term("a", 1.0), term("a", 2.0)], TermContext(small.COLOUR, nets()))
 
 
 def test_views_counts_inactive_terms_too() -> None:
-    late = Weighted("late", 1.0, term("x", 1.0, view="local").build, after_warmup=True)
-    assert Objective([late], Setting(small.COLOUR, nets())).views() == {"global", "local"}
+    late = LossTerm("late", 1.0, term("x", 1.0, view="local").build, after_warmup=True)
+    assert Objective([late], TermContext(small.COLOUR, nets())).views() == {"global", "local"}
 
 
 @pytest.mark.parametrize(

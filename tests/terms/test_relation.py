@@ -14,7 +14,7 @@ from rgal.baselines.plain import plain
 from rgal.core.observe import Observation
 from rgal.core.seeding import Streams
 from rgal.methods.recipe import plus_rgal
-from rgal.terms.objective import Setting, Weighted
+from rgal.terms.objective import LossTerm, TermContext
 from rgal.terms.relation import (
     BANDS,
     Band,
@@ -153,8 +153,8 @@ TEACHER, STUDENT = observation(10), observation(20)
 WORLD = {"teacher": TEACHER, "student": STUDENT}
 
 
-def built(weighted: Weighted) -> RelationTriplet:
-    term = weighted.build(Setting(small.COLOUR, {}))
+def built(weighted: LossTerm) -> RelationTriplet:
+    term = weighted.build(TermContext(small.COLOUR, {}))
     assert isinstance(term, RelationTriplet)
     return term
 
@@ -217,7 +217,7 @@ def test_the_terms_margin_and_polarity() -> None:
 
 def test_the_term_declares_what_it_reads() -> None:
     term = built(relation("gather", 0.1, sample_on="student", features=("layers", "global", "logits")))
-    reads = {(need.net, need.what, need.view) for need in term.needs}
+    reads = {(need.net, need.what, need.view) for need in term.reads}
     whats = ("logits", "layers", "feature")
     assert reads == {("teacher", "logits", "global"), *(("student", what, "global") for what in whats)}
 
@@ -235,7 +235,7 @@ def test_the_term_reports_fallback_and_distances() -> None:
     assert float(notes["spread_fallback"]) == pytest.approx(share)
 
 
-def rgal_terms(**arguments: object) -> dict[str, Weighted]:
+def rgal_terms(**arguments: object) -> dict[str, LossTerm]:
     recipe = plus_rgal(plain(), **arguments)  # type: ignore[arg-type]
     return {w.name: w for w in (*recipe.synthesis, *recipe.transfer)}
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rgal.core.observe import Observation
-from rgal.terms.objective import Progress, Setting, Term, Weighted
+from rgal.terms.objective import LossTerm, Progress, Term, TermContext
 from rgal.terms.transfer import (
     channel_distillation,
     channel_means,
@@ -44,9 +44,9 @@ class Layered(nn.Module):
 STUDENT_WIDTHS, TEACHER_WIDTHS = (4, 6), (5, 3, 7)
 
 
-def setting(seed: int = 0) -> Setting:
+def setting(seed: int = 0) -> TermContext:
     nets = {"student": Layered(STUDENT_WIDTHS), "teacher": Layered(TEACHER_WIDTHS)}
-    return Setting(small.COLOUR, nets, seed)
+    return TermContext(small.COLOUR, nets, seed)
 
 
 def maps(widths: tuple[int, ...], seed: int, n: int = 3) -> list[Tensor]:
@@ -60,7 +60,7 @@ def observed(layers: list[Tensor]) -> Observation:
     return Observation(layers[0].new_zeros(1), layers=layers)
 
 
-def built(weighted: Weighted) -> Term:
+def built(weighted: LossTerm) -> Term:
     return weighted.build(setting())
 
 
@@ -71,7 +71,7 @@ def through_maps(term: Term, students: list[Tensor]) -> list[Tensor]:
     ]
 
 
-def assert_layer_twins(weighted: Weighted, slow) -> None:  # type: ignore[no-untyped-def]
+def assert_layer_twins(weighted: LossTerm, slow) -> None:  # type: ignore[no-untyped-def]
     """Values and gradients on every layer of both nets; the teacher's third layer has no partner."""
     term, count = built(weighted), len(STUDENT_WIDTHS)
     students, teachers = maps(STUDENT_WIDTHS, 0), maps(TEACHER_WIDTHS, 10)
@@ -137,7 +137,7 @@ def test_cross_entropy_equals_the_loop() -> None:
         lambda s: naive.cross_entropy(s, targets),
         3 * small.randn(4, 3),
     )
-    assert [(need.net, need.what) for need in term.needs] == [("student", "logits")]
+    assert [(need.net, need.what) for need in term.reads] == [("student", "logits")]
 
 
 # Layers ---------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from rgal.core.problem import Domain
 from rgal.suite.plan.trial import Trial
 from rgal.suite.task import Task, trial_recipe
 from rgal.synthesis.loop import check_sizes
-from rgal.terms.objective import Objective, Setting
+from rgal.terms.objective import Objective, TermContext
 
 
 def check_networks(
@@ -47,7 +47,7 @@ def _obstacle(trial: Trial, domain: Domain, nets: Mapping[str, nn.Module]) -> st
     recipe = trial_recipe(trial)
     try:
         synthesis, _ = (
-            Objective(terms, Setting(domain, nets)) for terms in (recipe.synthesis, recipe.transfer)
+            Objective(terms, TermContext(domain, nets)) for terms in (recipe.synthesis, recipe.transfer)
         )
         if recipe.images is not None:
             check_sizes(synthesis, recipe.images.build(domain, torch.device("cpu"), 0).sizes)

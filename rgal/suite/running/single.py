@@ -9,7 +9,7 @@ from torch import nn
 
 from rgal.analysis.diversity import diversity
 from rgal.analysis.grids import write_grid
-from rgal.engine.run import SHOWN, Position, Row, Stage
+from rgal.engine.run import SHOWN, Position, Row, TransferRun
 from rgal.engine.student import top1
 from rgal.nets.checkpoint import save_weights
 from rgal.suite.plan.initial_pool import initial_images, record
@@ -27,7 +27,7 @@ class SingleStage:
     def __init__(self, job: Job, student: nn.Module, **stage_options: Any) -> None:
         self.job, self.student = job, student
         self.accuracies: list[float] = []
-        self.stage = Stage(
+        self.stage = TransferRun(
             job.recipe,
             job.problem,
             student,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rgal.tasks.class_incremental import terms as terms
-from rgal.terms.objective import Setting
+from rgal.terms.objective import TermContext
 from tests.helpers import small
 from tests.helpers.learner_builders import STILL, gradients, step_context, two_phases
 
@@ -35,7 +35,7 @@ def test_few_images_and_one_new_class_give_finite_losses_and_gradients(real: int
     for weighted in everything:
         for moved in (0.0, 0.5):  # at 0 both models give the same features
             f = (small.randn(n, WIDTH) + moved).requires_grad_()
-            value = weighted.build(Setting(STILL, nets))(
+            value = weighted.build(TermContext(STILL, nets))(
                 step_context(nets, f, small.randn(n, WIDTH), labels, real)
             )
             assert torch.isfinite(value) and value.requires_grad, weighted.name
@@ -92,7 +92,7 @@ def test_bfloat16_features_change_no_loss_by_much() -> None:
         terms.relational_distillation(1.0),
         terms.feature_norm_distillation(1.0),
     ):
-        exact = weighted.build(Setting(STILL, nets))(step_context(nets, f, g, LABELS, REAL))
-        rounded = weighted.build(Setting(STILL, nets))(step_context(nets, *halves, LABELS, REAL))
+        exact = weighted.build(TermContext(STILL, nets))(step_context(nets, f, g, LABELS, REAL))
+        rounded = weighted.build(TermContext(STILL, nets))(step_context(nets, *halves, LABELS, REAL))
         assert rounded.dtype == torch.float32
         assert rounded.item() == pytest.approx(exact.item(), rel=0.03, abs=0.01), weighted.name

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from rgal.core.observe import Observation
 from rgal.core.seeding import Streams
-from rgal.terms.objective import Context, Setting
+from rgal.terms.objective import Context, TermContext
 from rgal.terms.relation import (
     BANDS,
     Negatives,
@@ -43,7 +43,7 @@ def new_logits(n: int = N) -> Tensor:
 
 def built(polarity: str = "gather", **options: object) -> RelationTriplet:
     arguments = {"band": "distance", "features": ("global",), **options}
-    term = relation(polarity, 0.1, **arguments).build(Setting(small.COLOUR, {}))  # type: ignore[arg-type]
+    term = relation(polarity, 0.1, **arguments).build(TermContext(small.COLOUR, {}))  # type: ignore[arg-type]
     assert isinstance(term, RelationTriplet)
     return term
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from rgal.core.observe import Observation
 from rgal.tasks.class_incremental import terms as terms
 from rgal.tasks.class_incremental.head import growing_head
-from rgal.terms.objective import Progress, Setting, Term, Weighted
+from rgal.terms.objective import LossTerm, Progress, Term, TermContext
 from tests.helpers import naive, small
 from tests.helpers import naive_incremental as slow
 from tests.helpers.learner_builders import STILL, gradients, logits_context, step_context, two_phases
@@ -23,8 +23,8 @@ LABELS = torch.tensor([4, 5, 5, 4, 5, 0, 0, 0])  # those of replayed images mean
 SIZES = [(4, 2), (1, 1), (3, 5)]  # (old, new) classes
 
 
-def setting(**sizes: int) -> Setting:
-    return Setting(STILL, two_phases(**sizes))
+def setting(**sizes: int) -> TermContext:
+    return TermContext(STILL, two_phases(**sizes))
 
 
 def logits(old: int = OLD, new: int = NEW, scale: float = 2.0) -> tuple[Tensor, Tensor]:
@@ -44,7 +44,7 @@ def features() -> tuple[Tensor, Tensor]:
     return g + 0.5 * small.randn(N, WIDTH), g
 
 
-def on_logits(weighted: Weighted, labels: Tensor = LABELS, real: int = REAL) -> Callable[..., Tensor]:
+def on_logits(weighted: LossTerm, labels: Tensor = LABELS, real: int = REAL) -> Callable[..., Tensor]:
     term = weighted.build(setting())
     return lambda z, t: term(logits_context(z, t, labels, real))
 
@@ -75,7 +75,7 @@ def test_local_cross_entropy_equals_the_loop(old: int, new: int) -> None:
 def test_seen_cross_entropy_equals_the_loop(real: int, temperature: float) -> None:
     """Of the real images, or of all where there are no phases: then there is no old model to ask."""
     z, _ = logits()
-    term = terms.seen_cross_entropy(1.0, temperature).build(Setting(STILL, {}))
+    term = terms.seen_cross_entropy(1.0, temperature).build(TermContext(STILL, {}))
     ctx = small.context(targets=LABELS)
 
     def fast(z: Tensor) -> Tensor:
@@ -84,7 +84,7 @@ def test_seen_cross_entropy_equals_the_loop(real: int, temperature: float) -> No
 
     rows = real or N
     small.assert_twins(fast, lambda z: naive.cross_entropy(z[:rows] / temperature, LABELS[:rows]), z)
-    assert [need.net for need in term.needs] == ["student"]
+    assert [need.net for need in term.reads] == ["student"]
 
 
 @pytest.mark.parametrize(("old", "new"), SIZES)
@@ -111,7 +111,7 @@ def test_the_balanced_head_weighs_every_class_alike() -> None:
 
 def head_term(form: str) -> tuple[Term, dict]:  # type: ignore[type-arg]
     nets = two_phases()
-    return terms.head_cross_entropy(1.0, form).build(Setting(STILL, nets)), nets  # type: ignore[arg-type]
+    return terms.head_cross_entropy(1.0, form).build(TermContext(STILL, nets)), nets  # type: ignore[arg-type]
 
 
 def test_head_cross_entropy_is_of_true_and_of_the_old_models_labels() -> None:
@@ -166,7 +166,7 @@ def test_local_cross_entropy_leaves_old_rows_alone() -> None:
     for weighted, spared in ((terms.local_cross_entropy(), True), (terms.seen_cross_entropy(), False)):
         nets = two_phases()
         f, g = features()
-        term = weighted.build(Setting(STILL, nets))
+        term = weighted.build(TermContext(STILL, nets))
         term(step_context(nets, f.requires_grad_(), g, LABELS, REAL)).backward()
         found = gradients(nets["student"])
         assert all((found[f"fc.parts.0.{p}"].abs().max() == 0) == spared for p in ("weight", "bias"))
@@ -237,7 +237,7 @@ def test_feature_distillation_reaches_the_new_features_and_nothing_old() -> None
     nets = two_phases()
     nets["teacher"].requires_grad_(True)
     f, g = features()
-    term = terms.feature_distillation(0.1).build(Setting(STILL, nets))
+    term = terms.feature_distillation(0.1).build(TermContext(STILL, nets))
     assert not list(term.parameters()) and not term.state_dict()
     f.requires_grad_()
     value = term(step_context(nets, f, g, LABELS, REAL))
@@ -253,7 +253,7 @@ def test_features_may_move_where_the_old_classifier_does_not_look() -> None:
     weight = nets["teacher"].fc.weight()
     blind = torch.linalg.svd(weight.detach())[2][2:]  # rows that no class of the old model sees
     g = features()[1]
-    term = terms.feature_distillation(1.0).build(Setting(STILL, nets))
+    term = terms.feature_distillation(1.0).build(TermContext(STILL, nets))
     away = g + small.randn(N, 3, seed=5) @ blind
     assert term(step_context(nets, away, g, LABELS, REAL)).item() == pytest.approx(0, abs=1e-10)
     assert term(step_context(nets, g + weight.detach()[0], g, LABELS, REAL)).item() > 0.1
@@ -288,7 +288,7 @@ def test_angles_ignore_shift_and_scale() -> None:
 def test_relational_distillation_is_of_projected_real_features_and_trains_both_projections() -> None:
     nets = two_phases()
     weighted = terms.relational_distillation(0.5, until=0.8)
-    term = weighted.build(Setting(STILL, nets, seed=3))
+    term = weighted.build(TermContext(STILL, nets, seed=3))
     f, g = (x.requires_grad_() for x in features())
     value = term(step_context(nets, f, g, LABELS, REAL))
     new, old = (
@@ -305,15 +305,15 @@ def test_relational_distillation_is_of_projected_real_features_and_trains_both_p
     assert g.grad is None and not gradients(nets["teacher"]) and not gradients(nets["student"])
     assert f.grad[REAL:].abs().max() == 0 and term.old.weight.grad.abs().max() > 0
     assert [tuple(p.weight.shape) for p in (term.new, term.old)] == [(2 * WIDTH, WIDTH)] * 2
-    again = weighted.build(Setting(STILL, nets, seed=3))
+    again = weighted.build(TermContext(STILL, nets, seed=3))
     small.assert_same(small.snapshot(term), small.snapshot(again))
     assert not torch.equal(term.new.weight, term.old.weight)
-    assert not torch.equal(term.new.weight, weighted.build(Setting(STILL, nets, seed=4)).new.weight)
+    assert not torch.equal(term.new.weight, weighted.build(TermContext(STILL, nets, seed=4)).new.weight)
 
 
 def test_feature_norm_distillation_is_the_norm_of_the_whole_batch() -> None:
     nets = two_phases()
-    term = terms.feature_norm_distillation(10.0).build(Setting(STILL, nets))
+    term = terms.feature_norm_distillation(10.0).build(TermContext(STILL, nets))
     f, g = features()
     small.assert_twins(lambda x: on_features(term, nets)(x, g), lambda x: slow.frobenius(x, g.double()), f)
     twice = on_features(term, nets, LABELS.repeat(2))(f.repeat(2, 1), g.repeat(2, 1))
@@ -349,4 +349,4 @@ def test_terms_say_what_they_read() -> None:
     }
     for make, wanted in reads.items():
         term = make(1.0).build(setting())
-        assert {(need.net, need.what) for need in term.needs} == wanted
+        assert {(need.net, need.what) for need in term.reads} == wanted

@@ -10,7 +10,7 @@ from rgal.core.seeding import Streams
 from rgal.tasks.class_incremental import prototypes
 from rgal.tasks.class_incremental.head import growing_head
 from rgal.tasks.class_incremental.statistics import Memory
-from rgal.terms.objective import Context, Setting, Term, Weighted
+from rgal.terms.objective import Context, LossTerm, Term, TermContext
 from rgal.terms.relation import BANDS, Negatives, relation_distances, sample_negatives
 from tests.helpers import naive_incremental as slow
 from tests.helpers import small
@@ -27,18 +27,18 @@ def memory(old: int = OLD) -> Memory:
     return Memory(2 * small.randn(old, WIDTH, seed=1), shape @ shape.mT / WIDTH, torch.tensor(0.3))
 
 
-def setting(outputs: int = 1, old: int = OLD) -> Setting:
-    return Setting(STILL, two_phases(old, NEW, outputs), memory=memory(old))
+def setting(outputs: int = 1, old: int = OLD) -> TermContext:
+    return TermContext(STILL, two_phases(old, NEW, outputs), memory=memory(old))
 
 
-def context(where: Setting, features: Tensor, labels: Tensor = LABELS, part: str = "step") -> Context:
+def context(where: TermContext, features: Tensor, labels: Tensor = LABELS, part: str = "step") -> Context:
     """All images real, as for every learner that keeps means."""
     ctx = step_context(where.nets, features, features.detach(), labels, len(labels))  # type: ignore[arg-type]
     ctx.streams = Streams("cpu", part)
     return ctx
 
 
-def rows_of(where: Setting) -> tuple[Tensor, Tensor]:
+def rows_of(where: TermContext) -> tuple[Tensor, Tensor]:
     """(weight, bias) of the new classifier in float64."""
     head = growing_head(where.nets["student"])
     return head.weight().double(), torch.cat([part.bias for part in head.parts]).double()
@@ -54,7 +54,7 @@ def draws(name: str, kept: Memory, number: int = DRAWS, part: str = "step") -> t
     ), classes
 
 
-def assert_head_gradients(value: Tensor, expected: Tensor, where: Setting) -> None:
+def assert_head_gradients(value: Tensor, expected: Tensor, where: TermContext) -> None:
     """Of the loss and of its twin, on the classifier; and none anywhere else."""
     parameters = list(growing_head(where.nets["student"]).parameters())
     wanted = torch.autograd.grad(expected, parameters)
@@ -93,7 +93,7 @@ def test_every_step_draws_anew_and_the_stream_alone_decides() -> None:
 def test_a_learner_without_means_is_told() -> None:
     where = setting()
     for kept in (Memory(), Memory(means=where.memory.means)):
-        term = prototypes.prototype_cross_entropy(1.0).build(Setting(STILL, where.nets, memory=kept))
+        term = prototypes.prototype_cross_entropy(1.0).build(TermContext(STILL, where.nets, memory=kept))
         with pytest.raises(AssertionError, match="keeps neither means nor radius"):
             term(context(where, small.randn(R, WIDTH)))
 
@@ -114,7 +114,7 @@ def test_prototype_cross_entropy_equals_the_loop(outputs: int, temperature: floa
     assert_head_gradients(value, expected, where)
 
 
-def augmented(where: Setting, strength: float, temperature: float) -> tuple[Tensor, Tensor]:
+def augmented(where: TermContext, strength: float, temperature: float) -> tuple[Tensor, Tensor]:
     term = prototypes.semantic_prototypes(10.0, DRAWS, temperature, strength).build(where)
     value = term(context(where, small.randn(R, WIDTH)))
     rng = Streams("cpu", "step").get("prototypes draws")
@@ -164,11 +164,13 @@ def test_semantic_augmentation_bounds_the_loss_of_sampled_features_from_above() 
 # The triplet ----------------------------------------------------------------------------------------------------
 
 
-def triplet_term(where: Setting, band: str = "uniform", margin: float = 0.2) -> Term:
+def triplet_term(where: TermContext, band: str = "uniform", margin: float = 0.2) -> Term:
     return prototypes.prototype_relation(0.1, band, margin, DRAWS).build(where)  # type: ignore[arg-type]
 
 
-def redrawn(where: Setting, upright: Tensor, labels: Tensor, band: str) -> tuple[Tensor, Tensor, Negatives]:
+def redrawn(
+    where: TermContext, upright: Tensor, labels: Tensor, band: str
+) -> tuple[Tensor, Tensor, Negatives]:
     """(rows, labels, negatives) of the triplet: real ones, then means clamped at 0 under labels of their own."""
     drawn, classes = draws("prototype_gather", where.memory)
     rows = torch.cat([upright, drawn.clamp(min=0)])
@@ -238,7 +240,7 @@ def test_a_step_brings_new_images_together_and_away_from_where_old_classes_were(
 def test_its_gradient_reaches_real_features_alone_and_it_reports_its_fallback() -> None:
     where = setting()
     kept = Memory(*(t.requires_grad_() for t in where.memory.tensors().values()))
-    where = Setting(STILL, where.nets, memory=kept)
+    where = TermContext(STILL, where.nets, memory=kept)
     features = small.rand(R, WIDTH).requires_grad_()
     ctx = context(where, features)
     triplet_term(where, "focal")(ctx).backward()
@@ -282,7 +284,7 @@ def test_dead_features_give_finite_gradients() -> None:
         prototypes.prototype_relation(0.1, "distance", 0.2, DRAWS),
     ],
 )
-def test_bfloat16_features_change_no_loss_by_much(weighted: Weighted) -> None:
+def test_bfloat16_features_change_no_loss_by_much(weighted: LossTerm) -> None:
     where, features = setting(), small.rand(R, WIDTH)
     exact = weighted.build(where)(context(where, features))
     rounded = weighted.build(where)(context(where, features.bfloat16().float()))
@@ -301,4 +303,4 @@ def test_names_weights_and_reads() -> None:
     for weighted in found:
         term = weighted.build(setting())
         assert term.draws == 64 and not term.state_dict() and not list(term.parameters())
-        assert {(need.net, need.what) for need in term.needs} >= {("teacher", "logits")}
+        assert {(need.net, need.what) for need in term.reads} >= {("teacher", "logits")}

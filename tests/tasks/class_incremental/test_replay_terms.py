@@ -12,7 +12,7 @@ from rgal.core.errors import UserError
 from rgal.core.observe import BatchNormStatistics, Observation, channel_statistics
 from rgal.tasks.class_incremental import replay
 from rgal.terms.batch_norm import gaussian_divergence
-from rgal.terms.objective import Objective, Progress, Setting
+from rgal.terms.objective import Objective, Progress, TermContext
 from tests.helpers import naive, small
 from tests.helpers import naive_incremental as slow
 from tests.helpers.learner_builders import STILL, two_phases
@@ -37,13 +37,13 @@ def maps() -> list[Tensor]:
 
 @pytest.mark.parametrize("temperature", [1.0, 10.0])
 def test_content_equals_the_loop(temperature: float) -> None:
-    term = replay.content(1.0, temperature).build(Setting(STILL, {}))
+    term = replay.content(1.0, temperature).build(TermContext(STILL, {}))
     small.assert_twins(
         lambda t: term(small.context(teacher=Observation(t))),
         lambda t: slow.content(t, temperature),
         3 * small.randn(6, 4),
     )
-    assert [(need.net, need.what) for need in term.needs] == [("teacher", "logits")]
+    assert [(need.net, need.what) for need in term.reads] == [("teacher", "logits")]
 
 
 def test_contents_gradient_shrinks_with_the_temperature() -> None:
@@ -58,21 +58,21 @@ def test_contents_gradient_shrinks_with_the_temperature() -> None:
         torch.testing.assert_close(leaf.grad.double(), twin.grad, rtol=1e-3, atol=1e-9)
         sizes.append(leaf.grad.norm().item())
     assert 5e-4 < sizes[1] / sizes[0] < 1e-2
-    assert replay.content(1.0).build(Setting(STILL, {}))(
+    assert replay.content(1.0).build(TermContext(STILL, {}))(
         small.context(teacher=Observation(t))
     ).item() == pytest.approx(math.log(4), abs=0.01)
 
 
 @pytest.mark.parametrize("classes", [2, 5])
 def test_diversity_equals_the_loop(classes: int) -> None:
-    term = replay.diversity(1.0).build(Setting(STILL, {}))
+    term = replay.diversity(1.0).build(TermContext(STILL, {}))
     small.assert_twins(
         lambda t: term(small.context(teacher=Observation(t))), slow.diversity, 3 * small.randn(6, classes)
     )
 
 
 def test_diversity_is_between_zero_for_all_classes_alike_and_one_for_a_single_one() -> None:
-    term = replay.diversity(1.0).build(Setting(STILL, {}))
+    term = replay.diversity(1.0).build(TermContext(STILL, {}))
 
     def value(labels: list[int], classes: int = 4) -> float:
         t = (500 * torch.eye(classes)[labels]).requires_grad_()
@@ -128,13 +128,13 @@ def test_a_dead_channel_leaves_it_finite(what: str) -> None:
 
 
 def test_the_statistics_term_is_of_the_old_model_and_refuses_one_without_batch_norm() -> None:
-    term = replay.bn_running(50.0).build(Setting(STILL, {"teacher": TEACHER}))
+    term = replay.bn_running(50.0).build(TermContext(STILL, {"teacher": TEACHER}))
     found = statistics(tuple(maps()))
     value = term(small.context(teacher=Observation(torch.zeros(1), bn=found)))
     assert torch.equal(value, replay.running_divergence(found))
-    assert [(need.net, need.what) for need in term.needs] == [("teacher", "bn")]
+    assert [(need.net, need.what) for need in term.reads] == [("teacher", "bn")]
     with pytest.raises(UserError, match="no BatchNorm2d layer"):
-        replay.bn_running(50.0).build(Setting(STILL, {"teacher": nn.Linear(2, 2)}))
+        replay.bn_running(50.0).build(TermContext(STILL, {"teacher": nn.Linear(2, 2)}))
 
 
 # Smoothness -----------------------------------------------------------------------------------------------------
@@ -166,8 +166,8 @@ def test_flat_images_are_smooth_and_noise_is_rough() -> None:
 
 
 def test_the_smoothness_term_sees_the_normalised_image() -> None:
-    term = replay.smoothness(1e-3).build(Setting(small.COLOUR, {}))
-    assert not term.needs and not term.state_dict() and not list(term.parameters())
+    term = replay.smoothness(1e-3).build(TermContext(small.COLOUR, {}))
+    assert not term.reads and not term.state_dict() and not list(term.parameters())
     x = small.rand(1, 3, 6, 6)
     small.assert_twins(
         lambda x: term(small.context(images=x)),
@@ -188,7 +188,7 @@ def test_the_synthesis_loss_of_a_real_net_is_its_twins() -> None:
     """Through the objective, on images in [0,1]; the gradient on the images too."""
     nets = two_phases()
     teacher = nets["teacher"]
-    objective = Objective(replay.dreams(1.0, 1000.0, 1.0, 50.0, 1e-3), Setting(STILL, nets))
+    objective = Objective(replay.dreams(1.0, 1000.0, 1.0, 50.0, 1e-3), TermContext(STILL, nets))
     running = [(teacher.bn.running_mean, teacher.bn.running_var)]
 
     def fast(x: Tensor) -> Tensor:
