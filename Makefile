@@ -3,30 +3,42 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+PACKAGE := pyproject.toml setup.py constraints.txt
 export OMP_WAIT_POLICY := passive
 
-.PHONY: demo test lint slow speed clean
+.DEFAULT_GOAL := help
+.PHONY: help demo test slow cov speed lint wheel clean
 
-demo: $(VENV)/installed
-	$(BIN)/python run_suite.py --task kd
+help:  ## print this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-test: $(VENV)/installed-dev
+demo: $(VENV)/installed  ## install, then compare five methods on scikit-learn's digits: minutes on two cores
+	$(BIN)/rgal --task kd
+
+test: $(VENV)/installed-dev  ## lint, check types and run the tests that are not marked slow
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -m "not slow" -n auto --dist worksteal
+	$(BIN)/python -m pytest -m "not slow" -n auto --dist worksteal $(PYTEST)
 
-slow: $(VENV)/installed-dev
+slow: $(VENV)/installed-dev  ## run the slow tests
 	$(BIN)/python -m pytest -m slow
 
-speed: $(VENV)/installed
+cov: PYTEST := --cov --cov-report=term:skip-covered --cov-report=html
+cov: test  ## the same as test, and measure which lines the tests run: table and htmlcov/index.html
+
+speed: $(VENV)/installed  ## time the synthesis and student steps against the bare networks
 	$(BIN)/python -m rgal.benchmarks.speed
 
-lint: $(VENV)/installed-dev
+lint: $(VENV)/installed-dev  ## mend what the linter can, and format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-$(VENV)/installed: setup.py constraints.txt
+wheel:  ## build dist/rgal-*.whl
+	rm -rf build
+	$(PYTHON) -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+$(VENV)/installed: $(PACKAGE)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .[onnx]
 	touch $@
@@ -35,5 +47,5 @@ $(VENV)/installed-dev: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .[dev,onnx,tensorboard]
 	touch $@
 
-clean:
-	rm -rf $(VENV) build *.egg-info
+clean:  ## remove the environment and everything that was built; results stay
+	rm -rf $(VENV) build dist htmlcov .coverage .coverage.* *.egg-info
