@@ -10,14 +10,8 @@ import pytest
 
 from rgal import baselines, cli
 from rgal.methods import registry
-from tests.suite.test_bad_inputs import SUITE
-
-ROOT = Path(cli.__file__).parents[1]
-
-
-def code_blocks(document: str) -> list[str]:
-    text = (ROOT / "docs" / document).read_text(encoding="utf-8")
-    return re.findall(r"```python\n(.*?)```", text, flags=re.S)
+from tests.helpers.documents import ROOT, code_blocks
+from tests.helpers.suites import SUITE
 
 
 def test_the_documented_baseline_is_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

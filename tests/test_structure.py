@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import combinations
 from pathlib import Path
 
@@ -26,6 +27,14 @@ def test_no_two_methods_share_six_lines_in_a_row() -> None:
     found = {path.name: runs(code_lines(path)) for path in sorted(FOLDER.glob("*.py"))}
     copies = {(a, b): found[a] & found[b] for a, b in combinations(found, 2) if found[a] & found[b]}
     assert not copies
+
+
+def test_no_test_file_is_taken_for_a_library() -> None:
+    """What several test files use stands in tests/helpers."""
+    imports = re.compile(r"^\s*(?:from|import) tests\S*\.test_.*", re.M)
+    files = sorted(Path(__file__).parent.rglob("*.py"))
+    found = {str(path): imports.findall(path.read_text(encoding="utf-8")) for path in files}
+    assert not {path: lines for path, lines in found.items() if lines}, "move what is shared to tests/helpers"
 
 
 def test_no_file_is_long() -> None:

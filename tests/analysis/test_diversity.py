@@ -37,9 +37,9 @@ from rgal.suite.plan.settings import Schedule
 from rgal.suite.task import tasks
 from rgal.synthesis.loop import Inversion
 from rgal.synthesis.pool import ImagePool
-from tests.engine.test_stage import named
 from tests.helpers import naive_diversity, small
 from tests.helpers.relation_builders import close_rows, labels_of
+from tests.helpers.runs import named
 
 DOMAIN = small.GREY
 TEACHER, STUDENT = small.network("wrn10_1", DOMAIN, 1), small.network("lenet5", DOMAIN, 2)

@@ -15,35 +15,16 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
-from rgal import nets
-from rgal.core.precision import place
-from rgal.core.problem import Domain, Problem
-from rgal.core.seeding import Streams, global_seed
-from rgal.data import ImageSet
 from rgal.methods.plugins import from_files
 from rgal.methods.registry import methods, parameters, resolve
-from rgal.suite.plan.settings import Schedule
-from rgal.suite.plan.trial import Trial
 from rgal.suite.store.checkpoint import Checkpoint
-from rgal.suite.task import Job, tasks
-from rgal.synthesis.pool import ImagePool
+from rgal.suite.task import tasks
 from tests.helpers import small
+from tests.helpers.trials import DOMAIN, OPTIONS, SHORT, job, run, trained
 
-DOMAIN = Domain((1, 8, 8), 4, (0.3,), (0.4,), flip=False, crop_padding=1)
-SHORT = Schedule(
-    rounds=2, warmup=0, synthesis_batch=9, batch=6, student_steps=2, synthesis_steps=2, generator_width=4
-)
 CHOSEN = from_files() or list(methods())
 PLUGGED = [(name, plus) for name, plus in product(CHOSEN, ("", "+rgal")) if name + plus != "rgal+rgal"]
-OPTIONS: dict[str, list[dict[str, Any]]] = {
-    "kd": [{}],
-    "dfq": [
-        {"bits": bits, "placement": place}
-        for bits, place in product(("w8a8", "w4a4", "w2a3"), ("paper", "deploy"))
-    ],
-}
 CASES = [
     pytest.param(
         task,
@@ -59,47 +40,10 @@ CASES = [
 ]
 
 
-def trained(name: str, seed: int) -> nn.Module:
-    """A net whose batch norm statistics are not those of initialisation."""
-    with global_seed("contract", name, seed):
-        net = nets.build(name, DOMAIN.classes, 1, 8).train()
-        for _ in range(3):
-            net(torch.randn(16, 1, 8, 8))
-    return place(net, small.DEVICE)
-
-
-def job(task: str, name: str, options: dict[str, Any], seed: int) -> Job:
-    """A small trial of a method on a task, with a teacher that never saw data and sixteen test images."""
-    recipe = tasks()[task].recipe(name, SHORT).recipe
-    stream = torch.Generator().manual_seed(0)
-    images, labels = torch.rand(16, *DOMAIN.shape, generator=stream), torch.arange(16) % DOMAIN.classes
-    test = ImageSet((images * 255).to(torch.uint8), labels)
-    real = None
-    if not recipe.data_free:
-        real = ImagePool(DOMAIN.shape, small.DEVICE)
-        real.add(images, labels)
-    trial = Trial(
-        task=task, dataset="noise", data="", image_size=None, teacher="wrn10_1", teacher_key="", student="resnet8",
-        method=name, seed=seed, budget="short", schedule=SHORT.model_dump(exclude_none=True), evaluate_every=1,
-        evaluate_on="test", precision="fp32", device=str(small.DEVICE), data_root=None, order=0, keep_pool=False,
-        setting="", options=options,
-    )  # fmt: skip
-    problem = Problem(trained("wrn10_1", 0), DOMAIN, small.DEVICE)
-    return Job(trial, recipe, problem, 0.0, test, real, Streams(small.DEVICE, seed), "fp32", ())
-
-
 def must(held: bool, sentence: str) -> None:
     """Fail with a sentence that its reader can act on."""
     if not held:
         pytest.fail(sentence, pytrace=False)
-
-
-def run(task: str, name: str, options: dict[str, Any], seed: int = 0) -> tuple[Any, list[dict[str, Any]]]:
-    going: Any = tasks()[task].start(job(task, name, options, seed))
-    rows = []
-    while not going.finished:
-        rows += going.advance()
-    return going, rows
 
 
 def run_in_pieces(task: str, name: str, options: dict[str, Any]) -> Any:

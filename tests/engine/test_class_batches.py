@@ -14,8 +14,8 @@ from rgal.core.seeding import Streams
 from rgal.synthesis.images import Pixels
 from rgal.synthesis.loop import Inversion
 from rgal.synthesis.pool import ImagePool
-from tests.engine.test_stage import ROUNDS, finish, make_stage, named, shared_problem
 from tests.helpers import small
+from tests.helpers.runs import ROUNDS, finish, make_stage, named, shared_problem
 
 SHAPE = (1, 2, 3)
 

@@ -17,8 +17,8 @@ from rgal.methods.registry import resolve
 from rgal.synthesis.images import ConditionalGenerator
 from rgal.synthesis.pool import to_uint8
 from rgal.terms.transfer import distillation
-from tests.engine.test_stage import TINY, Outcome, finish, make_stage, measure, named, real_pool, stopped_at
 from tests.helpers import small
+from tests.helpers.runs import TINY, Outcome, finish, make_stage, measure, named, real_pool, stopped_at
 
 BATCH = 6
 

@@ -12,8 +12,8 @@ import torch
 from rgal.engine.run import SHOWN
 from rgal.methods.recipe import Recipe
 from rgal.synthesis.noisy import NoisyGenerator
-from tests.engine.test_stage import ROUNDS, finish, make_stage, named, stopped_at
 from tests.helpers import small
+from tests.helpers.runs import ROUNDS, finish, make_stage, named, stopped_at
 
 METHODS = (
     "dafl",

@@ -20,8 +20,8 @@ from rgal.synthesis.images import Pixels
 from rgal.synthesis.views import crop_flip, rotations
 from rgal.terms.objective import Context, LossTerm, Progress, Reads, stateless
 from rgal.terms.transfer import distillation
-from tests.engine.test_stage import RECIPES, ROUNDS, finish, make_problem, make_stage, shrunk
 from tests.helpers import small
+from tests.helpers.runs import RECIPES, ROUNDS, finish, make_problem, make_stage, shrunk
 
 
 def make_loop(optimiser: SGD, total: int, **options: Any) -> StudentLoop:

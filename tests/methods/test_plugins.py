@@ -19,8 +19,8 @@ from rgal.core.files import code_hash
 from rgal.data import sources
 from rgal.data.sources import Splits
 from rgal.methods import plugins, registry
-from tests.suite.test_bad_inputs import SUITE as DIGITS
-from tests.test_docs import code_blocks
+from tests.helpers.documents import code_blocks
+from tests.helpers.suites import SUITE as DIGITS
 
 ROOT = Path(cli.__file__).parents[1]
 SUITE = (

@@ -21,7 +21,7 @@ from rgal.suite.store.frames import load_diversity, load_frames
 from tests.helpers.diversity_builders import record, some_trials
 from tests.helpers.increment_builders import stored_trial
 from tests.helpers.reporting_builders import by_method, case_trial, trial
-from tests.suite.test_bad_inputs import SUITE
+from tests.helpers.suites import SUITE
 
 results = pytest.fixture(some_trials)
 

@@ -62,9 +62,11 @@ def test_another_process_writes_the_same_bytes(
     curves.to_json(tmp_path / "curves.json")
     (tmp_path / "matplotlibrc").write_text("font.size: 30\nlines.linewidth: 9\nsavefig.facecolor: red\n")
     code = (
-        "import sys, pandas as pd; from rgal.reporting import grids, plots, tables\n"
+        "import sys, pandas as pd; from rgal.analysis import grids\n"
+        "from rgal.reporting.figures.write import write_plots\n"
+        "from rgal.reporting.tables.write import write_tables\n"
         "r, c = pd.read_json('results.json'), pd.read_json('curves.json')\n"
-        "tables.write_tables(r, 'out'); plots.write_plots(r, c, 'out')\n"
+        "write_tables(r, 'out'); write_plots(r, c, 'out')\n"
         "assert 'matplotlib.pyplot' not in sys.modules"
     )
     environment = {**os.environ, "PYTHONPATH": str(REFERENCE.parents[1]), "PYTHONHASHSEED": "7"}

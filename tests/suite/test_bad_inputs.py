@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import io
 import os
 import pickle
@@ -16,27 +15,9 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from rgal import cli, nets
+from rgal import nets
 from rgal.suite.store.folders import Store
-
-SUITE = """
-task: kd
-dataset: digits
-teacher: wrn10_1
-student: resnet8
-methods: [plain]
-seeds: [0]
-budget: smoke
-budgets:
-  smoke:
-    rounds: 1
-    synthesis_steps: 1
-    student_steps: 1
-    synthesis_batch: 8
-    batch: 8
-    teacher_training: {steps: 2, batch: 8}
-"""
-DFQ_SUITE = SUITE.replace("task: kd", "task: dfq").replace("student: resnet8\n", "options: {bits: [w4a4]}\n")
+from tests.helpers.suites import SUITE, call, fails, snapshot
 
 
 @pytest.fixture(scope="module")
@@ -46,33 +27,6 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "suite.yaml").write_text(SUITE)
     assert call(folder) == 0
     return folder
-
-
-def call(folder: Path, *arguments: str, suite: str = "suite.yaml") -> int:
-    fixed = ["--suite", str(folder / suite), "--results", str(folder / "results"), "--jobs", "0"]
-    return cli.main([*fixed, *arguments])
-
-
-def snapshot(folder: Path) -> dict[str, str]:
-    files = sorted(p for p in (folder / "results" / "trials").rglob("*") if p.is_file())
-    return {str(p): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
-
-
-def fails(
-    folder: Path, capsys: pytest.CaptureFixture[str], *arguments: str, suite: str = "suite.yaml"
-) -> str:
-    """Run, expect exit code 2, one line, and every finished file as it was. The line."""
-    before = snapshot(folder)
-    capsys.readouterr()
-    assert call(folder, *arguments, suite=suite) == 2
-    error = capsys.readouterr().err.strip()
-    lines = [
-        line for line in error.splitlines() if not line.startswith("[") and "finished already" not in line
-    ]
-    assert len(lines) == 1 and lines[0].startswith("error: "), error
-    assert "Traceback" not in error
-    assert before.items() <= snapshot(folder).items()
-    return lines[0]
 
 
 COMMAND_LINE = {

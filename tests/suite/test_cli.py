@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rgal import cli
-from tests.suite.test_bad_inputs import SUITE
+from tests.helpers.suites import SUITE
 
 
 def test_help_fits_one_screen(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -11,33 +10,12 @@ from rgal import benchmarks
 from rgal.core.errors import UserError
 from rgal.data import load
 from rgal.suite.plan.expansion import expand
-from rgal.suite.plan.settings import Budget, Pair, Schedule, Suite, load_suite
-from rgal.suite.plan.trial import Trial, schedule_for
-from rgal.suite.running.runner import make_plan
+from rgal.suite.plan.settings import Budget, Pair, Schedule, load_suite
+from rgal.suite.plan.trial import schedule_for
 from rgal.suite.task import tasks
-from tests.suite.test_bad_inputs import SUITE
+from tests.helpers.suites import PAIRS, SUITE, SWEEP, suite, trials
 
 BENCHMARKS = Path(benchmarks.__file__).parent
-
-
-def suite(folder: Path, text: str = SUITE, name: str = "suite.yaml", **overrides: Any) -> Suite:
-    (folder / name).write_text(text)
-    return load_suite(folder / name, overrides)
-
-
-def trials(*arguments: Any, **overrides: Any) -> list[Trial]:
-    return make_plan(suite(*arguments, **overrides)).trials
-
-
-PAIRS = (
-    SUITE.replace("teacher: wrn10_1\nstudent: resnet8\n", "")
-    + """
-pairs:
-  - {teacher: wrn10_1, student: resnet8, methods: {plain: {synthesis_lr: 0.5, parameters: {bn: 2}}}}
-  - {teacher: wrn10_1, student: lenet5}
-"""
-)
-SWEEP = SUITE + "sweep: {synthesis_batch: [8, 16]}\n"
 
 
 def test_pairs(tmp_path: Path) -> None:

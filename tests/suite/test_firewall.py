@@ -9,7 +9,7 @@ import pytest
 
 from rgal import cli
 from rgal.data import DataFirewallError, Dataset, ImageSet
-from tests.suite.test_bad_inputs import DFQ_SUITE, SUITE
+from tests.helpers.suites import DFQ_SUITE, SUITE
 
 ROOT = Path(cli.__file__).parents[1]
 METHODS = ["plain", "rgal", "cmi", "deepinversion"]

@@ -24,7 +24,7 @@ from rgal.synthesis.views import identity
 from rgal.terms.transfer import cross_entropy
 from tests.helpers import foreign_builders as build
 from tests.helpers import small
-from tests.suite.test_bad_inputs import SUITE, fails
+from tests.helpers.suites import SUITE, fails
 
 # Names ----------------------------------------------------------------------------------------------------------
 

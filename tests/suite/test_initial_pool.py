@@ -20,12 +20,10 @@ from rgal.suite.plan.initial_pool import labels_by, row_name
 from rgal.suite.plan.trial import Trial, short_hash
 from rgal.suite.task import tasks
 from rgal.synthesis.pool_files import load_pool, pool_key
-from tests.contracts.test_contract import OPTIONS, job
 from tests.helpers import small
-from tests.suite.test_bad_inputs import DFQ_SUITE, SUITE
-from tests.suite.test_expand import PAIRS, SWEEP, trials
-from tests.suite.test_resume import command, outcome, run_in_pieces, suite_file
-from tests.suite.test_store import TRIAL
+from tests.helpers.stopped_runs import command, outcome, run_in_pieces, suite_file
+from tests.helpers.suites import DFQ_SUITE, PAIRS, SUITE, SWEEP, trials
+from tests.helpers.trials import OPTIONS, TRIAL, job
 
 SHAPE = (1, 8, 8)
 GIVEN = 16  # images: two rounds of eight

@@ -10,33 +10,11 @@ import pytest
 
 from rgal import benchmarks, cli
 from rgal.suite.plan.settings import load_suite
-from rgal.suite.plan.trial import Trial
 from rgal.suite.store.folders import Metrics, Store, read_json, write_json
 from rgal.suite.store.frames import load_frames, newest
 from tests.helpers.data_builders import image_folder
-from tests.suite.test_bad_inputs import SUITE
-
-TRIAL = Trial(
-    task="kd",
-    dataset="digits",
-    data="f",
-    image_size=None,
-    teacher="wrn16_1",
-    teacher_key="t",
-    student="wrn10_1",
-    method="cmi+rgal",
-    seed=0,
-    budget="small",
-    schedule={"rounds": 2},
-    evaluate_every=1,
-    evaluate_on="test",
-    precision="fp32",
-    device="cpu",
-    data_root=None,
-    order=0,
-    keep_pool=False,
-    setting="digits wrn16_1 -> wrn10_1",
-)
+from tests.helpers.suites import SUITE
+from tests.helpers.trials import TRIAL
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ import pytest
 
 from rgal import cli
 from rgal.suite.running.tensorboard import costs, event_files, scalars
-from tests.suite.test_bad_inputs import SUITE
-from tests.suite.test_resume import command, run_in_pieces, suite_file
+from tests.helpers.stopped_runs import command, run_in_pieces, suite_file
+from tests.helpers.suites import SUITE
 
 Events = dict[str, list[tuple[int, float]]]
 

@@ -16,7 +16,7 @@ from rgal.methods.registry import resolve
 from rgal.synthesis.images import ConditionalGenerator, Noise
 from rgal.synthesis.loop import Inversion
 from tests.helpers import small
-from tests.synthesis.test_images import OPTIMISER, TARGETS, TINY, N, begun, loss_of, make, optimise, values
+from tests.helpers.image_builders import OPTIMISER, TARGETS, TINY, N, begun, loss_of, make, optimise, values
 
 
 def started(targets: Tensor, seed: int = 0, net_seed: int = 0) -> Any:

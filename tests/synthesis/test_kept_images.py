@@ -7,37 +7,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor
 
-from rgal.core.seeding import Streams
-from rgal.methods.recipe import Recipe
 from rgal.synthesis.images import Adam
-from rgal.synthesis.loop import Inversion
 from rgal.terms.objective import Progress
-from tests.engine.test_stage import RECIPES, make_problem, make_stage, named
-from tests.helpers import small
-
-
-def recorded(recipe: Recipe, steps: int) -> tuple[Inversion, list[Tensor], list[float]]:
-    """An inversion after `steps` steps of round one, with every iterate and its total loss."""
-    problem, student = make_problem(), small.student(small.GREY).eval().requires_grad_(False)
-    inversion = Inversion(recipe, problem, student, Streams("cpu", "kept"), "fp32")
-    iterates: list[Tensor] = []
-    make = inversion.images.images
-
-    def images() -> Tensor:
-        made = make()
-        iterates.append(made.detach().clone())
-        return made
-
-    inversion.images.images = images  # type: ignore[method-assign]
-    inversion.begin()
-    totals = []
-    for _ in range(steps):
-        inversion.step(Progress())
-        totals.append(inversion.meter.take()["total"])
-    return inversion, iterates, totals
-
+from tests.helpers.runs import RECIPES, make_stage, named, recorded
 
 BOUNCY = {
     "pixels": named("deepinversion", optimiser=Adam(1.5, (0.5, 0.9))),

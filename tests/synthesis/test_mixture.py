@@ -21,10 +21,10 @@ from rgal.synthesis.mixture import MixedGenerator, class_shares
 from rgal.terms.inversion import one_hot
 from rgal.terms.objective import Objective, Progress, TermContext, labels_of
 from rgal.terms.transfer import cross_entropy
-from tests.engine.test_stage import finish, make_stage, shared_problem, stopped_at
 from tests.helpers import naive_classes as naive
 from tests.helpers import small
-from tests.synthesis.test_images import OPTIMISER, TARGETS, TINY, N, loss_of
+from tests.helpers.image_builders import OPTIMISER, TARGETS, TINY, N, loss_of
+from tests.helpers.runs import finish, make_stage, shared_problem, stopped_at
 
 CLASSES = small.COLOUR.classes
 CPU = torch.device("cpu")

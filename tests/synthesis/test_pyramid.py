@@ -19,10 +19,9 @@ from rgal.synthesis.images import Adam, Pixels
 from rgal.synthesis.loop import Inversion
 from rgal.synthesis.pyramid import Level, PyramidPixels, _PyramidPixels
 from rgal.terms.objective import Context, Progress, Reads, stateless
-from tests.contracts.test_contract import job, run
-from tests.engine.test_stage import named
 from tests.helpers import small
-from tests.synthesis.test_kept_images import recorded
+from tests.helpers.runs import named, recorded
+from tests.helpers.trials import job, run
 
 IMAGENET = "deepinversion[variant=imagenet]"
 OPTIMISER = Adam(0.2, (0.5, 0.9))

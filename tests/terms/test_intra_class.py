@@ -15,9 +15,9 @@ from rgal.methods.registry import resolve
 from rgal.synthesis.views import identity, resized_crop, sometimes
 from rgal.terms.intra_class import Inception, MarginalDistance, inception, marginal_distance
 from rgal.terms.objective import Context, TermContext
-from tests.engine.test_stage import finish, make_stage, shared_problem, stopped_at
 from tests.helpers import naive_classes as naive
 from tests.helpers import small
+from tests.helpers.runs import finish, make_stage, shared_problem, stopped_at
 
 LABELS = {"mixed": [0, 2, 1, 2, 0, 4], "one class": [3] * 6, "one image": [1]}
 CLASSES, WIDTH = 5, 7

@@ -22,7 +22,7 @@ from rgal.suite.running.runner import make_plan
 from rgal.tasks.class_incremental.metrics import summary
 from tests.helpers.data_builders import encoded, no_shared_cache, pixels, shard
 from tests.helpers.necil_builders import SUITE, necil_methods
-from tests.suite.test_bad_inputs import fails, snapshot
+from tests.helpers.suites import fails, snapshot
 
 METHODS = ("finetune", "joint", "pass", "abd", "rgal")
 READERS = ("dataset.py", "teachers.py", "phases.py")  # select, the base model's training, and the phases

@@ -13,7 +13,7 @@ from rgal.suite.plan.settings import Schedule
 from rgal.tasks.class_incremental.run import Increments
 from tests.helpers import small
 from tests.helpers.necil_builders import SECONDS, SHORT, SUITE, finish, start
-from tests.suite.test_resume import kill_at_random_moments
+from tests.helpers.stopped_runs import kill_at_random_moments
 
 
 def schedule(method: str) -> Schedule:

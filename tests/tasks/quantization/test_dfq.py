@@ -12,7 +12,7 @@ import pytest
 
 from rgal import cli
 from tests.helpers.processor import exact_integers
-from tests.suite.test_bad_inputs import DFQ_SUITE, fails
+from tests.helpers.suites import DFQ_SUITE, fails
 
 EXTRA = ("onnx", "onnxscript", "onnxruntime")
 

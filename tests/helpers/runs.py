@@ -1,0 +1,149 @@
+"""Tiny runs of every shape of recipe, and what a finished one has to show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rgal.core.problem import Problem
+from rgal.core.seeding import Streams
+from rgal.engine.run import Row, TransferRun
+from rgal.methods.recipe import Recipe, Rounds
+from rgal.methods.registry import resolve
+from rgal.synthesis.images import FreshGenerator, MetaGenerator, PersistentGenerator
+from rgal.synthesis.loop import Inversion
+from rgal.synthesis.pool import ImagePool
+from rgal.terms.objective import Progress
+from tests.helpers import small
+
+ROUNDS = Rounds(3, synthesis_steps=3, student_steps=2, synthesis_batch=10, batch=8)
+
+TINY = {"latent": 12, "width": 4}
+
+
+def shrunk(recipe: Recipe, **changes: Any) -> Recipe:
+    images = replace(recipe.images, **TINY) if isinstance(recipe.images, FreshGenerator) else recipe.images
+    return replace(recipe, **{"images": images, "rounds": ROUNDS, **changes})
+
+
+def named(method: str, **changes: Any) -> Recipe:
+    return shrunk(resolve(method).recipe, **changes)
+
+
+def interleaved(images: PersistentGenerator) -> Recipe:
+    """One generator step, two student steps on its fresh draws: the shape of DAFL and ZSKT."""
+    return shrunk(
+        resolve("plain").recipe, images=images, source="generator", rounds=replace(ROUNDS, synthesis_steps=1)
+    )
+
+
+RECIPES = {
+    "plain": named("plain"),
+    "rgal": named("rgal"),
+    "rgal, all terms": named("rgal[gram=0.1,fmix=true,follows=code,custom_steps=0.5]"),
+    "cmi": named("cmi[bank=16]"),
+    "cmi+rgal": named("cmi[bank=16]+rgal"),
+    "deepinversion": named("deepinversion"),
+    "last": named("plain", keep="last"),
+    "warm-up": named("rgal", rounds=replace(ROUNDS, warmup=1)),
+    "persistent generator": interleaved(PersistentGenerator(**TINY)),
+    "fomaml": named("plain", images=MetaGenerator(**TINY)),
+    "reptile": named("plain", images=MetaGenerator(**TINY, form="reptile")),
+}
+
+# A round is 3 steps + close + 2 steps + close = 7 calls.
+STOPS = (1, 3, 4, 5, 7, 9, 13)
+
+
+def make_problem() -> Problem:
+    return small.problem(small.GREY, "wrn10_2")
+
+
+@cache
+def shared_problem() -> Problem:
+    """One teacher for all; that nobody writes to it has a test of its own."""
+    return make_problem()
+
+
+def measure(student: nn.Module) -> dict[str, float]:
+    return {"checksum": float(sum(p.detach().double().sum() for p in student.parameters()))}
+
+
+def make_stage(recipe: Recipe, problem: Problem | None = None, **options: Any) -> TransferRun:
+    streams = Streams("cpu", "stage", 0)
+    return TransferRun(
+        recipe, problem or shared_problem(), small.student(small.GREY), streams, measure, **options
+    )
+
+
+def untimed(rows: Iterable[Row]) -> list[Row]:
+    return [{k: v for k, v in row.items() if not k.endswith("_seconds")} for row in rows]
+
+
+@dataclass
+class Outcome:
+    """All that a finished run has to show."""
+
+    student: dict[str, Tensor]
+    pool: tuple[Tensor, Tensor]
+    rows: list[Row]
+
+    def assert_same(self, other: Outcome) -> None:
+        small.assert_same(self.student, other.student, "student")
+        small.assert_same(self.pool, other.pool, "pool")
+        small.assert_same(self.rows, other.rows, "rows")
+
+
+def finish(stage: TransferRun, rows: list[Row] | None = None) -> Outcome:
+    rows = list(rows or [])
+    while not stage.finished:
+        rows += stage.advance()
+    pool = (stage.pool.images.clone(), stage.pool.targets.clone())
+    return Outcome(small.snapshot(stage.student), pool, untimed(rows))
+
+
+@cache
+def reference(name: str) -> Outcome:
+    return finish(make_stage(RECIPES[name]))
+
+
+def stopped_at(recipe: Recipe, stops: Iterable[int]) -> dict[int, tuple[Any, list[Row]]]:
+    """State (through a file) and rows so far of one run, before its k-th call, for several k."""
+    stage, rows, kept = make_stage(recipe), [], {}
+    for call in range(max(stops) + 1):
+        if call in stops:
+            kept[call] = (small.reloaded(stage.state_dict()), list(rows))
+        rows += stage.advance()
+    return kept
+
+
+def real_pool() -> ImagePool:
+    pool = ImagePool(small.GREY.shape)
+    pool.add(small.rand(20, *small.GREY.shape), torch.arange(20) % 4)
+    return pool
+
+
+def recorded(recipe: Recipe, steps: int) -> tuple[Inversion, list[Tensor], list[float]]:
+    """An inversion after `steps` steps of round one, with every iterate and its total loss."""
+    problem, student = make_problem(), small.student(small.GREY).eval().requires_grad_(False)
+    inversion = Inversion(recipe, problem, student, Streams("cpu", "kept"), "fp32")
+    iterates: list[Tensor] = []
+    make = inversion.images.images
+
+    def images() -> Tensor:
+        made = make()
+        iterates.append(made.detach().clone())
+        return made
+
+    inversion.images.images = images  # type: ignore[method-assign]
+    inversion.begin()
+    totals = []
+    for _ in range(steps):
+        inversion.step(Progress())
+        totals.append(inversion.meter.take()["total"])
+    return inversion, iterates, totals
