@@ -38,7 +38,7 @@ __all__ = [
 
 
 def names() -> tuple[str, ...]:
-    """The data sets that can be loaded without --data-root."""
+    """List the data sets that can be loaded without --data-root."""
     return ("digits", *torchvision_sets.SETS, *added())
 
 
@@ -48,14 +48,21 @@ def load(
     size: int | None = None,
     cache: str | Path | None = None,
 ) -> Dataset:
-    """Load a data set with both splits in memory.
+    """Load both splits of a data set into memory.
 
-    data_root: a folder of parquet shards, of train|test/class/image files, or of torchvision's files; if it
-        has a folder called `name`, that one is meant. Not needed for names().
-    size: pixels; images are resized (shorter side, then centre crop) to size x size. None keeps their own.
-    cache: where decoded images are kept; default $RGAL_CACHE or ~/.cache/rgal/decoded.
+    Args:
+        name: one of `names()`, or with `data_root` a name of your own.
+        data_root: a folder of parquet shards, of train|test/class/image files, or of torchvision's files. If it has
+            a folder called `name`, that folder is read instead. Not needed for `names()`.
+        size: pixels; images are resized to size x size (shorter side, then centre crop). None keeps their own size.
+        cache: where decoded images are kept; by default $RGAL_CACHE or ~/.cache/rgal/decoded.
 
-    Raises UserError, one line, for anything that is missing, damaged or not as expected.
+    Raises:
+        UserError: something is missing, damaged or not as expected.
+
+    >>> digits = load("digits")
+    >>> digits.train.images.shape, digits.spec.classes
+    (torch.Size([1297, 1, 8, 8]), 10)
     """
     if size is not None and size < 1:
         raise UserError(f"image size is {size}; expected at least 1 pixel")
@@ -65,7 +72,7 @@ def load(
 
 
 def _read(name: str, root: Path | None, size: int | None, cache: Path) -> Decoded:
-    """Find the source for `name` and read it."""
+    """Find the source of a data set by its name and read it."""
     if name == "digits":
         if root is not None:
             raise UserError(
@@ -92,10 +99,9 @@ def _read(name: str, root: Path | None, size: int | None, cache: Path) -> Decode
 
 
 def _read_below(name: str, root: Path, size: int | None, cache: Path) -> Decoded:
-    """The data set in `root`/`name`, else in `root`: parquet, else image folders, else torchvision's."""
-    plain = (
-        name not in ("", ".", "..") and Path(name).name == name
-    )  # a name becomes a path only when it is one word
+    """Read the data set from `root`/`name`, else from `root`: parquet, else image folders, else torchvision's files."""
+    # A name becomes a path only when it is a single word.
+    plain = name not in ("", ".", "..") and Path(name).name == name
     for place in [root / name, root] if plain and (root / name).is_dir() else [root]:
         shards = parquet.parquet_files(place)
         if shards:
@@ -106,20 +112,20 @@ def _read_below(name: str, root: Path, size: int | None, cache: Path) -> Decoded
     if name in torchvision_sets.SETS:
         return torchvision_sets.read(name, root)
     entries = sorted(path.name for path in root.iterdir())
-    found = f"{', '.join(entries[:5])}{', ...' if len(entries) > 5 else ''}" if entries else "nothing"
+    listing = f"{', '.join(entries[:5])}{', ...' if len(entries) > 5 else ''}" if entries else "nothing"
     raise UserError(
-        f"no images in '{root}': found {found}, "
+        f"no images in '{root}': found {listing}, "
         "expected *.parquet or train/<class>/*.png and test/<class>/*.png"
     )
 
 
 def _decode_size(name: str, size: int | None) -> int | None:
-    """The size to decode at. MNIST at 32 pixels is padded, not stretched, so it is decoded as it is."""
+    """Return the size to decode at. MNIST is padded to 32 pixels, not stretched, so it is decoded at its own size."""
     return None if name == "mnist" and size == 32 else size
 
 
 def _finish(name: str, decoded: Decoded, size: int | None) -> Decoded:
-    """Bring splits that came at their own size to `size`, and MNIST's 28x28 to 32x32 with a black border."""
+    """Resize splits that came at their own size, and pad MNIST's 28x28 images to 32x32 with a black border."""
     border = name == "mnist" and size in (None, 32) and decoded.train.images.shape[2:] == (28, 28)
 
     def finish(part: ImageSet) -> ImageSet:

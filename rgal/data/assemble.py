@@ -1,4 +1,4 @@
-"""Two decoded splits into a data set: the checks that need both of them."""
+"""Put two decoded splits together: the checks that need both of them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,15 @@ from rgal.data.dataset import Decoded, ImageSet, fingerprint
 
 
 def assemble(train: ImageSet, test: ImageSet, names: Sequence[str] | None, root: Path) -> Decoded:
-    """Check that the splits belong together and name the classes. `names` None: the labels themselves.
+    """Check that two splits belong together and name their classes.
 
-    Raises UserError for grayscale against RGB, different image sizes, and labels that are not 0..C-1.
+    Args:
+        train, test: the decoded splits.
+        names: class names in the order of the labels; None uses the labels themselves.
+        root: where the images came from, for messages.
+
+    Raises:
+        UserError: one split is grayscale and the other RGB, the image sizes differ, or labels are not 0..C-1.
     """
     train_channels, test_channels = train.images.shape[1], test.images.shape[1]
     if train_channels != test_channels:
@@ -34,7 +40,7 @@ def assemble(train: ImageSet, test: ImageSet, names: Sequence[str] | None, root:
 
 
 def _class_names(train: ImageSet, test: ImageSet, names: Sequence[str] | None, root: Path) -> tuple[str, ...]:
-    """One name per class. Every class must have a training image: an output nobody trains means nothing."""
+    """Return one name per class, after checking that each class has a training image: else its output is untrained."""
     highest = int(max(train.labels.max(), test.labels.max()))
     if names is not None and highest >= len(names):
         raise UserError(
@@ -42,7 +48,7 @@ def _class_names(train: ImageSet, test: ImageSet, names: Sequence[str] | None, r
         )
     classes = highest + 1 if names is None else len(names)
     present = set(torch.unique(train.labels).tolist())
-    # Stops at the first gap, so a column of identifiers that was taken for labels costs nothing.
+    # Stops at the first gap, so that identifiers mistaken for labels cost no time.
     missing = next((label for label in range(classes) if label not in present), None)
     if missing is not None:
         called = "" if names is None else f" ({names[missing]!r})"

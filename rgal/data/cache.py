@@ -1,4 +1,4 @@
-"""Decoded arrays kept on disk, so that JPEGs are decoded once a machine and not once a run."""
+"""Keep decoded images on disk, so that JPEGs are decoded once per machine instead of once per run."""
 
 from __future__ import annotations
 
@@ -20,16 +20,23 @@ FORMAT = 1  # raise it when the same files would decode to something else
 
 
 def cache_folder(cache: str | Path | None) -> Path:
-    """The folder asked for, else $RGAL_CACHE, else ~/.cache/rgal/decoded."""
+    """Return the folder that was asked for, else $RGAL_CACHE, else ~/.cache/rgal/decoded."""
     return Path(cache or os.environ.get("RGAL_CACHE") or "~/.cache/rgal/decoded").expanduser()
 
 
 def cached(
     root: Path, files: Iterable[Path], size: int | None, folder: Path, build: Callable[[], Decoded]
 ) -> Decoded:
-    """build(), or what it gave for the same files (names, sizes, modification times) and image `size`.
+    """Return the decoded data set from the cache, or decode it and store it there.
 
-    A cache that is missing or damaged is built again; one that cannot be written is done without.
+    A missing or damaged cache is built again. A cache that cannot be written is skipped.
+
+    Args:
+        root: the folder of the data set.
+        files: the files that are decoded; the cache holds for their names, sizes and modification times.
+        size: the image size in pixels they are decoded to, or None for their own.
+        folder: where caches are kept.
+        build: decodes the data set.
     """
     path = folder / f"{root.resolve().name}-{_key(root, files, size)}.safetensors"
     decoded = _load(path)
@@ -40,7 +47,7 @@ def cached(
 
 
 def _key(root: Path, files: Iterable[Path], size: int | None) -> str:
-    """24 hex digits that change when a source file does. UserError for a file that is not there."""
+    """Return 24 hex digits that change when a source file does. Raises UserError for a missing file."""
     state = []
     for file in files:
         try:
@@ -53,11 +60,11 @@ def _key(root: Path, files: Iterable[Path], size: int | None) -> str:
 
 
 def _load(path: Path) -> Decoded | None:
-    """The cached data set, or None when it is not there or not what was written."""
+    """Read the cached data set, or None if it is missing or was changed since it was written."""
     try:
         with safe_open(str(path), framework="pt") as file:
             written = file.metadata() or {}
-            # Copies, so that no tensor keeps a mapping alive that holds the training images.
+            # Copies: otherwise a tensor would keep the mapped file, and with it the training images, in memory.
             train, test = (
                 ImageSet(
                     file.get_tensor(f"{split}.images").clone(), file.get_tensor(f"{split}.labels").clone()
@@ -71,7 +78,7 @@ def _load(path: Path) -> Decoded | None:
 
 
 def _save(path: Path, decoded: Decoded) -> None:
-    """Write under a name of its own, then rename: a reader or a second process never meets half a file."""
+    """Write under a temporary name, then rename, so that readers and other processes never see half a file."""
     tensors = {
         f"{split}.{kind}": tensor.contiguous()
         for split, part in (("train", decoded.train), ("test", decoded.test))
@@ -84,7 +91,7 @@ def _save(path: Path, decoded: Decoded) -> None:
         save_file(tensors, temporary, metadata=metadata)
         temporary.chmod(0o644)  # safetensors writes 0600; others who share the folder may read it
         os.replace(temporary, path)
-    except (OSError, SafetensorError):  # no space, read-only, a file in the way: slower next time, not wrong
+    except (OSError, SafetensorError):  # no space, read-only, a file in the way: the next run decodes again
         _remove(temporary)
 
 

@@ -1,4 +1,4 @@
-"""What a data set is here: two splits of uint8 images in memory, the training one behind a door."""
+"""Data sets: two splits of uint8 images in memory, of which the training split can be closed for good."""
 
 from __future__ import annotations
 
@@ -15,12 +15,17 @@ HOLD_OUT_SEED = 0  # fixed: every run and every seed must choose settings on the
 
 
 class DataFirewallError(RuntimeError):
-    """Training images were asked for after they were closed: a fault in the code, not in the input."""
+    """Report that code asked for training images after they were closed: a fault in the code, not in the input."""
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images decoded once and kept in memory: uint8 (N, C, H, W) in 0..255, with int64 labels (N,)."""
+    """Hold decoded images in memory: uint8 (N,C,H,W) in 0..255, with int64 labels (N,).
+
+    >>> images = ImageSet(torch.zeros(3, 1, 2, 2, dtype=torch.uint8), torch.tensor([0, 1, 1]))
+    >>> len(images.subset(images.labels == 1))
+    2
+    """
 
     images: Tensor
     labels: Tensor
@@ -37,17 +42,24 @@ class ImageSet:
         return len(self.labels)
 
     def subset(self, index: Tensor) -> ImageSet:
-        """A copy of the images at `index` (int64 or bool, (M,) or (N,)), sharing no memory with this set."""
+        """Copy the images at `index`: int64 positions (M,) or a bool mask (N,). The copy shares no memory."""
         return ImageSet(self.images[index], self.labels[index])
 
 
 @dataclass(frozen=True)
 class DataSpec:
-    """What may be said about a data set without opening it.
+    """Describe a data set without holding its images.
 
-    `shape` is (C, H, W); `mean` and `std` are per channel, of pixels in [0, 1]. `flip` says whether a mirror
-    image keeps its label, `crop_padding` how many pixels a random crop pads on each side. `fingerprint`
-    changes with any image or label. `encoding` is that of `Decoded`.
+    Args:
+        name: the name it was loaded under.
+        classes: number of classes.
+        shape: (C, H, W).
+        mean, std: normalisation of each channel, for pixels in [0,1].
+        flip: whether a mirrored image keeps its label.
+        crop_padding: pixels by which a random crop pads each side.
+        class_names: in the order of the labels.
+        fingerprint: a hash that changes with any image or label.
+        encoding: "JPEG" if the source stores its first test image so, else "".
     """
 
     name: str
@@ -64,9 +76,9 @@ class DataSpec:
 
 @dataclass(frozen=True)
 class Decoded:
-    """What a source hands over: both splits, the class names in label order, and their fingerprint.
+    """Hold what a source returns: both splits, class names in the order of the labels, and a fingerprint of both.
 
-    `encoding` is "JPEG" where the source stores its first test image so, else "".
+    `encoding` is "JPEG" if the source stores its first test image so, else "".
     """
 
     train: ImageSet
@@ -77,7 +89,7 @@ class Decoded:
 
 
 class Dataset:
-    """A training split that can be closed for good, and a test split that stays open."""
+    """Hold a training split that can be closed for good, and a test split that stays open."""
 
     def __init__(self, spec: DataSpec, train: ImageSet, test: ImageSet) -> None:
         self.spec = spec
@@ -86,7 +98,7 @@ class Dataset:
 
     @property
     def train(self) -> ImageSet:
-        """The training images. Raises DataFirewallError once they are closed."""
+        """Return the training images. Raises DataFirewallError once they are closed."""
         if self._train is None:
             raise DataFirewallError(
                 f"the training images of '{self.spec.name}' were closed: "
@@ -95,15 +107,18 @@ class Dataset:
         return self._train
 
     def close_training_data(self) -> None:
-        """Drop the training images for good. What a caller took from `train` before is its own to drop."""
+        """Drop the training images for good. A caller that took images from `train` before must drop them itself."""
         self._train = None
 
     def hold_out(self, fraction: float = 0.1) -> Dataset:
-        """Split the training images again: `test` is a `fraction` of every class, `train` the rest.
+        """Split the training images again, so that settings can be chosen without the real test images.
 
-        For choosing settings. The same images are held out in every run, and the real test images are not in
-        the result. Raises UserError if nothing would be held out, DataFirewallError once the training images
-        are closed.
+        The result's `test` holds a `fraction` in (0,1) of every class, its `train` the rest. The same images are held
+        out in every run.
+
+        Raises:
+            UserError: nothing would be held out, or the fraction is out of range.
+            DataFirewallError: the training images are closed.
         """
         if not 0 < fraction < 1:
             raise UserError(f"hold-out fraction is {fraction:g}; expected a number between 0 and 1")
@@ -116,44 +131,58 @@ class Dataset:
         return Dataset(spec, train.subset(rest), train.subset(held))
 
     def select(self, classes: Sequence[int]) -> Dataset:
-        """Both splits restricted to these classes, whose labels become their positions in `classes`.
+        """Restrict both splits to some classes; a label becomes the class's position in `classes`.
 
-        Images keep their order. They are copies: the result shares no memory with this data set, so closing
-        one does not close the other. Raises UserError if `classes` is empty, names a class twice or one that
-        is not there, DataFirewallError once the training images are closed.
+        Images keep their order and are copies, so that closing one of the two data sets does not close the other.
+
+        Raises:
+            UserError: `classes` is empty, names a class twice, or names one that does not exist.
+            DataFirewallError: the training images are closed.
         """
-        chosen = [int(label) for label in classes]
-        if not chosen:
+        labels = [int(label) for label in classes]
+        if not labels:
             raise UserError(f"no class of '{self.spec.name}' selected; expected one or more")
-        for label in chosen:
+        for label in labels:
             if not 0 <= label < self.spec.classes:
                 raise UserError(
                     f"'{self.spec.name}' has no class {label}; expected 0 to {self.spec.classes - 1}"
                 )
-            if chosen.count(label) > 1:
+            if labels.count(label) > 1:
                 raise UserError(f"class {label} of '{self.spec.name}' is selected twice; expected once")
         position = torch.full((self.spec.classes,), -1, dtype=torch.int64)
-        position[chosen] = torch.arange(len(chosen))
+        position[labels] = torch.arange(len(labels))
 
         def restrict(part: ImageSet) -> ImageSet:
-            labels = position[part.labels]
-            keep = labels >= 0
-            return ImageSet(part.images[keep], labels[keep])
+            positions = position[part.labels]
+            keep = positions >= 0
+            return ImageSet(part.images[keep], positions[keep])
 
-        origin = f"{self.spec.fingerprint} select {chosen}"
+        origin = f"{self.spec.fingerprint} select {labels}"
         spec = replace(
             self.spec,
-            classes=len(chosen),
-            class_names=tuple(self.spec.class_names[label] for label in chosen),
+            classes=len(labels),
+            class_names=tuple(self.spec.class_names[label] for label in labels),
             fingerprint=hashlib.sha256(origin.encode()).hexdigest()[:12],
         )
         return Dataset(spec, restrict(self.train), restrict(self.test))
 
 
 def stratified_split(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Ascending indices (rest, held) into labels (N,), by class.
+    """Split images by class into a held-out part and the rest.
 
-    Of the n_c images of class c, round(fraction * n_c) are held, at least one; but at least one stays.
+    Of the n_c images of class c, round(fraction * n_c) are held out: at least one, but never the last one.
+
+    Args:
+        labels: (N,).
+        fraction: share of each class that is held out, in (0,1).
+        seed: of the draw.
+
+    Returns:
+        The ascending indices of the rest, and of the held-out images.
+
+    >>> rest, held = stratified_split(torch.tensor([0, 0, 0, 0, 1, 1]), 0.5, seed=0)
+    >>> len(rest), len(held)
+    (3, 3)
     """
     import numpy as np
 
@@ -169,7 +198,7 @@ def stratified_split(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor
 
 
 def fingerprint(train: ImageSet, test: ImageSet) -> str:
-    """12 hex digits over the shapes, labels and pixels of both splits: about 0.5 s a gigabyte."""
+    """Hash the shapes, labels and pixels of both splits to 12 hex digits. Takes about 0.5 s per gigabyte."""
     digest = hashlib.sha256()
     for part in (train, test):
         digest.update(repr(tuple(part.images.shape)).encode())

@@ -1,4 +1,4 @@
-"""From encoded bytes to uint8 images, one at a time, into one array."""
+"""Decode image files one at a time into one array of uint8 images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rgal.data.dataset import ImageSet
 
 @dataclass(frozen=True)
 class Example:
-    """One encoded image, its label, and where it came from, as an error message should say it."""
+    """Hold one encoded image, its label, and where it came from, in the words of an error message."""
 
     data: bytes
     label: int
@@ -25,23 +25,33 @@ class Example:
 
 
 def one_line(error: BaseException) -> str:
-    """The first sentence of a library's message, without the address of the object Pillow read from."""
+    """Return the first sentence of a library's message, without the address of the object that Pillow read.
+
+    >>> one_line(OSError("cannot identify image file <_io.BytesIO object at 0x7f00>. More"))
+    'cannot identify image file'
+    """
     message = re.sub(r" <_io\.\w+ object at 0x\w+>", "", " ".join(str(error).split()))
     return message.split(". ")[0].rstrip(".") or type(error).__name__
 
 
 def encoding_of(data: bytes) -> str:
-    """ "JPEG" for an image that was compressed with loss, "" for any other."""
+    """Return "JPEG" for the bytes of such an image, and "" for any other.
+
+    >>> encoding_of(b"\\xff\\xd8\\xff\\xe0")
+    'JPEG'
+    """
     return "JPEG" if data.startswith(b"\xff\xd8\xff") else ""
 
 
 def decode(data: bytes) -> Tensor:
-    """uint8 (1, H, W) for an image stored as grayscale, else (3, H, W); no alpha. Raises when it cannot.
+    """Decode an image to uint8 (1,H,W) if it is stored as grayscale, else (3,H,W), without alpha.
 
-    Pillow: torchvision's decoders are faster, but deprecated, and the result is cached anyway.
+    Raises whatever the decoder does for bytes that are no image.
     """
     import numpy as np
-    from PIL import Image
+    from PIL import (
+        Image,
+    )  # torchvision's decoders are faster, but deprecated, and the result is cached anyway
 
     with Image.open(io.BytesIO(data)) as picture:
         if picture.mode.startswith("I;16"):  # 65535 -> 255, rounded; Pillow's own conversion would clip
@@ -53,13 +63,19 @@ def decode(data: bytes) -> Tensor:
 
 
 def fit(images: Tensor, size: int | None) -> Tensor:
-    """uint8 (..., C, H, W) to (..., C, size, size): antialiased, shorter side to `size`, then centre crop."""
+    """Resize uint8 images (...,C,H,W) to (...,C,size,size): the shorter side to `size`, then a centre crop.
+
+    Resizing is bilinear with antialiasing. size None: the images as they are.
+
+    >>> fit(torch.full((3, 40, 60), 7, dtype=torch.uint8), 32).shape
+    torch.Size([3, 32, 32])
+    """
     if size is None or images.shape[-2:] == (size, size):
         return images
     height, width = images.shape[-2:]
     short = min(height, width)
     new_height, new_width = size * height // short, size * width // short
-    # torchvision's resize without its shortcut for bytes, which rounds differently from one CPU to another.
+    # As torchvision resizes, but in float32: its shortcut for bytes rounds differently on different CPUs.
     resized = interpolate(
         images.float().reshape(-1, *images.shape[-3:]),
         size=(new_height, new_width),
@@ -72,9 +88,16 @@ def fit(images: Tensor, size: int | None) -> Tensor:
 
 
 def decode_split(examples: Iterable[Example], count: int, size: int | None, where: str) -> ImageSet:
-    """Decode `count` examples into one ImageSet: RGB if any of them is, grayscale if all are.
+    """Decode a split into one ImageSet: grayscale if all of its images are, else RGB.
 
-    Raises UserError for no example, bytes that are no image, or several image sizes while `size` is None.
+    Args:
+        examples: the encoded images.
+        count: how many there are.
+        size: pixels that all are resized to, or None for their own size.
+        where: the split's place, for messages.
+
+    Raises:
+        UserError: there is no example, bytes are no image, or sizes differ while `size` is None.
     """
     images: Tensor | None = None
     labels = torch.empty(count, dtype=torch.int64)
@@ -98,7 +121,7 @@ def decode_split(examples: Iterable[Example], count: int, size: int | None, wher
 
 
 def _decode_example(example: Example) -> Tensor:
-    """decode(), with an error that says which example."""
+    """Decode one example. Raises UserError that says which one does not decode."""
     try:
         return decode(example.data)
     except Exception as error:  # decoders raise whatever they meet in broken bytes

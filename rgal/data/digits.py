@@ -1,4 +1,4 @@
-"""The handwritten digits that come with scikit-learn: 1,797 scans of 8x8 pixels, nothing to download."""
+"""The handwritten digits that come with scikit-learn: 1,797 scans of 8x8 pixels, without a download."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ TEST_IMAGES = 500
 
 
 def read() -> Decoded:
-    """1,297 training and 500 test images, (N, 1, 8, 8), the same stratified split always."""
+    """Read 1,297 training and 500 test images (N,1,8,8), always in the same stratified split."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
@@ -25,7 +25,7 @@ def read() -> Decoded:
 
 
 def split_indices(labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Indices of the training and the test scans among all `labels` (1797,)."""
+    """Return the indices of the training scans and of the test scans among all `labels` (1797,)."""
     import numpy as np
     from sklearn.model_selection import train_test_split
 

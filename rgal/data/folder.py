@@ -1,4 +1,4 @@
-"""Image folders: root/{train,test or val}/class/*.png."""
+"""Read image folders: root/{train,test or val}/class/*.png."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ Splits = dict[str, list[Path]]
 
 
 def image_files(root: Path) -> Splits:
-    """Image files by split, for the folders of `root` that are named like one; empty when there are none.
+    """List image files by split, for the folders of `root` that are named like a split; empty if there are none.
 
-    Raises UserError for an image that is in no class folder.
+    Raises:
+        UserError: an image lies outside a class folder.
     """
     splits: Splits = {}
     for folder in sorted(path for path in root.iterdir() if path.is_dir()):
@@ -41,7 +42,17 @@ def image_files(root: Path) -> Splits:
 
 
 def read(root: Path, splits: Splits, size: int | None, cache: Path) -> Decoded:
-    """Decode what image_files(root) found, or take it from `cache`; classes are sorted by name."""
+    """Decode an image folder, or take it from the cache. Classes are sorted by name.
+
+    Args:
+        root: the folder of the data set.
+        splits: its files, from `image_files`.
+        size: pixels that images are resized to, or None for their own size.
+        cache: the folder of decoded data sets.
+
+    Raises:
+        UserError: a split is missing, a file is damaged, or a test image's class has no training image.
+    """
     train, test = train_and_test(splits, root)
     names = sorted({_class_of(path, root) for path in train})
     for path in test:
@@ -60,7 +71,7 @@ def read(root: Path, splits: Splits, size: int | None, cache: Path) -> Decoded:
 
 
 def _encoding(path: Path) -> str:
-    """encoding_of the file; "" where it can no longer be read and the images come from the cache."""
+    """Return the file's encoding, or "" if it can no longer be read and the images come from the cache."""
     try:
         return encoding_of(path.read_bytes())
     except OSError:
@@ -68,7 +79,7 @@ def _encoding(path: Path) -> str:
 
 
 def _class_of(path: Path, root: Path) -> str:
-    """The folder right below the split; images may lie deeper, as in the original Tiny-ImageNet."""
+    """Return the folder directly below the split; images may lie deeper, as in the original Tiny-ImageNet."""
     return path.relative_to(root).parts[1]
 
 

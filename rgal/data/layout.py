@@ -1,4 +1,4 @@
-"""Which files of a folder belong to which split."""
+"""Decide which files of a folder belong to which split."""
 
 from __future__ import annotations
 
@@ -20,18 +20,23 @@ _SPLITS = {
 
 
 def files_below(root: Path) -> Iterator[Path]:
-    """Every file under `root` in a fixed order, through links, leaving out hidden files and folders."""
-    # Path.rglob does not enter linked folders; hidden ones are .git, .cache/huggingface, ._ files of macOS.
+    """Yield every file under `root` in a fixed order, following links and leaving out hidden files and folders."""
+    # Path.rglob does not enter linked folders. Hidden are, for instance, .git, .cache/huggingface and macOS's ._ files.
     for folder, folders, files in os.walk(root, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (Path(folder, name) for name in sorted(files) if not name.startswith("."))
 
 
 def split_of(path: PurePath) -> str | None:
-    """'train', 'test' or 'validation' for a path relative to the root; None for none of them.
+    """Tell which split a path relative to the root belongs to: "train", "test", "validation" or None.
 
-    The name counts first, then the nearest folder: `train-00000-of-00004.parquet`, `cifar10_test.parquet`,
-    `default/validation/0000.parquet`.
+    The file's name is looked at first, then the folders, the nearest first.
+
+    >>> split_of(PurePath("train-00000-of-00004.parquet"))
+    'train'
+    >>> split_of(PurePath("default/validation/0000.parquet"))
+    'validation'
+    >>> split_of(PurePath("extra/0000.parquet"))
     """
     for part in (path.stem, *reversed(path.parent.parts)):
         for word in re.split(r"[^a-z0-9]+", part.lower()):
@@ -41,12 +46,23 @@ def split_of(path: PurePath) -> str | None:
     return None
 
 
-def train_and_test(found: Mapping[str, Sequence[T]], root: Path) -> tuple[Sequence[T], Sequence[T]]:
-    """The two splits among those `found`; test wins over validation. UserError if one is missing."""
-    train = found.get("train", ())
-    test = found.get("test", ()) or found.get("validation", ())
+def train_and_test(splits: Mapping[str, Sequence[T]], root: Path) -> tuple[Sequence[T], Sequence[T]]:
+    """Choose the training and the test split; "test" is preferred to "validation".
+
+    Args:
+        splits: files by the name of their split.
+        root: the folder of the data set, for messages.
+
+    Raises:
+        UserError: one of the two is missing.
+
+    >>> train_and_test({"train": ["a"], "validation": ["b"]}, Path("data"))
+    (['a'], ['b'])
+    """
+    train = splits.get("train", ())
+    test = splits.get("test", ()) or splits.get("validation", ())
     for files, wanted in ((train, "training split (train*)"), (test, "test split (test* or val*)")):
         if not files:
-            splits = ", ".join(sorted(name for name, files in found.items() if files)) or "no split"
-            raise UserError(f"'{root}' has no {wanted}; found: {splits}")
+            present = ", ".join(sorted(name for name, files in splits.items() if files)) or "no split"
+            raise UserError(f"'{root}' has no {wanted}; found: {present}")
     return train, test

@@ -1,4 +1,4 @@
-"""Parquet shards of encoded images and labels, as Hugging Face writes them, under any column names."""
+"""Read Parquet shards of encoded images and labels, as Hugging Face writes them, under any column names."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BATCH = 1024  # rows of encoded images in memory at a time
 
 @dataclass(frozen=True)
 class _Columns:
-    """Where a shard keeps its images and labels; equal for all shards of one data set."""
+    """Name the columns of images and labels in a shard. All shards of a data set have the same."""
 
     image: str
     label: str
@@ -30,12 +30,22 @@ class _Columns:
 
 
 def parquet_files(root: Path) -> list[Path]:
-    """All `*.parquet` below `root`."""
+    """List all `*.parquet` files below `root`."""
     return [path for path in files_below(root) if path.suffix == ".parquet"]
 
 
 def read(root: Path, files: Sequence[Path], size: int | None, cache: Path) -> Decoded:
-    """Decode the shards `files` below `root`, or take them from `cache`. UserError for whatever is wrong."""
+    """Decode the shards of a data set, or take them from the cache.
+
+    Args:
+        root: the folder of the data set.
+        files: its shards, from `parquet_files`.
+        size: pixels that images are resized to, or None for their own size.
+        cache: the folder of decoded data sets.
+
+    Raises:
+        UserError: a split is missing, or a shard is damaged or has no images or labels.
+    """
     splits: dict[str, list[Path]] = {}
     for path in files:
         split = split_of(path.relative_to(root))
@@ -48,7 +58,7 @@ def read(root: Path, files: Sequence[Path], size: int | None, cache: Path) -> De
 
 
 def _decode(root: Path, train: Sequence[Path], test: Sequence[Path], size: int | None) -> Decoded:
-    """Both splits of the shards, decoded one shard and one batch of rows at a time."""
+    """Decode both splits, one shard and one batch of rows at a time."""
     columns = _columns(train[0])
     for path in (*train, *test):
         other = _columns(path)
@@ -75,7 +85,7 @@ def _read_split(files: Sequence[Path], columns: _Columns, size: int | None) -> I
 
 
 def _open(path: Path) -> Any:
-    """The opened pyarrow.parquet.ParquetFile."""
+    """Open a shard as a pyarrow.parquet.ParquetFile. Raises UserError if that fails."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -89,7 +99,7 @@ def _open(path: Path) -> Any:
 
 
 def _examples(path: Path, columns: _Columns) -> Iterator[Example]:
-    """The rows of one shard. UserError for a damaged shard and for a row without an image or a label."""
+    """Yield the rows of one shard. Raises UserError for a damaged shard or a row without an image or a label."""
     row = 0
     for images, labels in _batches(path, columns):
         for data, label in zip(images, labels, strict=True):
@@ -108,7 +118,7 @@ def _examples(path: Path, columns: _Columns) -> Iterator[Example]:
 
 
 def _batches(path: Path, columns: _Columns) -> Iterator[tuple[list[bytes | None], list[int | None]]]:
-    """Image bytes and labels of one shard, BATCH rows at a time."""
+    """Yield the image bytes and labels of one shard, BATCH rows at a time."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -124,7 +134,7 @@ def _batches(path: Path, columns: _Columns) -> Iterator[tuple[list[bytes | None]
             return
         images = batch.column(columns.image)
         if pa.types.is_struct(images.type):
-            images = pc.struct_field(images, "bytes")  # heeds rows where the struct itself is null
+            images = pc.struct_field(images, "bytes")  # None where the struct itself is null
         yield images.to_pylist(), batch.column(columns.label).to_pylist()
 
 
@@ -143,7 +153,7 @@ def _columns(path: Path) -> _Columns:
 
 
 def _holds_bytes(kind: Any) -> bool:
-    """Whether an Arrow type can hold encoded images: binary, or a struct with a binary field `bytes`."""
+    """Tell whether an Arrow type can hold encoded images: binary, or a struct with a binary field `bytes`."""
     import pyarrow as pa
 
     if pa.types.is_struct(kind):
@@ -153,10 +163,10 @@ def _holds_bytes(kind: Any) -> bool:
 
 
 def _only(
-    path: Path, schema: Any, purpose: str, kind: str, candidates: Sequence[str], known: Sequence[str]
+    path: Path, schema: Any, purpose: str, kind: str, candidates: Sequence[str], usual: Sequence[str]
 ) -> str:
-    """The one candidate, or the one with a well-known name; else UserError listing the columns."""
-    for name in known:
+    """Choose the candidate with a usual name, or the only one. Raises UserError, listing the columns."""
+    for name in usual:
         if name in candidates:
             return name
     if len(candidates) == 1:
@@ -164,14 +174,14 @@ def _only(
     if candidates:
         raise UserError(
             f"'{path}': found several columns that may be the {purpose} ({', '.join(candidates)}), "
-            f"expected one, or one called {', '.join(known)}"
+            f"expected one, or one called {', '.join(usual)}"
         )
-    found = ", ".join(f"{field.name}: {field.type}" for field in schema)
-    raise UserError(f"'{path}': found no {purpose} column, expected one of {kind}; columns: {found}")
+    columns = ", ".join(f"{field.name}: {field.type}" for field in schema)
+    raise UserError(f"'{path}': found no {purpose} column, expected one of {kind}; columns: {columns}")
 
 
 def _class_names(schema: Any, label: str) -> tuple[str, ...] | None:
-    """Class names from Hugging Face's metadata in the schema, info.features.<label>.names; None without."""
+    """Read class names from Hugging Face's metadata in the schema, info.features.<label>.names, or None."""
     try:
         names = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"][label]["names"]
     except (KeyError, TypeError, ValueError):

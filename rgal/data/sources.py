@@ -1,4 +1,4 @@
-"""Data sets from outside: a plug-in's function, registered under a name.
+"""Data sets of plug-ins: a function that reads one, registered under a name.
 
 @data_source("scans", mean=(0.3,), std=(0.2,), flip=False)
 def scans(root: Path | None) -> Splits:
@@ -22,9 +22,12 @@ from rgal.data.dataset import Decoded, ImageSet
 
 @dataclass(frozen=True)
 class Splits:
-    """What such a function returns: uint8 images (N,C,H,W), C 1 or 3, of one size, and integer labels (N,) from 0 up.
+    """Hold what a plug-in's function returns: both splits of a data set.
 
-    class_names: in the order of the labels; None: the labels themselves.
+    Args:
+        train_images, test_images: uint8 (N,C,H,W) with C 1 or 3, all of one size.
+        train_labels, test_labels: integers (N,) from 0.
+        class_names: in the order of the labels; None uses the labels themselves.
     """
 
     train_images: Tensor
@@ -36,9 +39,14 @@ class Splits:
 
 @dataclass(frozen=True)
 class Source:
-    """A registered function, and the normalisation of its images: per channel, of pixels in [0,1].
+    """Hold a registered function and what is known about its images.
 
-    mean, std: None: 0.5. flip: whether a mirror image keeps its label.
+    Args:
+        name: the data set's name.
+        read: the function; it is given --data-root, or None.
+        module: where it is defined.
+        mean, std: normalisation of each channel, for pixels in [0,1]; None means 0.5.
+        flip: whether a mirrored image keeps its label.
     """
 
     name: str
@@ -53,14 +61,23 @@ _SOURCES: dict[str, Source] = {}
 
 
 def added() -> Mapping[str, Source]:
-    """What plug-ins have registered, by name."""
+    """Return the data sets that plug-ins have registered, by name."""
     return dict(sorted(_SOURCES.items()))
 
 
 def data_source(
     name: str, mean: tuple[float, ...] | None = None, std: tuple[float, ...] | None = None, flip: bool = True
 ) -> Callable[[Callable[[Path | None], Splits]], Callable[[Path | None], Splits]]:
-    """Register the decorated function as the data set `name`. It is given --data-root, or None."""
+    """Register the decorated function, (--data-root or None) -> `Splits`, as a data set.
+
+    Args:
+        name: the name to load it by.
+        mean, std: normalisation of each channel, for pixels in [0,1]; None means 0.5.
+        flip: whether a mirrored image keeps its label.
+
+    Raises:
+        ValueError: the name is taken.
+    """
 
     def register(read: Callable[[Path | None], Splits]) -> Callable[[Path | None], Splits]:
         if name == "digits" or name in torchvision_sets.SETS:
@@ -74,7 +91,11 @@ def data_source(
 
 
 def read_source(source: Source, root: Path | None) -> Decoded:
-    """What the function returns, checked. UserError says what is wrong with it."""
+    """Call a plug-in's function and check what it returns.
+
+    Raises:
+        UserError: it is not `Splits`, or images or labels are not as described there.
+    """
     where = f"data set '{source.name}' ({source.module})"
     splits = source.read(root)
     if not isinstance(splits, Splits):

@@ -1,4 +1,4 @@
-"""What is known about data sets by name: normalisation, classes, whether a mirror image keeps its label."""
+"""Properties of data sets by name: normalisation, classes, whether a mirrored image keeps its label."""
 
 from __future__ import annotations
 
@@ -10,8 +10,14 @@ from rgal.data.sources import added
 
 
 @dataclass(frozen=True)
-class Known:
-    """Statistics per channel of pixels in [0, 1]; `classes` None where subsets of any size share the name."""
+class Properties:
+    """Describe a data set by what cannot be read from its images.
+
+    Args:
+        mean, std: normalisation of each channel, for pixels in [0,1].
+        classes: number of classes, or None if subsets of any size share the name.
+        flip: whether a mirrored image keeps its label.
+    """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -19,35 +25,44 @@ class Known:
     flip: bool = True
 
 
-# The constants the official releases normalise with (CMI registry.py), so that published teachers fit.
-KNOWN = {
-    "cifar10": Known((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010), 10),
-    "cifar100": Known((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761), 100),
-    "digits": Known((0.3053,), (0.3758,), 10, flip=False),  # measured on its training split
-    "mnist": Known((0.1307,), (0.3081,), 10, flip=False),
-    "svhn": Known((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 10, flip=False),
+# The constants with which the official releases normalise (CMI registry.py), so that published teachers fit.
+PROPERTIES = {
+    "cifar10": Properties((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010), 10),
+    "cifar100": Properties((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761), 100),
+    "digits": Properties((0.3053,), (0.3758,), 10, flip=False),  # measured on its training split
+    "mnist": Properties((0.1307,), (0.3081,), 10, flip=False),
+    "svhn": Properties((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 10, flip=False),
 }
-IMAGENET = Known((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+IMAGENET = Properties((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
-def known(name: str, channels: int) -> Known:
-    """What is known of `name`: its row, what its plug-in says, ImageNet's for imagenet* and tiny_imagenet*, or 0.5 per
-    channel."""
-    if name in KNOWN:
-        return KNOWN[name]
+def properties_of(name: str, channels: int) -> Properties:
+    """Look up a data set: our table, then plug-ins, then ImageNet's values for imagenet* and tiny_imagenet*.
+
+    Any other name is normalised by 0.5 in each of its channels.
+
+    >>> properties_of("mnist", 1).flip, properties_of("my_scans", 1).mean
+    (False, (0.5,))
+    """
+    if name in PROPERTIES:
+        return PROPERTIES[name]
     if name in added():
         source = added()[name]
         grey = (0.5,) * channels
-        return Known(source.mean or grey, source.std or grey, flip=source.flip)
+        return Properties(source.mean or grey, source.std or grey, flip=source.flip)
     if name.startswith(("imagenet", "tiny_imagenet")):
         return IMAGENET
-    return Known((0.5,) * channels, (0.5,) * channels)
+    return Properties((0.5,) * channels, (0.5,) * channels)
 
 
 def data_spec(name: str, decoded: Decoded) -> DataSpec:
-    """Describe what was decoded under `name`. UserError if the name promises other classes or channels."""
+    """Describe a data set that was decoded under a name.
+
+    Raises:
+        UserError: a data set of this name has other classes or channels.
+    """
     channels, height, width = decoded.train.images.shape[1:]
-    entry, classes = known(name, channels), len(decoded.class_names)
+    entry, classes = properties_of(name, channels), len(decoded.class_names)
     if entry.classes not in (None, classes):
         raise UserError(
             f"data set '{name}': found {classes} classes, expected {entry.classes}; "

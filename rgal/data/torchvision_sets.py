@@ -1,4 +1,4 @@
-"""CIFAR-10, CIFAR-100 and MNIST as torchvision downloads them."""
+"""Read CIFAR-10, CIFAR-100 and MNIST in the form in which torchvision downloads them."""
 
 from __future__ import annotations
 
@@ -26,9 +26,12 @@ PATIENCE = 30  # seconds a download waits for a silent server; without it a bloc
 
 
 def read(name: str, root: Path | None) -> Decoded:
-    """The data set at its native size, from `root`; None: from $RGAL_DATA or ~/.cache/rgal, else downloaded.
+    """Read a data set at its own size from `root`.
 
-    Raises UserError when it is neither there nor to be had.
+    Without `root` it is read from $RGAL_DATA or ~/.cache/rgal, and downloaded to there if it is missing.
+
+    Raises:
+        UserError: it is not there and cannot be downloaded.
     """
     where = root or Path(os.environ.get("RGAL_DATA") or "~/.cache/rgal").expanduser()
     try:
@@ -54,14 +57,14 @@ def _read(name: str, where: Path, download: bool) -> Decoded:
     from torchvision import datasets
 
     source = getattr(datasets, SETS[name][0])
-    # The bigger training split first: it is the one whose absence is noticed.
+    # The training split first, so that it is the one that a message names when both are missing.
     parts = [source(str(where), train=train, download=download) for train in (True, False)]
     train, test = (_image_set(part) for part in parts)
     return Decoded(train, test, tuple(parts[0].classes), fingerprint(train, test))
 
 
 def _image_set(part: Any) -> ImageSet:
-    """torchvision's arrays, uint8 (N, H, W, 3) in numpy or (N, H, W) in torch, as (N, C, H, W)."""
+    """Convert torchvision's arrays, uint8 (N,H,W,3) in numpy or (N,H,W) in torch, to (N,C,H,W)."""
     images = torch.as_tensor(part.data)
     images = images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2)
     return ImageSet(images.contiguous(), torch.as_tensor(part.targets, dtype=torch.int64))
@@ -69,7 +72,7 @@ def _image_set(part: Any) -> ImageSet:
 
 @contextmanager
 def _timeout(seconds: float) -> Iterator[None]:
-    """Sockets opened inside give up after `seconds` without an answer; torchvision has no option for it."""
+    """Let sockets opened inside the block give up after `seconds` without an answer: torchvision has no such option."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds)
     try:

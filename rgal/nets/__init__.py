@@ -1,11 +1,11 @@
-"""Classifiers by name. An architecture is one file: it is found by its presence in this folder.
+"""Build classifiers by name. An architecture is one file in this folder; being there is all the registration it needs.
 
-Such a file has `PATTERN` (a regular expression for the whole name), `NAMES` (examples of it, shown to people)
-and `build(match, classes, channels)`. The module it returns maps normalised images (N,C,H,W) to logits
-(N, classes), names its layers in `layer_names` and its classifier in `head_name` (see `rgal.core.observe`).
+Such a file has `PATTERN` (a regular expression for the whole name), `NAMES` (examples to show to users) and
+`build(match, classes, channels)`. The module it returns maps normalised images (N,C,H,W) to logits (N, classes),
+names its layers in `layer_names` and its classifier in `head_name` (see `rgal.core.observe`).
 
 A plug-in registers a network of its own with `@net("name")`. A name with a colon is a network from a library or from
-the user's own code (`rgal.nets.foreign`). These need not name anything: what they have is found.
+the user's own code (`rgal.nets.foreign`). The layers and the classifier of these are detected (`rgal.nets.discover`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from rgal.nets.discover import find_parts
 
 
 class Architecture(Protocol):
-    """What a file must have to be an architecture."""
+    """Describe what a file in this folder must define to be an architecture."""
 
     PATTERN: str
     NAMES: tuple[str, ...]
@@ -37,7 +37,7 @@ class Architecture(Protocol):
 
 @dataclass(frozen=True)
 class Added:
-    """A network that a plug-in brought: (classes, channels, size) -> module, and where it was written."""
+    """Hold a plug-in's network: a function (classes, channels, size) -> module, and the module that defines it."""
 
     build: Callable[[int, int, int], nn.Module]
     module: str
@@ -48,12 +48,16 @@ Builder = Callable[[int, int, int], nn.Module]
 
 
 def added() -> Mapping[str, Added]:
-    """The networks of plug-ins, by name."""
+    """Return the networks that plug-ins have registered, by name."""
     return dict(sorted(_ADDED.items()))
 
 
 def net(name: str) -> Callable[[Builder], Builder]:
-    """Register the decorated function (classes, channels, size) -> module as the network `name`."""
+    """Register the decorated function (classes, channels, size in pixels) -> module as the network `name`.
+
+    Raises:
+        ValueError: the name is taken.
+    """
 
     def register(build: Builder) -> Builder:
         patterns = [foreign.PATTERN, *(architecture.PATTERN for architecture in _architectures())]
@@ -75,33 +79,48 @@ def _architectures() -> tuple[Architecture, ...]:
 
 
 def names() -> tuple[str, ...]:
-    """Names that `build` knows; for `wrn<depth>_<width>` these are examples."""
+    """List the names that `build` takes; of `wrn<depth>_<width>` there are more than the listed examples.
+
+    >>> "wrn40_2" in names()
+    True
+    """
     own = tuple(name for architecture in _architectures() for name in architecture.NAMES)
     return (*own, *added())
 
 
 def forms() -> tuple[str, ...]:
-    """How networks from elsewhere are named."""
+    """List the forms of names of networks from libraries and from users' code."""
     return foreign.FORMS
 
 
 def code_of(name: str) -> str:
-    """A hash of the code of a network from a plug-in or from the user's code; "" for ours, which the version stands
-    for, and for those of libraries."""
+    """Hash the code of a network from a plug-in or from the user's code.
+
+    Returns "" for our own networks, which the version covers, and for those of libraries.
+    """
     return code_hash(_ADDED[name].module) if name in _ADDED else foreign.code_of(name)
 
 
 def is_own(network: nn.Module) -> bool:
-    """Whether it is one of the architectures in this folder."""
+    """Tell whether a network is one of the architectures in this folder."""
     return type(network).__module__.startswith(f"{__name__}.")
 
 
 def build(name: str, classes: int, channels: int = 3, size: int | tuple[int, int] = 32) -> nn.Module:
-    """A freshly initialised classifier of (N, channels, height, width) images.
+    """Build a freshly initialised classifier, with weights drawn from torch's global generator.
 
-    size in pixels, or (height, width); all nets of this folder pool adaptively, so that it changes no weight. Weights
-    come from torch's global generator. Raises UserError for an unknown name, a number below 1, or a net from elsewhere
-    that cannot classify such images.
+    Args:
+        name: one of `names()` or of the forms in `forms()`.
+        classes: number of classes, which is the number of logits.
+        channels: channels of the images.
+        size: pixels of the images' sides, or (height, width). The networks of this folder take images of any size,
+            and their weights do not depend on it.
+
+    Raises:
+        UserError: the name is unknown, a number is below 1, or a network from elsewhere cannot classify such images.
+
+    >>> count_parameters(build("wrn40_2", classes=10))
+    2243546
     """
     height, width = (size, size) if isinstance(size, int) else size
     for what, value in (("classes", classes), ("channels", channels), ("size", min(height, width))):
@@ -120,5 +139,9 @@ def build(name: str, classes: int, channels: int = 3, size: int | tuple[int, int
 
 
 def count_parameters(net: nn.Module) -> int:
-    """Numbers in all parameters, buffers such as running statistics left out."""
+    """Count the numbers in all parameters; buffers, such as running statistics, do not count.
+
+    >>> count_parameters(nn.Linear(3, 2))
+    8
+    """
     return sum(parameter.numel() for parameter in net.parameters())

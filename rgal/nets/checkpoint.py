@@ -1,4 +1,4 @@
-"""Weights on disk. A checkpoint is untrusted input: reading one never executes code from it."""
+"""Read and write weights. A checkpoint is untrusted input: reading one never executes code from it."""
 
 from __future__ import annotations
 
@@ -20,17 +20,23 @@ from rgal.core.files import write_atomically
 
 _EXPECTED = "expected .safetensors, or a .pth/.pt with a state_dict, {'state_dict': ...} or {'model': ...}"
 
-# What honest checkpoints refer to, which would only hide the culprit in a message.
+# Names to which harmless checkpoints refer too: in a message they would only hide the culprit.
 _HARMLESS = ("argparse.Namespace", "collections.OrderedDict", "torch._utils.")
 
 
 def load_weights(net: nn.Module, path: str | Path, classes: int | None = None) -> None:
-    """Copy the weights in the file into `net`, which keeps its device, dtype and mode.
+    """Copy the weights in a file into a network, which keeps its device, dtype and mode.
 
-    Accepts safetensors, and `torch.save` files with a bare state_dict or one under 'state_dict' or 'model',
-    with or without the 'module.' of DataParallel. Raises UserError, with `net` unchanged, for anything but
-    finite weights of exactly this net with `classes` outputs. classes: of a net with a `head_name`, to name that
-    mismatch; None for other nets.
+    The file is safetensors, or written by `torch.save` with a bare state_dict or one under 'state_dict' or 'model',
+    with or without the 'module.' prefix of DataParallel.
+
+    Args:
+        net: the network, whose state_dict must have the names and shapes of the file's.
+        path: the file.
+        classes: number of classes of a network with a `head_name`, so that a message can name a wrong number; or None.
+
+    Raises:
+        UserError: the file is anything but finite weights of exactly this network, which is then unchanged.
     """
     path = Path(path)
     state = _state_dict(_read(path), path)
@@ -43,7 +49,11 @@ def load_weights(net: nn.Module, path: str | Path, classes: int | None = None) -
 
 
 def save_weights(net: nn.Module, path: str | Path) -> None:
-    """Write the state_dict as safetensors, mode 0644. A reader sees the old file or the whole new one."""
+    """Write a network's state_dict as safetensors, readable by all. A reader sees the old file or all of the new one.
+
+    Raises:
+        UserError: the path does not end in .safetensors or cannot be written.
+    """
     path = Path(path)
     if path.suffix != ".safetensors":
         raise UserError(f"{path}: weights are written as safetensors, expected a name ending in .safetensors")
@@ -57,35 +67,40 @@ def save_weights(net: nn.Module, path: str | Path) -> None:
 
 
 def load_table(path: str | Path, rows: int) -> Tensor:
-    """One matrix (rows, D) of finite numbers as float32, out of a .npy, .safetensors, .pt or .pth file that holds just
-    this. UserError for anything else."""
+    """Read one matrix (rows, D) of finite numbers as float32.
+
+    The file is .npy, .safetensors, .pt or .pth, and holds nothing else.
+
+    Raises:
+        UserError: the file cannot be read or holds anything else.
+    """
     path = Path(path)
-    found = _read_array(path) if path.suffix == ".npy" else _read(path)
-    if isinstance(found, dict) and len(found) == 1:
-        (found,) = found.values()
+    table = _read_array(path) if path.suffix == ".npy" else _read(path)
+    if isinstance(table, dict) and len(table) == 1:
+        (table,) = table.values()
     expected = f"expected one matrix with {rows} rows"
-    if not isinstance(found, Tensor):
-        kind = f"{len(found)} entries" if isinstance(found, dict) else f"a {type(found).__name__}"
+    if not isinstance(table, Tensor):
+        kind = f"{len(table)} entries" if isinstance(table, dict) else f"a {type(table).__name__}"
         raise UserError(f"{path}: holds {kind}, {expected}")
-    if found.ndim != 2 or found.shape[0] != rows or not found.shape[1]:
-        raise UserError(f"{path}: holds a tensor of shape {tuple(found.shape)}, {expected}")
-    if not found.is_floating_point() or found.is_sparse or not found.isfinite().all():
+    if table.ndim != 2 or table.shape[0] != rows or not table.shape[1]:
+        raise UserError(f"{path}: holds a tensor of shape {tuple(table.shape)}, {expected}")
+    if not table.is_floating_point() or table.is_sparse or not table.isfinite().all():
         raise UserError(
-            f"{path}: holds {found.dtype} values of which some are not finite or no numbers, {expected}"
+            f"{path}: holds {table.dtype} values of which some are not finite or no numbers, {expected}"
         )
-    return found.detach().float().contiguous()
+    return table.detach().float().contiguous()
 
 
 def _read_array(path: Path) -> Tensor:
-    """A .npy file, in which pickled objects are refused."""
+    """Read a .npy file. Pickled objects in it are refused."""
     try:
         return torch.from_numpy(numpy.load(path, allow_pickle=False))
-    except Exception as error:  # numpy raises whatever a damaged header makes it stumble over
+    except Exception as error:  # a damaged header can make numpy raise anything
         raise UserError(f"{path}: {_reason(error, path)}; expected a .npy file of numbers") from error
 
 
 def _read(path: Path) -> Any:
-    """Whatever the file holds, or a UserError that says why it cannot be read."""
+    """Read whatever the file holds. Raises UserError that says why it cannot be read."""
     try:
         if not path.exists():
             raise UserError(f"{path}: no such file; {_EXPECTED}")
@@ -98,7 +113,7 @@ def _read(path: Path) -> Any:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path, device="cpu")
         with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
-            warnings.simplefilter("ignore")  # what they say is in the exception that follows
+            warnings.simplefilter("ignore")  # the exception that follows says the same
             return torch.load(path, map_location="cpu", weights_only=True)
     except UserError:
         raise
@@ -119,40 +134,40 @@ def _reason(error: Exception, path: Path) -> str:
 
 
 def _globals(path: Path) -> list[str]:
-    """What code a plain pickle refers to, read without executing it: torch names none for newer protocols."""
-    found: dict[str, None] = {}
+    """List the code that a plain pickle refers to, without executing it: torch names none for newer protocols."""
+    references: dict[str, None] = {}  # in order, without repeats
     strings: deque[str] = deque(maxlen=2)
     try:
         with path.open("rb") as file:
             for opcode, argument, _ in pickletools.genops(file):
                 if opcode.name == "GLOBAL":
-                    found[str(argument).replace(" ", ".")] = None
+                    references[str(argument).replace(" ", ".")] = None
                 elif opcode.name == "STACK_GLOBAL":
-                    found[".".join(strings)] = None
+                    references[".".join(strings)] = None
                 elif "UNICODE" in opcode.name:
                     strings.append(str(argument))
-    except Exception:  # no pickle, or a truncated one: what was found so far is all there is to say
+    except Exception:  # no pickle, or a truncated one: the references so far are all there are
         pass
-    return [name for name in found if not name.startswith(_HARMLESS)]
+    return [name for name in references if not name.startswith(_HARMLESS)]
 
 
 def _quoted(names: list[str]) -> str:
-    """The first two names, as one printable line whatever the file calls them."""
+    """Return the first two names in printable form, as a file may call its tensors anything."""
     shown = ", ".join(ascii(name[:100]) for name in names[:2])
     return shown + (", ..." if len(names) > 2 else "")
 
 
 def _state_dict(loaded: Any, path: Path) -> dict[str, Tensor]:
-    """The tensors by name, without container and 'module.' prefix."""
+    """Return the tensors by name, without a container and without the 'module.' prefix."""
     if isinstance(loaded, dict):
         loaded = next((loaded[k] for k in ("state_dict", "model") if isinstance(loaded.get(k), dict)), loaded)
     if not isinstance(loaded, dict) or not loaded:
-        found = "an empty dict" if isinstance(loaded, dict) else f"a {type(loaded).__name__}"
-        raise UserError(f"{path}: holds {found}, not a dict of tensors; {_EXPECTED}")
+        content = "an empty dict" if isinstance(loaded, dict) else f"a {type(loaded).__name__}"
+        raise UserError(f"{path}: holds {content}, not a dict of tensors; {_EXPECTED}")
     for name, value in loaded.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
-            found = f"{ascii(name)[:100]} is a {type(value).__name__}"
-            raise UserError(f"{path}: holds a dict where {found}, not a dict of tensors; {_EXPECTED}")
+            entry = f"{ascii(name)[:100]} is a {type(value).__name__}"
+            raise UserError(f"{path}: holds a dict where {entry}, not a dict of tensors; {_EXPECTED}")
     if all(name.startswith("module.") for name in loaded):
         return {name.removeprefix("module."): value for name, value in loaded.items()}
     return dict(loaded)
@@ -163,15 +178,15 @@ def _check_names(state: dict[str, Tensor], expected: dict[str, Tensor], net: nn.
     unexpected = [name for name in state if name not in expected]
     if missing or unexpected:
         parts = ((missing, "missing"), (unexpected, "unexpected"))
-        found = " and ".join(f"{len(names)} {what} ({_quoted(names)})" for names, what in parts if names)
+        difference = " and ".join(f"{len(names)} {what} ({_quoted(names)})" for names, what in parts if names)
         kind = type(net).__name__
         raise UserError(
-            f"{path}: holds {len(state)} tensors, {found}; expected the {len(expected)} of this {kind}"
+            f"{path}: holds {len(state)} tensors, {difference}; expected the {len(expected)} of this {kind}"
         )
 
 
 def _check_ends(state: dict[str, Tensor], net: nn.Module, classes: int, path: Path) -> None:
-    """The two mismatches a person can name: the number of classes and of image channels."""
+    """Check the two mismatches that have a name: the number of classes and of image channels."""
     if net.head_name:
         head = f"{net.head_name}.weight"
         outputs = state[head].shape[0] if state[head].ndim else 0
@@ -181,17 +196,17 @@ def _check_ends(state: dict[str, Tensor], net: nn.Module, classes: int, path: Pa
         if isinstance(module, nn.Conv2d):
             first = state[f"{name}.weight"]
             if first.ndim == 4 and first.shape[1] != module.in_channels:
-                found = f"first convolution '{name}' has {first.shape[1]} input channels"
-                raise UserError(f"{path}: {found}, expected {module.in_channels}")
+                actual = f"first convolution '{name}' has {first.shape[1]} input channels"
+                raise UserError(f"{path}: {actual}, expected {module.in_channels}")
             return
 
 
 def _check_tensors(state: dict[str, Tensor], expected: dict[str, Tensor], path: Path) -> None:
-    """Shapes first, so that no tensor of a hostile size is ever read."""
+    """Check shapes, then values: a tensor of a hostile size is never read."""
     wrong = [name for name in expected if state[name].shape != expected[name].shape]
     if wrong:
-        found, wanted = (tuple(tensors[wrong[0]].shape) for tensors in (state, expected))
-        first = f"'{wrong[0]}' is {found}, expected {wanted}"
+        actual, wanted = (tuple(tensors[wrong[0]].shape) for tensors in (state, expected))
+        first = f"'{wrong[0]}' is {actual}, expected {wanted}"
         raise UserError(f"{path}: {len(wrong)} of {len(expected)} tensors have a wrong shape, first {first}")
     for name, tensor in state.items():
         plain = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized

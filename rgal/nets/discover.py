@@ -1,7 +1,7 @@
-"""Where the layers and the classifier of a network are that does not say so: found by watching one forward pass.
+"""Detect the layers and the classifier of a network that does not name them, by watching one forward pass.
 
-Sets `layer_names` and `head_name` (see `rgal.core.observe`) as plain attributes, and leaves everything else as it was.
-The same pass shows whether the network can be used at all: a UserError says in one line why not.
+The names are set as plain attributes `layer_names` and `head_name` (see `rgal.core.observe`); nothing else changes.
+The same pass shows whether the network can be used at all; if not, a UserError says why in one line.
 """
 
 from __future__ import annotations
@@ -15,16 +15,19 @@ from torch import Tensor, nn
 
 from rgal.core.errors import UserError, in_one_line
 
-LAYERS = 4  # as many as a residual network has stages
-_DEPTHS = (2, 3, 4)  # how deep modules may lie; deeper ones only where there are no two maps above
-_SIZES = (8, 16, 32, 64, 96, 128, 224, 256, 299, 384)  # tried for a message
-# Not where a stage ends: a pool makes the next stage's input, and the others pass on what came before them.
+LAYERS = 4  # the number of stages of most residual networks
+_DEPTHS = (2, 3, 4)  # nesting depths to search, in this order, until there are two maps
+_SIZES = (8, 16, 32, 64, 96, 128, 224, 256, 299, 384)  # image sizes to try, so that a message can suggest one
+# A stage does not end at these: a pool makes the next stage's input, the others pass on what they were given.
 _NO_STAGE = re.compile("Pool|Dropout|DropPath|Identity|Flatten|Permute")
 
 
 @dataclass
 class _Call:
-    """One call of a module. began: how many calls had ended when it started. output: of candidates for the head."""
+    """Record one call of a module.
+
+    began: how many calls had ended when it started. output: kept only if the module may be the head.
+    """
 
     name: str
     module: nn.Module
@@ -35,16 +38,28 @@ class _Call:
 
 @dataclass
 class _Pass:
-    """One forward pass: its result, and the calls in the order in which they ended."""
+    """Record one forward pass: its result, and the calls in the order in which they ended."""
 
     logits: Tensor
     calls: list[_Call] = field(default_factory=list)
 
 
 def find_parts(net: nn.Module, name: str, classes: int, shape: tuple[int, int, int]) -> nn.Module:
-    """`net` itself, which names its layers and its head now. What it named before is kept.
+    """Detect a network's layers and head and set their names on it. Names that it already has are kept.
 
-    name: for messages. shape: (C,H,W) of its images. No random number of the caller's is drawn.
+    The caller's random streams are left alone.
+
+    Args:
+        net: the network.
+        name: what it is called in messages.
+        classes: the number of logits it must return.
+        shape: (C,H,W) of its images.
+
+    Returns:
+        `net` itself.
+
+    Raises:
+        UserError: the network cannot classify such images.
     """
     if not any(True for _ in net.parameters()):
         raise UserError(f"net '{name}': has no parameters, expected a network that can be trained")
@@ -56,14 +71,14 @@ def find_parts(net: nn.Module, name: str, classes: int, shape: tuple[int, int, i
             )
     mode = net.training
     with torch.random.fork_rng(devices=[]), torch.no_grad():
-        seen = _watched(net.eval(), name, classes, shape)
+        watched = _watched(net.eval(), name, classes, shape)
         _check_training(net, name, classes, shape)
     net.train(mode)
-    head = _find_head(seen, classes)
+    head = _find_head(watched, classes)
     if not hasattr(net, "head_name"):
         net.head_name = head.name if head else ""  # type: ignore[assignment]
     if not hasattr(net, "layer_names"):
-        ended = seen.calls if head is None else seen.calls[: head.began]
+        ended = watched.calls if head is None else watched.calls[: head.began]
         net.layer_names = _find_layers(ended, shape[1:])  # type: ignore[assignment]
     _check_names(net, name)
     return net
@@ -73,7 +88,7 @@ def find_parts(net: nn.Module, name: str, classes: int, shape: tuple[int, int, i
 
 
 def _images(net: nn.Module, shape: tuple[int, int, int]) -> Tensor:
-    """Two noise images, as the loops hand them over."""
+    """Make two noise images in the memory format that the training loops use."""
     noise = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
     return noise.to(next(net.parameters()).device).contiguous(memory_format=torch.channels_last)
 
@@ -91,7 +106,7 @@ def _watched(net: nn.Module, name: str, classes: int, shape: tuple[int, int, int
         call = _Call(names[module], module, begun[module].pop())
         if isinstance(output, Tensor):
             call.shape = tuple(output.shape)
-            # A copy: an activation in place may change it before the pass has ended.
+            # A copy, because an in-place activation may change it before the pass has ended.
             call.output = output.clone() if _may_be_head(module, classes) else None
         calls.append(call)
 
@@ -111,16 +126,18 @@ def _watched(net: nn.Module, name: str, classes: int, shape: tuple[int, int, int
 def _checked(logits: object, name: str, classes: int, shape: tuple[int, int, int], when: str) -> Tensor:
     if isinstance(logits, Tensor) and logits.shape == (2, classes):
         return logits
-    found = f"{tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+    result = f"{tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
     images = (2, *shape)
     raise UserError(
-        f"net '{name}': returns {found} for images {images}{when}, expected logits (2, {classes})"
+        f"net '{name}': returns {result} for images {images}{when}, expected logits (2, {classes})"
     )
 
 
 def _check_training(net: nn.Module, name: str, classes: int, shape: tuple[int, int, int]) -> None:
-    """That it returns logits in training mode too, where some nets have auxiliary outputs. Its batch norm statistics
-    move, and are put back."""
+    """Check that it returns logits in training mode too, where some networks have auxiliary outputs.
+
+    The pass changes batch norm statistics, which are restored.
+    """
     before = {path: buffer.clone() for path, buffer in net.named_buffers()}
     try:
         logits = net.train()(_images(net, shape))
@@ -132,7 +149,7 @@ def _check_training(net: nn.Module, name: str, classes: int, shape: tuple[int, i
 
 
 def _why_not(net: nn.Module, name: str, shape: tuple[int, int, int], error: Exception) -> str:
-    """What is wrong with images of this shape, and which would do."""
+    """Say why images of this shape do not fit, and which size would."""
     channels, height, width = shape
     reason = in_one_line(error)
     if "view size is not compatible" in reason:
@@ -156,17 +173,19 @@ def _may_be_head(module: nn.Module, classes: int) -> bool:
     return isinstance(module, nn.Linear) and module.out_features == classes
 
 
-def _find_head(seen: _Pass, classes: int) -> _Call | None:
-    """The last linear layer, or 1x1 convolution, whose output is the logits; of a convolution, whose spatial mean is,
-    with a rectifier before it or without."""
-    for call in reversed(seen.calls):
-        if call.output is not None and any(_equal(z, seen.logits) for z in _outcomes(call.output)):
+def _find_head(watched: _Pass, classes: int) -> _Call | None:
+    """Find the last linear layer whose output is the logits.
+
+    A 1x1 convolution counts too, if the spatial mean of its output, or of its rectified output, is the logits.
+    """
+    for call in reversed(watched.calls):
+        if call.output is not None and any(_equal(z, watched.logits) for z in _outcomes(call.output)):
             return call
     return None
 
 
 def _outcomes(output: Tensor) -> list[Tensor]:
-    """What a net may make of its last layer's output."""
+    """List what a network may compute as logits from its last layer's output."""
     if output.ndim != 4:
         return [output]
     return [output.mean((2, 3)), output.relu().mean((2, 3))]
@@ -177,15 +196,15 @@ def _equal(a: Tensor, b: Tensor) -> bool:
 
 
 def _find_layers(calls: Sequence[_Call], size: tuple[int, int]) -> tuple[str, ...]:
-    """Of the maps that modules return, the last one at each resolution, the deepest LAYERS of them, in order.
+    """Choose the layers: the last map at each resolution, at most the LAYERS deepest, in the order of the calls.
 
-    () for a net that goes on with something else than maps: tokens (N,T,D), or channels last (N,H,W,C).
+    Returns () for a network that does not end in maps, but in tokens (N,T,D) or in channels-last maps (N,H,W,C).
     """
     once = [call for call in calls if sum(other.module is call.module for other in calls) == 1]
     stages = [
         call for call in once if len(call.shape) > 2 and not _NO_STAGE.search(type(call.module).__name__)
     ]
-    found: tuple[str, ...] = ()
+    layers: tuple[str, ...] = ()
     for depth in _DEPTHS:
         outputs = [call for call in stages if call.name.count(".") < depth]
         if outputs and not _is_map(outputs[-1].shape, size):
@@ -195,15 +214,15 @@ def _find_layers(calls: Sequence[_Call], size: tuple[int, int]) -> tuple[str, ..
             if _is_map(call.shape, size):
                 last.pop(call.shape[2:], None)
                 last[call.shape[2:]] = call.name
-        if len(last) > len(found):
-            found = tuple(last.values())
-        if len(found) > 1:
+        if len(last) > len(layers):
+            layers = tuple(last.values())
+        if len(layers) > 1:
             break
-    return found[-LAYERS:]
+    return layers[-LAYERS:]
 
 
 def _is_map(shape: tuple[int, ...], size: tuple[int, int]) -> bool:
-    """Whether it is (N,C,H,W): no larger than the image, and of its proportions but for rounding."""
+    """Tell whether a shape is (N,C,H,W): no larger than the image, and of its proportions up to rounding."""
     if len(shape) != 4:
         return False
     (height, width), (h, w) = size, shape[2:]
@@ -211,7 +230,7 @@ def _is_map(shape: tuple[int, ...], size: tuple[int, int]) -> bool:
 
 
 def _check_names(net: nn.Module, name: str) -> None:
-    """That what a net names itself is there."""
+    """Check that the modules which a network names exist."""
     for path in filter(None, (*net.layer_names, net.head_name)):  # type: ignore[misc]
         try:
             net.get_submodule(path)  # type: ignore[arg-type]

@@ -1,8 +1,7 @@
-"""Networks from elsewhere, by where they come from: `torchvision:NAME`, `timm:NAME`, or `MODULE:FACTORY`, a function or
-class of the user's own.
+"""Build networks from elsewhere: `torchvision:NAME`, `timm:NAME`, or `MODULE:FACTORY`, the user's function or class.
 
-The last one runs the user's code, because the user names it. No pretrained weights are ever fetched: they are given as
-a file. What the rest of rgal has to know of such a net is found by `rgal.nets.discover`.
+The last form runs the user's code, because the user names it. Pretrained weights are never downloaded: a user gives
+them as a file. `rgal.nets.discover` detects the layers and the head of such networks.
 """
 
 from __future__ import annotations
@@ -26,14 +25,21 @@ PATTERN = r"[^:\s]+:[^:\s]+"
 FORMS = ("torchvision:NAME", "timm:NAME", "MODULE:FACTORY")
 LIBRARIES = ("torchvision", "timm")
 
-# Second outputs in training mode, which a classifier that others train must not have.
+# They have second outputs in training mode, which our training loops do not expect.
 _WITH_AUXILIARY_HEADS = ("googlenet", "inception_v3")
 
 
 def build(name: str, classes: int, channels: int, size: tuple[int, int]) -> nn.Module:
-    """The net that `name` says, freshly initialised, for images (N, channels, *size). Raises UserError.
+    """Build a freshly initialised network from a library or from the user's code.
 
-    Its first convolution is made for as many channels as the images have.
+    Args:
+        name: in one of the forms `FORMS`.
+        classes: number of logits.
+        channels: channels of the images; the first convolution is adapted to them.
+        size: (height, width) of the images in pixels.
+
+    Raises:
+        UserError: the name is unknown, or the network cannot be built.
     """
     origin, _, what = name.partition(":")
     try:
@@ -56,9 +62,9 @@ def build(name: str, classes: int, channels: int, size: tuple[int, int]) -> nn.M
 def _torchvision(what: str, classes: int) -> nn.Module:
     import torchvision.models as models
 
-    known = models.list_models(module=models)
-    if what not in known:
-        raise UserError(_unknown("torchvision", what, known))
+    valid = models.list_models(module=models)
+    if what not in valid:
+        raise UserError(_unknown("torchvision", what, valid))
     extra = {"aux_logits": False, "init_weights": True} if what in _WITH_AUXILIARY_HEADS else {}
     net: nn.Module = models.get_model(what, weights=None, num_classes=classes, **extra)
     return net
@@ -71,27 +77,27 @@ def _timm(what: str, classes: int, channels: int) -> nn.Module:
         raise UserError(
             f"net 'timm:{what}': the package timm is not installed; `pip install timm`, or use torchvision:NAME"
         ) from error
-    base, known = what.partition(".")[0], timm.list_models()
-    if base not in known or "/" in what:
-        raise UserError(_unknown("timm", what, known))
+    base, valid = what.partition(".")[0], timm.list_models()
+    if base not in valid or "/" in what:
+        raise UserError(_unknown("timm", what, valid))
     net: nn.Module = timm.create_model(what, pretrained=False, num_classes=classes, in_chans=channels)
     return net
 
 
-def _unknown(library: str, what: str, known: Iterable[str]) -> str:
-    """A library has too many names to list."""
-    known = list(known)
-    close = difflib.get_close_matches(what, known, n=3, cutoff=0.5)
+def _unknown(library: str, what: str, valid: Iterable[str]) -> str:
+    """Suggest close names only, because a library has too many to list."""
+    valid = list(valid)
+    close = difflib.get_close_matches(what, valid, n=3, cutoff=0.5)
     hint = f"did you mean '{library}:{close[0]}'? " if close else ""
     rest = f"near: {', '.join(close[1:])}; " if close[1:] else ""
-    return f"unknown net '{library}:{what}'; {hint}{rest}{library} has {len(known)} classifiers, see its documentation"
+    return f"unknown net '{library}:{what}'; {hint}{rest}{library} has {len(valid)} classifiers, see its documentation"
 
 
 # Factories of the user's own ------------------------------------------------------------------------------------
 
 
 def _module(path: str, name: str) -> ModuleType:
-    """Import it, also from the current directory. Worker processes are handed this process's `sys.path`."""
+    """Import a module, also from the current directory. Worker processes are given this process's `sys.path`."""
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.append(here)  # last: a file there must not take the place of one of ours
@@ -114,16 +120,16 @@ def _module(path: str, name: str) -> ModuleType:
 
 def _factory(path: str, what: str, name: str) -> Callable[..., Any]:
     module = _module(path, name)
-    found = getattr(module, what, None)
-    if callable(found):
-        return found  # type: ignore[no-any-return]
+    factory = getattr(module, what, None)
+    if callable(factory):
+        return factory  # type: ignore[no-any-return]
     valid = [n for n, value in vars(module).items() if callable(value) and not n.startswith("_")]
     kind = "is no function or class" if hasattr(module, what) else "does not exist"
     raise UserError(f"net '{name}': '{what}' {kind} in {module.__file__ or path}; {nearest(what, valid)}")
 
 
 def _arguments(path: str, what: str, classes: int, channels: int, size: tuple[int, int]) -> dict[str, Any]:
-    """What the factory is called with: the number of classes, and of the rest what it has a parameter for."""
+    """Return the factory's arguments: the number of classes, and whatever else it has a parameter for."""
     name = f"{path}:{what}"
     parameters = inspect.signature(_factory(path, what, name)).parameters.values()
     accepted = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
@@ -140,12 +146,14 @@ def _arguments(path: str, what: str, classes: int, channels: int, size: tuple[in
 
 
 def _adapt_channels(net: nn.Module, channels: int) -> None:
-    """Replace a first convolution for colour by one for `channels`, which starts from the same weights' columns: so it
-    keeps the net's own initialisation."""
-    found = next(((n, m) for n, m in net.named_modules() if isinstance(m, nn.Conv2d)), None)
-    if found is None or found[1].in_channels != 3 or channels == 3 or found[1].groups != 1:
+    """Replace a first convolution for three channels by one for `channels`.
+
+    The new one copies the old one's weights, channel by channel, and so keeps the network's own initialisation.
+    """
+    convolutions = ((n, m) for n, m in net.named_modules() if isinstance(m, nn.Conv2d))
+    name, old = next(convolutions, ("", None))
+    if old is None or old.in_channels != 3 or channels == 3 or old.groups != 1:
         return
-    name, old = found
     shape: dict[str, Any] = {
         key: getattr(old, key) for key in ("kernel_size", "stride", "padding", "dilation", "padding_mode")
     }
@@ -162,7 +170,7 @@ def _adapt_channels(net: nn.Module, channels: int) -> None:
 
 
 def code_of(name: str) -> str:
-    """A hash of the code of a factory's module and of what it uses of the modules beside it; "" for libraries."""
+    """Hash the code of a factory's module and of the modules beside it that it uses. Returns "" for libraries."""
     path = name.partition(":")[0]
     if ":" not in name or path in LIBRARIES:
         return ""
@@ -171,19 +179,19 @@ def code_of(name: str) -> str:
 
 
 def _with_neighbours(path: str) -> set[str]:
-    """The module, and those of its package, or else of its folder, that its names come from, and so on."""
-    found: set[str] = set()
+    """Collect the module and, transitively, the modules of its package or folder that its names come from."""
+    neighbours: set[str] = set()
     waiting = [path]
     while waiting:
         name = waiting.pop()
-        if name not in found:
-            found.add(name)
+        if name not in neighbours:
+            neighbours.add(name)
             waiting += [other for other in _origins(sys.modules[name]) if _beside(other, path)]
-    return found
+    return neighbours
 
 
 def _origins(module: ModuleType) -> Iterator[str]:
-    """Names of the modules that are in a module's namespace, or whose functions and classes are."""
+    """Yield the modules in a module's namespace, and those that define its functions and classes."""
     for value in list(vars(module).values()):
         if inspect.ismodule(value):
             yield value.__name__
@@ -196,7 +204,7 @@ def _beside(other: str, path: str) -> bool:
     if other.partition(".")[0] == top:
         return other in sys.modules
     files = [getattr(sys.modules.get(name), "__file__", None) for name in (top, other)]
-    if not all(files) or other.partition(".")[0] == "rgal":  # ours, which the version stands for
+    if not all(files) or other.partition(".")[0] == "rgal":  # ours, which the version covers
         return False
     home, theirs = (Path(str(file)).resolve() for file in files)
     home = home.parent.parent if home.name == "__init__.py" else home.parent

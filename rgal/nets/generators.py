@@ -1,4 +1,4 @@
-"""Image generators: latent vectors to images in [0,1], and their fresh start for every round."""
+"""Image generators, which map latent vectors to images in [0,1], and the ways to initialise them anew."""
 
 from __future__ import annotations
 
@@ -11,11 +11,23 @@ from rgal.core.errors import UserError
 
 
 class Generator(nn.Module):
-    """z (N, latent) -> images (N, channels, size, size) in [0,1].
+    """Map latent vectors (N, latent) to images (N, channels, size, size) in [0,1].
 
-    Linear to (2·width, size/4, size/4), BN, then twice nearest ×2, 3×3 conv, BN, LeakyReLU(0.2), then a 3×3
-    conv with bias (the only one) and a sigmoid. The generator of DAFL (Chen et al. 2019) as CMI ships it:
-    2,328,899 parameters at latent 256, size 32, width 64.
+    A linear layer to (2·width, size/4, size/4) and batch norm; then, twice, nearest ×2, 3×3 convolution, batch norm and
+    LeakyReLU(0.2); then a 3×3 convolution, the only one with bias, and a sigmoid. This is the generator of DAFL
+    (Chen et al. 2019) as CMI ships it: 2,328,899 parameters at latent 256, size 32, width 64.
+
+    Args:
+        latent: width of a latent vector.
+        channels: channels of the images.
+        size: pixels of the images' sides, a multiple of 4.
+        width: channels of the last hidden map.
+
+    Raises:
+        UserError: a number is out of range.
+
+    >>> Generator(latent=8, size=32, width=4)(torch.zeros(2, 8)).shape
+    torch.Size([2, 3, 32, 32])
     """
 
     first: ClassVar[int] = 2  # width of the first map, in units of `width`
@@ -43,9 +55,9 @@ class Generator(nn.Module):
 
 
 class LargeGenerator(Generator):
-    """`Generator` whose first map is 4·width wide (same size/4): 4,581,955 parameters at latent 256.
+    """Use a first map of 4·width channels instead of 2·width: 4,581,955 parameters at latent 256.
 
-    The DAFL baseline of CMI, there with latent 512: 8,776,259 parameters.
+    CMI uses it for its DAFL baseline, with latent 512: 8,776,259 parameters.
     """
 
     first = 4
@@ -62,11 +74,13 @@ def _doubled(width_in: int, width: int) -> tuple[nn.Module, ...]:
 
 @torch.no_grad()
 def reset_generator(net: nn.Module, generator: torch.Generator) -> None:
-    """Forget everything: weights ~ N(0, 0.02), biases 0; batch norm γ ~ N(1, 0.02), β 0, statistics (0, 1).
+    """Initialise a whole network anew as CMI does: weights ~ N(0, 0.02), biases 0; batch norm γ ~ N(1, 0.02), β 0.
 
-    CMI's `reset_model`, which leaves the running statistics alone. All draws come from `generator`, in the
-    order of definition, on the generator's own device: the result depends on nothing else.
-    Raises TypeError if the net has a parameter that no rule above covers, as it would keep its old value.
+    Running statistics are reset to (0, 1), which CMI's `reset_model` does not do. All draws come from `generator`, on
+    its own device and in the order of definition, so that the result depends on nothing else.
+
+    Raises:
+        TypeError: no rule above covers a parameter, which would keep its old value.
     """
     for name, module in net.named_modules():
         if isinstance(module, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
@@ -85,9 +99,10 @@ def reset_generator(net: nn.Module, generator: torch.Generator) -> None:
 
 @torch.no_grad()
 def reset_first(net: nn.Module, generator: torch.Generator) -> None:
-    """Forget the way in: weights of the linear layer and γ of the first batch norm ~ N(0, 0.02), their biases 0.
+    """Initialise a generator's first two layers anew as FastDFKD's `reset_l0` does.
 
-    FastDFKD's `reset_l0`. γ around 0, not 1, is its own: images start out nearly constant.
+    Weights of the linear layer and γ of the first batch norm ~ N(0, 0.02), their biases 0. That γ is around 0 instead
+    of 1 is FastDFKD's: the images start nearly constant.
     """
     assert isinstance(net, Generator)
     for module in (net.project, net.body[0]):
@@ -98,8 +113,10 @@ def reset_first(net: nn.Module, generator: torch.Generator) -> None:
 
 @torch.no_grad()
 def reinitialise(net: nn.Module, generator: torch.Generator) -> None:
-    """Torch's own initialisation, drawn from `generator` on its device, of every linear, convolutional and batch norm
-    layer of the net: weights and biases ~ U(-1, 1)/sqrt(fan in); γ 1, β 0, statistics (0, 1)."""
+    """Initialise every linear, convolutional and batch norm layer anew as torch does.
+
+    Weights and biases ~ U(-1, 1)/sqrt(fan in), drawn from `generator` on its device; γ 1, β 0, statistics (0, 1).
+    """
     for module in net.modules():
         if isinstance(module, (nn.Linear, nn.Conv2d)):
             bound = module.weight[0].numel() ** -0.5

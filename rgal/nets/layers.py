@@ -1,4 +1,4 @@
-"""The few pieces that every classifier here is made of."""
+"""Pieces that the classifiers of this folder share."""
 
 from __future__ import annotations
 
@@ -7,20 +7,30 @@ from torch import Tensor, nn
 
 
 def conv(width_in: int, width: int, kernel: int = 3, stride: int = 1) -> nn.Conv2d:
-    """A convolution without bias whose output is ceil(size / stride); kernel is odd."""
+    """Make a convolution without bias whose output has ceil(size / stride) pixels a side.
+
+    Args:
+        width_in, width: channels of the input and of the output.
+        kernel: pixels of the kernel's side, an odd number.
+        stride: pixels between two positions.
+    """
     return nn.Conv2d(width_in, width, kernel, stride, padding=kernel // 2, bias=False)
 
 
 def pooled(x: Tensor) -> Tensor:
-    """The spatial mean of every channel: (N,C,H,W) -> (N,C), any H and W."""
+    """Average every channel over all positions: (N,C,H,W) -> (N,C).
+
+    >>> import torch
+    >>> pooled(torch.tensor([1.0, 3.0]).view(1, 1, 1, 2))
+    tensor([[2.]])
+    """
     return F.adaptive_avg_pool2d(x, 1).flatten(1)
 
 
 def initialise(net: nn.Module) -> None:
-    """Convolution weights ~ N(0, 2 / (k² · C_out)), biases 0; batch norms keep torch's 1 and 0.
+    """Initialise convolutions: weights ~ N(0, 2 / (k² · C_out)), biases 0; batch norms keep torch's 1 and 0.
 
-    He et al. 2015, "Delving deep into rectifiers", eq. 14 (fan out). Draws from torch's global generator,
-    as the constructors of torch do.
+    He et al. 2015, "Delving deep into rectifiers", eq. 14 (fan out). The draws come from torch's global generator.
     """
     for module in net.modules():
         if isinstance(module, nn.Conv2d):

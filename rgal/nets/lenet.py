@@ -1,7 +1,7 @@
-"""LeNet-5 for any image size: the classifier without batch norm.
+"""LeNet-5 for any image size, a classifier without batch norm.
 
 LeCun et al. 1998, with ReLU, padded convolutions and a global mean before the two linear layers. Methods that match
-batch norm statistics cannot invert it; the others can.
+batch norm statistics cannot invert it; others can.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ NAMES = ("lenet5",)
 
 
 class LeNet(nn.Module):
-    """Images (N,C,H,W) -> logits (N, classes). Layers are the three convolutions' outputs before their ReLU."""
+    """Classify images (N,C,H,W). The layers are the outputs of the three convolutions, before their ReLU."""
 
     layer_names: tuple[str, ...] = ("conv1", "conv2", "conv3")
     head_name: str = "fc2"
@@ -39,4 +39,5 @@ class LeNet(nn.Module):
 
 
 def build(match: re.Match[str], classes: int, channels: int) -> nn.Module:
+    """Build the network for a name that matched `PATTERN`."""
     return LeNet(classes, channels)

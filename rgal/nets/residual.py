@@ -1,4 +1,4 @@
-"""The post-activation residual network, of which `resnet` and `resnet_tiny` are two tables of widths."""
+"""The post-activation residual network; `resnet` and `resnet_tiny` fill in its widths and depths."""
 
 from __future__ import annotations
 
@@ -9,10 +9,15 @@ from rgal.nets.layers import conv, initialise, pooled
 
 
 class BasicBlock(nn.Module):
-    """y = ReLU(bn2(conv2(ReLU(bn1(conv1 x)))) + s(x)); s: identity, or 1×1 conv + BN where shapes change.
+    """Compute y = ReLU(bn2(conv2(ReLU(bn1(conv1 x)))) + s(x)).
 
-    He et al. 2016, "Deep residual learning for image recognition", fig. 2 with option B.
-    skip: the name of s in the state_dict, on which published checkpoints disagree.
+    The shortcut s is the identity, or a 1×1 convolution and batch norm where shapes change. He et al. 2016, "Deep
+    residual learning for image recognition", fig. 2 with option B.
+
+    Args:
+        width_in, width: channels of the input and of the output.
+        stride: of the first convolution and of the shortcut.
+        skip: the name of s in the state_dict, on which published checkpoints disagree.
     """
 
     def __init__(self, width_in: int, width: int, stride: int, skip: str) -> None:
@@ -29,16 +34,22 @@ class BasicBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.bn1(self.conv1(x)))
         shortcut: Tensor = self.get_submodule(self.skip)(x)
-        # Not in place: the sum's output is a layer that an observer keeps, and x may be one too.
+        # Not in place: the output is a layer that an observer keeps, and x may be one too.
         return F.relu(self.bn2(self.conv2(y)) + shortcut)
 
 
 class ResidualNet(nn.Module):
-    """Stem, stages `layer1`…`layerL`, spatial mean, linear head: images (N,C,H,W) -> logits (N, classes).
+    """Classify images (N,C,H,W) by a stem, stages `layer1` to `layerL`, the spatial mean and a linear head.
 
-    stem: width of the first convolution. widths, blocks: one entry a stage; every stage but the first halves
-    the map. skip, head: state_dict names of the projection shortcut and of the classifier.
-    Layers are the stages' outputs, after their last ReLU.
+    The layers are the outputs of the stages, after their last ReLU.
+
+    Args:
+        stem: channels of the first convolution's output.
+        widths: channels of each stage; every stage but the first halves the map.
+        blocks: residual blocks of each stage.
+        classes: number of logits.
+        channels: channels of the images.
+        skip, head: names in the state_dict of the projection shortcut and of the classifier.
     """
 
     layer_names: tuple[str, ...]

@@ -19,6 +19,6 @@ _BLOCKS = {"18": (2, 2, 2, 2), "34": (3, 4, 6, 3)}
 
 
 def build(match: re.Match[str], classes: int, channels: int) -> nn.Module:
-    """The network of a name that matched `PATTERN`."""
+    """Build the network for a name that matched `PATTERN`."""
     widths = (64, 128, 256, 512)
     return ResidualNet(64, widths, _BLOCKS[match[1]], classes, channels, skip="shortcut", head="linear")

@@ -27,7 +27,7 @@ NAMES = (
 
 
 def build(match: re.Match[str], classes: int, channels: int) -> nn.Module:
-    """The network of a name that matched `PATTERN`."""
+    """Build the network for a name that matched `PATTERN`."""
     narrow, wide = match[1], match[2]
     stem, widths = (16, (16, 32, 64)) if narrow else (32, (64, 128, 256))
     blocks = (int(narrow or wide) - 2) // 6

@@ -21,7 +21,7 @@ _CONVOLUTIONS = {"8": (1, 1, 1, 1, 1), "11": (1, 1, 2, 2, 2), "13": (2, 2, 2, 2,
 
 
 def _block(width_in: int, width: int, convolutions: int) -> nn.Sequential:
-    """conv, BN, ReLU, conv, BN, …, without the last ReLU: indices 0, 1, (2,) 3, 4."""
+    """Chain conv, BN, ReLU, conv, BN, … without the last ReLU, so that indices are those of the checkpoints."""
     layers: list[nn.Module] = []
     for _ in range(convolutions):
         layers += [nn.Conv2d(width_in, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
@@ -30,16 +30,20 @@ def _block(width_in: int, width: int, convolutions: int) -> nn.Sequential:
 
 
 def _halved(x: Tensor) -> Tensor:
-    """2×2 max-pool, or x itself where a side has a single pixel left."""
+    """Max-pool 2×2, unless a side has only one pixel left."""
     return F.max_pool2d(x, 2) if min(x.shape[-2:]) >= 2 else x
 
 
 class VGG(nn.Module):
-    """Images (N,C,H,W) -> logits (N, classes).
+    """Classify images (N,C,H,W).
 
-    convolutions: how many each block has. Max-pools follow blocks 0-2, and block 3 only at 64 pixels: at 32
-    the last two blocks share a 4×4 map. Layers are the blocks' outputs *before* their ReLU, which is no part
-    of a block in these checkpoints.
+    Max-pools follow blocks 0 to 2, and block 3 only for images of 64 pixels: at 32 the last two blocks share a 4×4 map.
+    The layers are the outputs of the blocks *before* their ReLU, which is outside the blocks in these checkpoints.
+
+    Args:
+        convolutions: how many each block has.
+        classes: number of logits.
+        channels: channels of the images.
     """
 
     layer_names: tuple[str, ...] = ("block0", "block1", "block2", "block3", "block4")
@@ -67,5 +71,5 @@ class VGG(nn.Module):
 
 
 def build(match: re.Match[str], classes: int, channels: int) -> nn.Module:
-    """The network of a name that matched `PATTERN`."""
+    """Build the network for a name that matched `PATTERN`."""
     return VGG(_CONVOLUTIONS[match[1]], classes, channels)

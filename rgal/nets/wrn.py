@@ -19,9 +19,9 @@ NAMES = ("wrn10_1", "wrn16_1", "wrn16_2", "wrn40_1", "wrn40_2")
 
 
 class _Block(nn.Module):
-    """y = s(x) + conv2(ReLU(bn2(conv1(a)))), a = ReLU(bn1(x)).
+    """Compute y = s(x) + conv2(ReLU(bn2(conv1(a)))) with a = ReLU(bn1(x)).
 
-    s(x) = x, or convShortcut(a) where the width changes: only then does the shortcut see the activation.
+    s(x) is x, or convShortcut(a) where the width changes.
     """
 
     def __init__(self, width_in: int, width: int, stride: int) -> None:
@@ -30,7 +30,7 @@ class _Block(nn.Module):
         self.conv1 = conv(width_in, width, stride=stride)
         self.bn2 = nn.BatchNorm2d(width)
         self.conv2 = conv(width, width)
-        # The name is camel case because published checkpoints say so.
+        # In camel case, as in published checkpoints.
         self.convShortcut = conv(width_in, width, kernel=1, stride=stride) if width_in != width else None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -40,7 +40,7 @@ class _Block(nn.Module):
 
 
 class _Stage(nn.Module):
-    """`blocks` residual blocks; the first changes width and stride. Checkpoints call them `layer`."""
+    """Chain residual blocks, which checkpoints call `layer`; the first one changes width and stride."""
 
     def __init__(self, width_in: int, width: int, blocks: int, stride: int) -> None:
         super().__init__()
@@ -53,10 +53,15 @@ class _Stage(nn.Module):
 
 
 class WideResNet(nn.Module):
-    """Images (N,C,H,W) -> logits (N, classes).
+    """Classify images (N,C,H,W).
 
-    blocks: n of each stage. factor: k. Layers are the stages' raw residual sums, before the final batch norm.
-    A stage whose widths and stride do not change (block1 when k = 1) has no convShortcut.
+    The layers are the outputs of the stages: raw residual sums, before the final batch norm.
+
+    Args:
+        blocks: n, residual blocks of each stage.
+        factor: k, by which the widths 16, 32 and 64 are multiplied. With k = 1 `block1` has no convShortcut.
+        classes: number of logits.
+        channels: channels of the images.
     """
 
     layer_names: tuple[str, ...] = ("block1", "block2", "block3")
@@ -81,7 +86,7 @@ class WideResNet(nn.Module):
 
 
 def build(match: re.Match[str], classes: int, channels: int) -> nn.Module:
-    """The network of a name that matched `PATTERN`. Raises UserError for a depth that is not 6n + 4."""
+    """Build the network for a name that matched `PATTERN`. Raises UserError if the depth is not 6n + 4."""
     depth, factor = int(match[1]), int(match[2])
     blocks, remainder = divmod(depth - 4, 6)
     if remainder or blocks < 1:
