@@ -78,6 +78,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--jobs", type=int, metavar="N", help="trials at a time (0: in this process, for debugging)"
     )
+    p.add_argument(
+        "--threads", type=int, metavar="N", help="threads of each trial (default: the cores shared out)"
+    )
     p.add_argument("--tensorboard", action="store_true", help="also write event files: results/tensorboard/")
     p.add_argument("--dry-run", action="store_true", help="print trials, keys and steps; run nothing")
     p.add_argument("--report-only", action="store_true", help="render what is stored; run nothing")
@@ -105,12 +108,11 @@ def main(argv: list[str] | None = None) -> int:
 def run(options: argparse.Namespace) -> int:
     from rgal.reporting.report import render, summary
     from rgal.suite.running.exports import check_export, export_trials, find_trial
-    from rgal.suite.running.runner import describe_plan, exit_code, make_plan, run_plan
+    from rgal.suite.running.runner import HowToRun, describe_plan, exit_code, make_plan, run_plan
     from rgal.suite.running.tensorboard import check_tensorboard
     from rgal.suite.store.folders import Store
 
-    if options.jobs is not None and options.jobs < 0:
-        raise UserError(f"--jobs {options.jobs}: expected 0 or more")
+    how = HowToRun(options.jobs, options.threads, options.tensorboard)
     store = Store(options.results)
     if options.report_only:
         print(summary(render(store)))
@@ -130,7 +132,7 @@ def run(options: argparse.Namespace) -> int:
         return 0
     store.prepare()
     with store.lock():
-        complete, outcomes = run_plan(plan, store, options.jobs, options.tensorboard)
+        complete, outcomes = run_plan(plan, store, how)
         if complete:
             if options.export:
                 folders = [store.trial_folder(trial.name, trial.key) for trial in plan.trials]

@@ -138,9 +138,9 @@ def test_processes_draw_the_same_bytes(tmp_path: Path, monkeypatch: pytest.Monke
     rows = [trial("cmi", 0, 0, 90.0 + n, budget=f"b{n}", key=f"b{n}") for n in range(plots.MANY)]
     results = pd.DataFrame(rows)
     curves = some_curves(results)
-    monkeypatch.setattr(plots.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(plots, "granted_cores", lambda: 2)
     several = write_plots(results, curves, tmp_path / "several")
-    monkeypatch.setattr(plots.os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(plots, "granted_cores", lambda: 1)
     alone = write_plots(results, curves, tmp_path / "alone")
     assert [path.name for path in several] == [path.name for path in alone] and len(alone) == 4 * plots.MANY
     for one, other in zip(several, alone, strict=True):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
+from rgal.core.cores import granted_cores
 from rgal.core.files import write_atomically
 from rgal.reporting.figures.cases import accuracy_versus_cases
 from rgal.reporting.figures.curve_plots import accuracy_versus_images, accuracy_versus_time, data_efficiency
@@ -113,7 +113,7 @@ Job = tuple[Path, pd.DataFrame, Frames, Mapping[str, LineStyle]]
 def _draw_all(missing: Mapping[str, Job]) -> dict[str, list[Path]]:
     """The files of each group: drawn by a process a core where there are many groups, else here."""
     jobs = list(missing.values())
-    workers = min(os.cpu_count() or 1, len(jobs))
+    workers = min(granted_cores(), len(jobs))
     if len(jobs) < MANY or workers < 2:
         return dict(zip(missing, map(_draw, jobs), strict=True))
     # Not forked: this process may have threads. A worker takes two seconds to start.

@@ -176,12 +176,29 @@ def run_inline(
     jobs: Iterable[WorkJob],
     on_report: Callable[[WorkJob, Report], None],
     on_outcome: Callable[[WorkJob, Outcome], None],
+    threads: int | None = None,
 ) -> bool:
-    """The same in this process, one after the other: for debuggers and tests. Ctrl-C stops cleanly here too."""
-    with _stop_signals() as stopping:
-        for job in jobs:
-            outcome = perform(job, lambda seen, job=job: on_report(job, seen), stopping)  # type: ignore[misc]
-            on_outcome(job, outcome)
-            if stopping():
-                return False
-    return True
+    """Run the jobs in this process, one after the other: for debuggers and tests. Ctrl-C stops cleanly here too.
+
+    Args:
+        jobs: what to run.
+        on_report, on_outcome: told of progress and of how each job ended.
+        threads: torch's threads meanwhile; None leaves them as they are.
+
+    Returns:
+        True if all were run, False if they were stopped.
+    """
+    before = torch.get_num_threads()
+    if threads is not None:
+        torch.set_num_threads(threads)
+    try:
+        with _stop_signals() as stopping:
+            for job in jobs:
+                outcome = perform(job, lambda seen, job=job: on_report(job, seen), stopping)  # type: ignore[misc]
+                on_outcome(job, outcome)
+                if stopping():
+                    return False
+        return True
+    finally:
+        if threads is not None:
+            torch.set_num_threads(before)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from rgal.core.cores import granted_cores, wanted_threads
 from rgal.core.errors import UserError, nearest
 from rgal.data import Dataset
 from rgal.methods.plugins import load_plugins
@@ -106,22 +106,49 @@ def ready_teachers(plan: Plan, store: Store, trials: list[Trial]) -> list[Teache
     return jobs[::-1]
 
 
-def default_slots(device: str, trials: int) -> int:
-    """Trials at a time: one a core on CPU, where several small jobs beat one with several threads; one on a GPU."""
-    return 1 if device.startswith("cuda") else max(1, min(os.cpu_count() or 1, trials))
+@dataclass(frozen=True)
+class HowToRun:
+    """What the user says about running a plan on this machine.
+
+    Attributes:
+        slots: trials at a time. 0: one after the other in this process; None: what the cores are enough for.
+        threads: threads of each trial; None: OMP_NUM_THREADS if it is set, else the cores shared out among the slots.
+        tensorboard: whether to write event files too.
+    """
+
+    slots: int | None = None
+    threads: int | None = None
+    tensorboard: bool = False
+
+    def __post_init__(self) -> None:
+        if self.slots is not None and self.slots < 0:
+            raise UserError(f"--jobs {self.slots}: expected 0 or more")
+        if self.threads is not None and self.threads < 1:
+            raise UserError(f"--threads {self.threads}: expected 1 or more")
 
 
-def run_plan(
-    plan: Plan, store: Store, slots: int | None, tensorboard: bool = False
-) -> tuple[bool, list[tuple[WorkJob, Outcome]]]:
-    """Run what is not finished. (whether it ran to the end, the outcomes of this run). slots=0: in this process."""
+def share_cores(how: HowToRun, device: str, jobs: int) -> tuple[int, int]:
+    """Share the granted cores out among jobs: (jobs at a time, threads of each), both at least 1.
+
+    On a CPU, several small jobs with a thread each beat one with several threads; a GPU runs one job at a time.
+    """
+    cores, threads = granted_cores(), how.threads or wanted_threads()
+    slots = how.slots
+    if slots is None:
+        slots = 1 if device.startswith("cuda") else min(cores // (threads or 1), jobs)
+    slots = max(1, slots)
+    return slots, threads or max(1, cores // slots)
+
+
+def run_plan(plan: Plan, store: Store, how: HowToRun) -> tuple[bool, list[tuple[WorkJob, Outcome]]]:
+    """Run what is not finished: whether it ran to the end, and the outcomes of this run."""
     todo = [t for t in plan.trials if store.status(store.trial_folder(t.name, t.key)) != "finished"]
     teachers = ready_teachers(plan, store, todo)
     several = len(plan.suite.networks) > 1
     labels = [f"{t.teacher} -> {t.student}" if several else "" for t in todo]
-    jobs = [TrialJob(store.root, t, label, tensorboard) for t, label in zip(todo, labels, strict=True)]
-    chosen = default_slots(plan.device, len(jobs)) if slots is None else slots
-    console = Console(len(jobs) + len(teachers), max(1, chosen))
+    jobs = [TrialJob(store.root, t, label, how.tensorboard) for t, label in zip(todo, labels, strict=True)]
+    slots, threads = share_cores(how, plan.device, len(jobs))
+    console = Console(len(jobs) + len(teachers), slots)
     if done := len(plan.trials) - len(todo):
         console.write(f"{done} of {len(plan.trials)} trials are finished already")
     outcomes: list[tuple[WorkJob, Outcome]] = []
@@ -131,19 +158,19 @@ def run_plan(
         console.outcome(job, outcome)
 
     def run(batch: list[WorkJob], at_once: int, threads: int) -> bool:
-        if slots == 0:
-            return run_inline(batch, console.report, on_outcome)
+        if how.slots == 0:
+            return run_inline(batch, console.report, on_outcome, how.threads)
         return run_jobs(batch, at_once, threads, console.report, on_outcome)
 
-    cores = os.cpu_count() or 1
     pixels = plan.dataset.spec.shape[1] * plan.dataset.spec.shape[2]
     try:
         if teachers:
-            at_once = max(1, min(chosen, len(teachers)))
-            complete = run(list(teachers), at_once, max(1, cores // at_once) if pixels >= BIG_IMAGE else 1)
+            at_once = min(slots, len(teachers))
+            shared = threads if how.threads or wanted_threads() else max(1, granted_cores() // at_once)
+            complete = run(list(teachers), at_once, shared if pixels >= BIG_IMAGE else 1)
             if not complete or any(outcome.status != "finished" for _, outcome in outcomes):
                 return complete, outcomes
-        return run(list(jobs), chosen, max(1, cores // max(1, chosen))), outcomes
+        return run(list(jobs), slots, threads), outcomes
     finally:
         console.close()
 
