@@ -13,7 +13,8 @@ student steps, and T = 3 are what the authors say they ran; the student's optimi
 
 from rgal.methods.recipe import SGD, Follows, Recipe, Rounds
 from rgal.methods.registry import method
-from rgal.synthesis.images import Adam, Pixels
+from rgal.synthesis.image_source import Adam
+from rgal.synthesis.pixels import Pixels
 from rgal.synthesis.views import jitter_flip
 from rgal.terms.inversion import adversarial, bn_statistics, one_hot, total_variation
 from rgal.terms.transfer import distillation

@@ -12,7 +12,8 @@ generators against several students, which is not reproduced.
 
 from rgal.methods.recipe import Follows, Recipe, alternating
 from rgal.methods.registry import method
-from rgal.synthesis.images import Adam, PersistentGenerator
+from rgal.synthesis.generators import PersistentGenerator
+from rgal.synthesis.image_source import Adam
 from rgal.terms.batch_norm import bn_gaussian
 from rgal.terms.game import confident, game, information_entropy
 from rgal.terms.inversion import bn_statistics

@@ -6,7 +6,8 @@ Weights and schedule of the repository's "from scratch" command.
 
 from rgal.methods.recipe import Recipe, Rounds
 from rgal.methods.registry import method
-from rgal.synthesis.images import Adam, FreshGenerator
+from rgal.synthesis.generators import FreshGenerator
+from rgal.synthesis.image_source import Adam
 from rgal.synthesis.views import crop_flip, resized_crop
 from rgal.terms.contrastive import contrastive
 from rgal.terms.inversion import adversarial, bn_statistics, one_hot

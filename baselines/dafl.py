@@ -10,7 +10,8 @@ generator step, on the same images. Generator and optimisers are CMI's either wa
 
 from rgal.methods.recipe import Follows, Recipe, alternating
 from rgal.methods.registry import method
-from rgal.synthesis.images import Adam, PersistentGenerator
+from rgal.synthesis.generators import PersistentGenerator
+from rgal.synthesis.image_source import Adam
 from rgal.terms.game import activation, confident, information_entropy
 from rgal.terms.transfer import distillation
 

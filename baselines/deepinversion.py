@@ -14,7 +14,8 @@ from typing import Literal
 
 from rgal.methods.recipe import SGD, Recipe, Rounds
 from rgal.methods.registry import method
-from rgal.synthesis.images import Adam, Pixels
+from rgal.synthesis.image_source import Adam
+from rgal.synthesis.pixels import Pixels
 from rgal.synthesis.pyramid import PyramidPixels
 from rgal.synthesis.views import jitter_flip
 from rgal.terms.inversion import adversarial, bn_statistics, image_l2, one_hot, total_variation

@@ -8,7 +8,8 @@ student batches with batch statistics, CMI's with running ones, as here.
 
 from rgal.methods.recipe import Recipe, alternating
 from rgal.methods.registry import method
-from rgal.synthesis.images import Adam, PersistentGenerator
+from rgal.synthesis.generators import PersistentGenerator
+from rgal.synthesis.image_source import Adam
 from rgal.terms.game import game
 from rgal.terms.transfer import logit_distance
 

@@ -13,7 +13,8 @@ from typing import Literal
 
 from rgal.methods.recipe import SGD, Recipe, Rounds
 from rgal.methods.registry import method
-from rgal.synthesis.images import Adam, MetaGenerator
+from rgal.synthesis.image_source import Adam
+from rgal.synthesis.meta import MetaGenerator
 from rgal.terms.batch_norm import bn_momentum as statistics
 from rgal.terms.inversion import adversarial, one_hot
 from rgal.terms.transfer import distillation

@@ -7,7 +7,8 @@ learning rate falls with the student's; ours is constant.
 
 from rgal.methods.recipe import SGD, Recipe, Rounds
 from rgal.methods.registry import method
-from rgal.synthesis.images import Adam, ConditionalGenerator
+from rgal.synthesis.generators import ConditionalGenerator
+from rgal.synthesis.image_source import Adam
 from rgal.synthesis.views import identity
 from rgal.terms.inversion import bn_statistics, one_hot
 from rgal.terms.objective import LossTerm

@@ -14,7 +14,8 @@ absent here. Its ImageNet script turns margins (0, 2) and soft targets (1) off.
 
 from rgal.methods.recipe import SGD, Recipe, Rounds
 from rgal.methods.registry import method
-from rgal.synthesis.images import Adam, Pixels
+from rgal.synthesis.image_source import Adam
+from rgal.synthesis.pixels import Pixels
 from rgal.synthesis.views import resized_crop, sometimes
 from rgal.terms.intra_class import class_margin, soft_inception
 from rgal.terms.inversion import bn_statistics

@@ -2,7 +2,7 @@
 
 from rgal.methods.recipe import Recipe, Rounds
 from rgal.methods.registry import method
-from rgal.synthesis.images import Noise
+from rgal.synthesis.pixels import Noise
 
 
 @method("naive", reference="ranges from noise, no training (lower reference)", tasks=("dfq",))

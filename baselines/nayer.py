@@ -13,7 +13,7 @@ would be the same image twice; the student's learning rate falls to 0, not 2e-4.
 
 from rgal.methods.recipe import SGD, Recipe, Rounds
 from rgal.methods.registry import method
-from rgal.synthesis.images import Adam
+from rgal.synthesis.image_source import Adam
 from rgal.synthesis.noisy import NoisyGenerator
 from rgal.terms.batch_norm import bn_momentum as statistics
 from rgal.terms.inversion import adversarial, one_hot

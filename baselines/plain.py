@@ -2,7 +2,8 @@
 
 from rgal.methods.recipe import Recipe, Rounds
 from rgal.methods.registry import method
-from rgal.synthesis.images import Adam, FreshGenerator
+from rgal.synthesis.generators import FreshGenerator
+from rgal.synthesis.image_source import Adam
 from rgal.terms.inversion import adversarial, bn_statistics, one_hot
 from rgal.terms.transfer import distillation
 

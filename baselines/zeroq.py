@@ -7,7 +7,8 @@ mixed-precision search of the paper is not in its code, nor here.
 
 from rgal.methods.recipe import Recipe, Rounds
 from rgal.methods.registry import method
-from rgal.synthesis.images import Adam, Pixels
+from rgal.synthesis.image_source import Adam
+from rgal.synthesis.pixels import Pixels
 from rgal.synthesis.views import identity
 from rgal.terms.inversion import bn_statistics
 

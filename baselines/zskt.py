@@ -12,7 +12,8 @@ the proportion of the two terms does; the paper does not divide, nor do we.
 
 from rgal.methods.recipe import Follows, Recipe, alternating
 from rgal.methods.registry import method
-from rgal.synthesis.images import Adam, PersistentGenerator
+from rgal.synthesis.generators import PersistentGenerator
+from rgal.synthesis.image_source import Adam
 from rgal.terms.game import game
 from rgal.terms.transfer import attention_transfer, distillation
 

@@ -8,7 +8,8 @@ from types import MappingProxyType
 from typing import Any, Literal, cast, get_args
 
 from rgal.core.optimiser import SGD, StudentOptimiser
-from rgal.synthesis.images import Adam, ImageSpec, PersistentGenerator
+from rgal.synthesis.generators import PersistentGenerator
+from rgal.synthesis.image_source import Adam, ImageSpec
 from rgal.synthesis.views import View, crop_flip, identity
 from rgal.tasks.class_incremental.prototypes import prototype_relation
 from rgal.tasks.class_incremental.spec import Learner

@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rgal.core.problem import Domain
-from rgal.synthesis.images import Adam, ConditionalGenerator, _ConditionalGenerator
+from rgal.synthesis.generators import ConditionalGenerator, ConditionalGeneratorSource
+from rgal.synthesis.image_source import Adam
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def class_shares(labels: Tensor, weights: Tensor, classes: int) -> Tensor:
     return (weights[..., None] * onehot).sum(1)
 
 
-class _MixedGenerator(_ConditionalGenerator):
+class _MixedGenerator(ConditionalGeneratorSource):
     """State beside the base's: labels and weights (N,K) of the round."""
 
     spec: MixedGenerator

@@ -13,7 +13,8 @@ from rgal.core.problem import Domain
 from rgal.core.seeding import global_seed
 from rgal.nets.checkpoint import load_table
 from rgal.nets.generators import reinitialise
-from rgal.synthesis.images import Adam, FreshGenerator, ImageSource, make_generator
+from rgal.synthesis.generators import FreshGenerator, make_generator
+from rgal.synthesis.image_source import Adam, ImageSource
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from rgal.core.optimiser import StudentOptimiser
 from rgal.core.problem import Domain
-from rgal.synthesis.images import Adam, ImageSource, _Pixels
+from rgal.synthesis.image_source import Adam, ImageSource
+from rgal.synthesis.pixels import PixelSource
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class PyramidPixels:
         return _PyramidPixels(self.levels, domain, device)
 
 
-class _PyramidPixels(_Pixels):
+class _PyramidPixels(PixelSource):
     """State beside the base's: `done`, the steps of the round so far."""
 
     def __init__(self, levels: tuple[Level, ...], domain: Domain, device: torch.device) -> None:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from rgal.core.seeding import Streams
-from rgal.synthesis.images import Pixels
 from rgal.synthesis.loop import Inversion
+from rgal.synthesis.pixels import Pixels
 from rgal.synthesis.pool import ImagePool
 from tests.helpers import small
 from tests.helpers.runs import ROUNDS, finish, make_stage, named, shared_problem

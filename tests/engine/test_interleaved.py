@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from rgal.engine.run import SHOWN, Row
 from rgal.methods.recipe import Recipe, Rounds
 from rgal.methods.registry import resolve
-from rgal.synthesis.images import ConditionalGenerator
+from rgal.synthesis.generators import ConditionalGenerator
 from rgal.synthesis.pool import to_uint8
 from rgal.terms.transfer import distillation
 from tests.helpers import small

@@ -16,7 +16,7 @@ from rgal.core.seeding import Streams
 from rgal.engine.student import StudentLoop
 from rgal.methods.recipe import SGD, Recipe
 from rgal.methods.registry import resolve
-from rgal.synthesis.images import Pixels
+from rgal.synthesis.pixels import Pixels
 from rgal.synthesis.views import crop_flip, rotations
 from rgal.terms.objective import Context, LossTerm, Progress, Reads, stateless
 from rgal.terms.transfer import distillation

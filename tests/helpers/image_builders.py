@@ -9,16 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rgal.core.problem import Problem
-from rgal.synthesis.images import (
-    Adam,
-    ConditionalGenerator,
-    FreshGenerator,
-    ImageSource,
-    ImageSpec,
-    MetaGenerator,
-    PersistentGenerator,
-    Pixels,
-)
+from rgal.synthesis.generators import ConditionalGenerator, FreshGenerator, PersistentGenerator
+from rgal.synthesis.image_source import Adam, ImageSource, ImageSpec
+from rgal.synthesis.meta import MetaGenerator
+from rgal.synthesis.pixels import Pixels
 from tests.helpers import small
 
 TINY: dict[str, Any] = {"latent": 8, "width": 4}

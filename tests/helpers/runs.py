@@ -15,8 +15,9 @@ from rgal.core.seeding import Streams
 from rgal.engine.run import Row, TransferRun
 from rgal.methods.recipe import Recipe, Rounds
 from rgal.methods.registry import resolve
-from rgal.synthesis.images import FreshGenerator, MetaGenerator, PersistentGenerator
+from rgal.synthesis.generators import FreshGenerator, PersistentGenerator
 from rgal.synthesis.loop import Inversion
+from rgal.synthesis.meta import MetaGenerator
 from rgal.synthesis.pool import ImagePool
 from rgal.terms.objective import Progress
 from tests.helpers import small

@@ -32,7 +32,7 @@ SUITE = (
 METHOD = """
 from rgal.methods.recipe import Recipe
 from rgal.methods.registry import method
-from rgal.synthesis.images import Noise
+from rgal.synthesis.pixels import Noise
 @method("NAME", reference="a test")
 def recipe(x: float = 1.0) -> Recipe:
     return Recipe(images=Noise())
@@ -269,7 +269,7 @@ VIOLATIONS = """
 import torch
 from rgal.methods.recipe import Recipe, Rounds
 from rgal.methods.registry import method
-from rgal.synthesis.images import Pixels
+from rgal.synthesis.pixels import Pixels
 from rgal.synthesis.views import identity
 from rgal.terms.inversion import one_hot
 from rgal.terms.objective import Reads, stateless

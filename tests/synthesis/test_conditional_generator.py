@@ -13,8 +13,9 @@ from torch import Tensor
 from rgal.core.problem import Problem
 from rgal.core.seeding import Streams
 from rgal.methods.registry import resolve
-from rgal.synthesis.images import ConditionalGenerator, Noise
+from rgal.synthesis.generators import ConditionalGenerator
 from rgal.synthesis.loop import Inversion
+from rgal.synthesis.pixels import Noise
 from tests.helpers import small
 from tests.helpers.image_builders import OPTIMISER, TARGETS, TINY, N, begun, loss_of, make, optimise, values
 

@@ -12,11 +12,8 @@ from torch import Tensor, nn
 
 from rgal.core.errors import UserError
 from rgal.core.problem import Problem
-from rgal.synthesis.images import (
-    Adam,
-    FreshGenerator,
-    ImageSource,
-)
+from rgal.synthesis.generators import FreshGenerator
+from rgal.synthesis.image_source import Adam, ImageSource
 from tests.helpers import small
 from tests.helpers.image_builders import (
     OPTIMISER,

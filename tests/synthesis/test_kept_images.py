@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from rgal.synthesis.images import Adam
+from rgal.synthesis.image_source import Adam
 from rgal.terms.objective import Progress
 from tests.helpers.runs import RECIPES, make_stage, named, recorded
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from rgal.core.errors import UserError
 from rgal.core.seeding import global_seed
 from rgal.nets.generators import Generator, reinitialise, reset_generator
-from rgal.synthesis.images import Adam
+from rgal.synthesis.image_source import Adam
 from rgal.synthesis.noisy import NoisyGenerator, NoisyNet, rank_in_class
 from tests.helpers import small
 

@@ -15,8 +15,9 @@ from rgal.core.problem import Domain, Problem
 from rgal.core.seeding import Streams
 from rgal.suite.plan.checks import check_networks
 from rgal.suite.task import tasks
-from rgal.synthesis.images import Adam, Pixels
+from rgal.synthesis.image_source import Adam
 from rgal.synthesis.loop import Inversion
+from rgal.synthesis.pixels import Pixels
 from rgal.synthesis.pyramid import Level, PyramidPixels, _PyramidPixels
 from rgal.terms.objective import Context, Progress, Reads, stateless
 from tests.helpers import small

@@ -13,7 +13,9 @@ from rgal.core.errors import UserError
 from rgal.core.observe import BatchNormStatistics, Observation, channel_statistics
 from rgal.core.seeding import Streams
 from rgal.methods.registry import resolve
-from rgal.synthesis.images import Adam, MetaGenerator, Pixels
+from rgal.synthesis.image_source import Adam
+from rgal.synthesis.meta import MetaGenerator
+from rgal.synthesis.pixels import Pixels
 from rgal.synthesis.pyramid import Level, PyramidPixels
 from rgal.terms.batch_norm import bn_gaussian, bn_momentum
 from rgal.terms.game import negative_information_entropy

@@ -14,7 +14,7 @@ from rgal.core.errors import UserError
 from rgal.core.files import slug
 from rgal.methods.recipe import Recipe
 from rgal.suite.plan.settings import Budget, Pair, Schedule
-from rgal.synthesis.images import FreshGenerator
+from rgal.synthesis.generators import FreshGenerator
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,164 @@
+"""Generators as what is optimised: one that starts anew every round, one that lives on, one that is told the label."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rgal.core.errors import UserError
+from rgal.core.precision import adam, place
+from rgal.core.problem import Domain
+from rgal.core.seeding import global_seed
+from rgal.nets.generators import Generator, LargeGenerator, reset_generator
+from rgal.synthesis.image_source import Adam, ImageSource
+
+
+@dataclass(frozen=True)
+class FreshGenerator:
+    """A generator re-initialised in every round and its latent codes, optimised together (CMI, RGAL).
+
+    latent: code size. width: base channel count. large: `LargeGenerator`. lr_latent: own step size for the codes.
+    """
+
+    latent: int = 256
+    width: int = 64
+    large: bool = False
+    lr_latent: float | None = None
+
+    def build(self, domain: Domain, device: torch.device, seed: int) -> ImageSource:
+        return FreshGeneratorSource(self, domain, device, seed)
+
+
+@dataclass(frozen=True)
+class PersistentGenerator(FreshGenerator):
+    """A generator that lives through the whole run, with one optimiser; codes are drawn anew each step, not
+    optimised (DAFL, ZSKT, DFAD, adversarial DFQ)."""
+
+    def build(self, domain: Domain, device: torch.device, seed: int) -> ImageSource:
+        return PersistentGeneratorSource(self, domain, device, seed)
+
+
+@dataclass(frozen=True)
+class ConditionalGenerator(PersistentGenerator):
+    """A persistent generator that is told the label: its input is E(y) * z, E a trained vector a class (GDFQ).
+
+    Xu et al., "Generative Low-bitwidth Data Free Quantization", ECCV 2020. Theirs ends in tanh and a batch norm without
+    parameters, in normalised space; ours, as all generators here, in a sigmoid.
+    """
+
+    def build(self, domain: Domain, device: torch.device, seed: int) -> ImageSource:
+        return ConditionalGeneratorSource(self, domain, device, seed)
+
+
+def make_generator(spec: FreshGenerator, domain: Domain, device: torch.device, seed: int) -> nn.Module:
+    """The generator network of a spec, initialised from `seed`, in training mode for good."""
+    channels, height, width = domain.shape
+    if height != width:
+        raise UserError(
+            f"generators make square images, these are {width}x{height}; give --set image_size=..., "
+            "or a method that optimises pixels"
+        )
+    kind = LargeGenerator if spec.large else Generator
+    with global_seed(seed, "generator"):
+        net = kind(spec.latent, channels=channels, size=height, width=spec.width)
+    return place(net, device).train()
+
+
+class FreshGeneratorSource(ImageSource):
+    """Also the base of the other generator parameterisations: network, codes, optimiser and their state."""
+
+    def __init__(self, spec: FreshGenerator, domain: Domain, device: torch.device, seed: int) -> None:
+        super().__init__(domain, device)
+        self.spec = spec
+        self.net = make_generator(spec, domain, device, seed)
+        self.codes = torch.empty(0, spec.latent, device=device)
+
+    def start(self, targets: Tensor, optimiser: Adam) -> None:
+        reset_generator(self.net, self.rng)
+        self.codes = torch.randn(self.n, self.spec.latent, generator=self.rng, device=self.device)
+        self._make_optimiser(optimiser)
+
+    def _make_optimiser(self, optimiser: Adam) -> None:
+        self.codes = self.codes.detach().requires_grad_()
+        groups = [
+            {"params": list(self.net.parameters()), "lr": optimiser.lr},
+            {"params": [self.codes], "lr": self.spec.lr_latent or optimiser.lr},
+        ]
+        self.adam = optimiser
+        self.optimiser = adam(groups, optimiser.betas, self.device)
+
+    def images(self) -> Tensor:
+        return self.net(self.codes).float()
+
+    def state_dict(self) -> dict[str, Any]:
+        state: dict[str, Any] = {"net": self.net.state_dict(), "codes": self.codes.detach().clone()}
+        if hasattr(self, "optimiser"):
+            state |= {"optimiser": self.optimiser.state_dict(), "lr": self.adam.lr, "betas": self.adam.betas}
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.net.load_state_dict(state["net"])
+        self.codes = state["codes"].to(self.device).clone()
+        if "optimiser" in state:
+            self._make_optimiser(Adam(state["lr"], tuple(state["betas"])))
+            self.optimiser.load_state_dict(state["optimiser"])
+
+
+class PersistentGeneratorSource(FreshGeneratorSource):
+    def start(self, targets: Tensor, optimiser: Adam) -> None:
+        if not hasattr(self, "optimiser"):
+            self._make_optimiser(optimiser)
+
+    def _make_optimiser(self, optimiser: Adam) -> None:
+        self.adam = optimiser
+        groups = [{"params": list(self.net.parameters()), "lr": optimiser.lr}]
+        self.optimiser = adam(groups, optimiser.betas, self.device)
+
+    def images(self) -> Tensor:
+        codes = torch.randn(self.n, self.spec.latent, generator=self.rng, device=self.device)
+        return self.net(codes).float()
+
+    @torch.no_grad()
+    def draw(self, n: int, rng: torch.Generator) -> Tensor:
+        """Images from running batch norm statistics, as CMI's driver samples."""
+        self.net.eval()
+        try:
+            codes = torch.randn(n, self.spec.latent, generator=rng, device=self.device)
+            return self.net(codes).float()
+        finally:
+            self.net.train()
+
+
+class ConditionalGeneratorSource(PersistentGeneratorSource):
+    def __init__(self, spec: FreshGenerator, domain: Domain, device: torch.device, seed: int) -> None:
+        super().__init__(spec, domain, device, seed)
+        with global_seed(seed, "label vectors"):
+            self.labels = nn.Embedding(domain.classes, spec.latent).to(device)
+        self.targets = torch.empty(0, dtype=torch.int64, device=device)
+
+    def start(self, targets: Tensor, optimiser: Adam) -> None:
+        self.targets = targets
+        super().start(targets, optimiser)
+
+    def _make_optimiser(self, optimiser: Adam) -> None:
+        self.adam = optimiser
+        parameters = [*self.net.parameters(), *self.labels.parameters()]
+        self.optimiser = adam([{"params": parameters, "lr": optimiser.lr}], optimiser.betas, self.device)
+
+    def images(self) -> Tensor:
+        noise = torch.randn(self.n, self.spec.latent, generator=self.rng, device=self.device)
+        return self.net(self.labels(self.targets) * noise).float()
+
+    def draw(self, n: int, rng: torch.Generator) -> Tensor:
+        raise TypeError("images of a conditional generator come with their labels: train on batches instead")
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"labels": self.labels.state_dict(), "targets": self.targets}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.labels.load_state_dict(state["labels"])
+        self.targets = state["targets"].to(self.device)
+        super().load_state_dict(state)
