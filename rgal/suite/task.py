@@ -18,6 +18,7 @@ from rgal.core.seeding import Streams
 from rgal.data import Dataset, ImageSet
 from rgal.methods.recipe import Recipe
 from rgal.methods.registry import Resolved, resolve
+from rgal.suite.measures import ACCURACY, Measure, costs
 from rgal.suite.plan.settings import Schedule, Strict
 from rgal.suite.plan.trial import Trial, apply_schedule
 from rgal.suite.running.drive import Run
@@ -70,7 +71,8 @@ class Task:
     options: the task's own settings; suite files hold them under `options`. case_title: heading of the column of cases,
     for tasks that run every method in several. needs_student: whether a suite names the student's network. defaults:
     what parameters of RGAL are on this task. exports: formats a finished student can be exported to.
-    takes_pool: whether a trial's pool can start with given images.
+    takes_pool: whether a trial's pool can start with given images. measures: what its results hold, the primary number
+    first. real_data: what reference rows train on, for the note below tables.
     """
 
     name = ""
@@ -81,6 +83,8 @@ class Task:
     defaults: Mapping[str, Any] = MappingProxyType({})
     exports: tuple[str, ...] = ()
     takes_pool = False
+    measures: tuple[Measure, ...] = (*ACCURACY, *costs())
+    real_data = "real data: a reference, not data-free"
 
     def cases(self, options: Any) -> list[tuple[str, dict[str, Any]]]:
         """(name, a trial's options), one a case."""

@@ -13,6 +13,7 @@ from rgal.core.errors import UserError
 from rgal.core.problem import Domain
 from rgal.data import Dataset
 from rgal.methods.recipe import INCREMENTAL, Recipe, learning, replaying
+from rgal.suite.measures import Measure, costs
 from rgal.suite.plan.settings import Strict
 from rgal.suite.running.teachers import Pretraining
 from rgal.suite.task import Job, Task
@@ -21,6 +22,42 @@ from rgal.tasks.class_incremental.phases import Phases, seen_test
 from rgal.tasks.class_incremental.protocol import Protocol, make_protocol
 from rgal.tasks.class_incremental.run import Increments
 from rgal.tasks.class_incremental.terms import replay_learning
+
+# The primary number is the average incremental accuracy (AIA).
+MEASURES = (
+    Measure(
+        "aia", "AIA", "%", better="higher", bounds="percentage", spread=True, tables=("plugin",), published="protocol",
+        note="AIA: average incremental accuracy, the mean over all phases, the base included, of the top-1 on all "
+        "classes seen so far.",
+    ),
+    Measure(
+        "last", "Last", "%", better="higher", bounds="percentage", spread=True, tables=("plugin",),
+        published="protocol",
+        note="Last: top-1 on all classes after the last phase; old and new: on the classes of earlier phases and of "
+        "the last one.",
+    ),
+    Measure(
+        "forgetting", "Forgetting", "points", better="lower", spread=True, short="Forgetting",
+        note="Forgetting: what an earlier phase's classes reached at best before the last phase, minus what they reach "
+        "after it, mean over these phases.",
+    ),
+    Measure(
+        "old_top1", "Old", "%", bounds="percentage", name="old", group="Last phase (%)", short="old"
+    ),
+    Measure(
+        "new_top1", "New", "%", bounds="percentage", name="new", group="Last phase (%)", short="new"
+    ),
+    *costs("Learning"),
+    Measure(
+        "memory_mb", "Kept", "MB", 3, place="back", optional=True,
+        note="Kept: what stays between phases beside the model.",
+    ),
+    Measure("aia_without_base", "AIA without base", "%", bounds="percentage", place="csv"),
+    Measure("initial_forgetting", "Initial forgetting", "points", place="csv"),
+    Measure("bwt", "Backward transfer", "points", place="csv"),
+    Measure("task_mean", "Task mean", "%", bounds="percentage", place="csv"),
+    Measure("base_top1", "Base top-1", "%", bounds="percentage", place="csv"),
+)  # fmt: skip
 
 
 class Options(Strict):
@@ -41,6 +78,8 @@ class ClassIncremental(Task):
     options = Options
     needs_student = False
     defaults = INCREMENTAL
+    measures = MEASURES
+    real_data = "the real images of earlier classes too: a reference, not exemplar-free"
 
     def setting(self, dataset: str, teacher: str, student: str, options: Options) -> str:
         order = "" if options.order == Options.model_fields["order"].default else f", order {options.order}"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from rgal.reporting.figures.diversity_data import Diversity, diversity_frames, summary_columns
+from rgal.suite.store.diversity import Diversity, diversity_frames, summary_columns
 from tests.helpers.reporting_builders import trial
 
 

@@ -12,10 +12,10 @@ import pytest
 
 from rgal import cli
 from rgal.analysis import diversity as measured
-from rgal.reporting.figures import diversity_data
-from rgal.reporting.figures.diversity_data import diversity_frames, summary_columns
 from rgal.reporting.tables.diversity import DIVERSITY_COLUMNS, diversity_table
 from rgal.reporting.tables.write import group_tables, render
+from rgal.suite.store import diversity as diversity_data
+from rgal.suite.store.diversity import diversity_frames, summary_columns
 from rgal.suite.store.folders import Store
 from rgal.suite.store.frames import load_diversity, load_frames
 from tests.helpers.diversity_builders import record, some_trials

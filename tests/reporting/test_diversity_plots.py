@@ -16,9 +16,9 @@ from rgal.reporting.figures.diversity import (
     point_data,
     round_data,
 )
-from rgal.reporting.figures.diversity_data import Diversity, diversity_frames, no_diversity
 from rgal.reporting.figures.style import figure_bytes
 from rgal.reporting.figures.write import write_plots
+from rgal.suite.store.diversity import Diversity, diversity_frames
 from tests.helpers.diversity_builders import record, some_diversity, some_trials
 from tests.helpers.reporting_builders import some_curves, trial
 
@@ -99,7 +99,7 @@ def test_one_panel_and_no_panel(results: pd.DataFrame) -> None:
     alone = results[results["method"] == "plain"]
     for figure in drawn(some_diversity(), alone).values():
         assert figure is not None and len(figure_bytes(figure, "svg")) > 1000
-    assert drawn(no_diversity(), results) == dict.fromkeys(FIGURES)
+    assert drawn(diversity_frames([]), results) == dict.fromkeys(FIGURES)
     assert drawn(some_diversity(), results.iloc[:0]) == dict.fromkeys(FIGURES)
 
 

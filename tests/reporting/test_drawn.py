@@ -11,9 +11,9 @@ import pytest
 
 from rgal.reporting.figures import drawn
 from rgal.reporting.figures import write as plots
-from rgal.reporting.figures.diversity_data import no_diversity
 from rgal.reporting.figures.drawn import NAME, fingerprint, kept, read_drawn
 from rgal.reporting.figures.write import Frames, write_plots
+from rgal.suite.store.diversity import diversity_frames
 from tests.helpers.reporting_builders import some_curves, some_results, trial
 
 
@@ -122,7 +122,7 @@ def test_only_rows_of_the_group_count() -> None:
     group = results[results["method"] == "cmi"]
 
     def of(group: pd.DataFrame, curves: pd.DataFrame, styles: dict[str, str] | None = None) -> str:
-        frames = Frames(curves, pd.DataFrame(), pd.DataFrame(), no_diversity()).about(group)
+        frames = Frames(curves, pd.DataFrame(), pd.DataFrame(), diversity_frames([])).about(group)
         return fingerprint([group, *frames.all()], styles or {})
 
     known = of(group, curves)

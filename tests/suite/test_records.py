@@ -5,27 +5,35 @@ from __future__ import annotations
 import json
 import math
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
 from rgal.reporting.report import render, summary
-from rgal.suite.store.damaged import find_problems
+from rgal.suite.measures import measures_of
+from rgal.suite.store.damaged import damaged_records
 from rgal.suite.store.folders import Store, write_json
 from rgal.suite.store.frames import (
     identified,
+    load_diversity,
     load_frames,
     load_layers,
     load_phases,
     load_records,
     make_frames,
 )
-from rgal.suite.store.records import PERCENTAGES, SETTINGS, TEXT, WHOLE, printable, read_record
+from rgal.suite.store.records import ODD, SETTINGS, Record, printable, read_record
 from tests.helpers.store_builders import add_trial, change, evaluation, settings
 
 HUGE = 10**400
+TEXT = ("setting", "dataset", "teacher", "student", "case", "case_title", "init_pool_key")
+WHOLE = ("order", "case_order")
 NO_TEXT: list[Any] = [[], {}, 3, 1.5, True, "x" * 201, ["cmi"], HUGE]
 NO_WHOLE: list[Any] = [[], {}, "0", 1.5, True, HUGE, math.nan]
 NO_NUMBER: list[Any] = [[], {}, "NaN", "92", True, HUGE, 1e308, math.inf, -math.inf]
@@ -115,7 +123,7 @@ def test_text_that_is_no_json(name: str, tmp_path: Path) -> None:
     records = load_records(Store(tmp_path))
     expected = "broken" if name in ("trial.json", "result.json") else "finished"
     assert {record.status for record in records} == {expected}
-    found = find_problems(records)
+    found = damaged_records(records)
     assert [problem.folder for problem in found] == [record.folder for record in records]
     assert {problem.kind for problem in found} == {"broken"}
     assert all(problem.reason.startswith(f"{name}: ") for problem in found)
@@ -177,7 +185,7 @@ def test_lines_of_metrics_that_are_no_events(tmp_path: Path) -> None:
         file.write("\n".join(lines))
     records = load_records(Store(tmp_path))
     assert len(make_frames(records)[1]) == 3
-    (problem,) = find_problems(records)
+    (problem,) = damaged_records(records)
     assert problem.reason == "metrics.jsonl: 6 of 10 lines are malformed"  # the last is only cut off
 
 
@@ -186,11 +194,12 @@ def test_lines_of_metrics_that_are_no_events(tmp_path: Path) -> None:
     [[], 3, "x", None, {"onnx_top1": []}, {"onnx_top1": "92"}, {"layers": HUGE}, {"onnx_note": [1]}],
 )
 def test_a_malformed_export_leaves_the_trial_as_it_is(measured: object, tmp_path: Path) -> None:
-    write_json(add_trial(tmp_path, "a" * 12) / "export.json", {"schema": 1, "measured": measured})
+    folder = add_trial(tmp_path, "a" * 12, settings(task="dfq"))
+    write_json(folder / "export.json", {"schema": 1, "measured": measured})
     records = load_records(Store(tmp_path))
     (row,) = make_frames(records)[0].to_dict("records")
     assert row["status"] == "finished" and row["last"] == 92.0 and "onnx_top1" not in row
-    (problem,) = find_problems(records)
+    (problem,) = damaged_records(records)
     assert problem.reason.startswith("export.json: ")
 
 
@@ -206,7 +215,7 @@ def test_malformed_layers_and_phases_are_told(tmp_path: Path) -> None:
     (layer,) = load_layers(Store(tmp_path), results).to_dict("records")
     assert layer["key"] == "a" * 12 and layer["low"] == -1.0 and pd.isna(layer["high"])
     assert list(load_phases(Store(tmp_path), results)["top1"]) == [50.0]
-    assert [problem.reason for problem in find_problems(records)] == [
+    assert [problem.reason for problem in damaged_records(records)] == [
         "layers.json: 6 of 7 entries are malformed",
         "phases.json: 2 of 3 entries are malformed",
     ]
@@ -230,10 +239,9 @@ def test_names_become_printable(tmp_path: Path) -> None:
 
 def test_unknown_numbers_are_allowed(tmp_path: Path) -> None:
     """null and NaN are how a trial says that it did not measure something."""
+    names = {measure.key for task in ("kd", "dfq", "necil") for measure in measures_of(task)} - {"last"}
     for number, value in enumerate((None, math.nan)):
-        add_trial(
-            tmp_path, f"{number:012x}", **dict.fromkeys((*PERCENTAGES[1:], "memory_mb", "other"), value)
-        )
+        add_trial(tmp_path, f"{number:012x}", **dict.fromkeys((*names, "other"), value))
     assert {record.status for record in load_records(Store(tmp_path))} == {"finished"}
 
 
@@ -246,3 +254,66 @@ def test_an_environment_of_anything(tmp_path: Path) -> None:
     assert {record.status for record in records} == {"finished"}
     assert [dict(record.environment) for record in records] == [{}, {}, {}, {"started": "3"}, {}]
     assert set(records[0].settings) == set(SETTINGS)
+
+
+@pytest.mark.parametrize("task", ["necil", "another"])
+def test_a_result_is_judged_by_the_measures_of_its_task(task: str, tmp_path: Path) -> None:
+    """A task that is not installed has rules for accuracy and costs only."""
+    folder = add_trial(tmp_path, "a" * 12, settings(task=task), aia=250.0)
+    assert read_record(folder).status == ("broken" if task == "necil" else "finished")
+    change(folder / "result.json", aia=50.0, last=250.0)
+    assert read_record(folder).reason == "result.json: last: found 250.0, expected a percentage"
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [("0123456789ab", "0123456789ab"), (..., ""), (None, ""), ([], ""), ("a\0", "a\ufffd")],
+)
+def test_a_record_says_which_code_made_it(value: Any, expected: str, tmp_path: Path) -> None:
+    folder = add_trial(tmp_path, "a" * 12)
+    change(folder / "trial.json", fingerprint=value)
+    record = read_record(folder)
+    assert (record.status, record.fingerprint) == ("finished", expected)
+    assert list(make_frames([record])[0]["fingerprint"]) == [expected]
+
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just("x" * 300)
+JSON = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+)
+NAMES = {
+    "trial.json": ("schema", "key", "settings", "environment", "fingerprint", *SETTINGS),
+    "result.json": ("schema", "status", "reason", "last", "images", "data_free", "image_note", "anything"),
+    "export.json": ("measured",),
+    "phases.json": ("phases",),
+    "layers.json": ("layers",),
+    "diversity.json": ("schema", "bins", "rounds", "embedding", "histograms", "after_warmup"),
+}
+
+
+@given(data=st.data())
+@hypothesis_settings(max_examples=150, derandomize=True, deadline=None)
+def test_no_content_of_a_record_stops_a_reader(data: st.DataObject) -> None:
+    """One field of one file becomes anything; whatever it is, reading gives a status and one line."""
+    name = data.draw(st.sampled_from(sorted(NAMES)))
+    key, value = data.draw(st.sampled_from(NAMES[name])), data.draw(JSON)
+    with tempfile.TemporaryDirectory() as root:
+        folder = add_trial(Path(root), "a" * 12)
+        content = json.loads((folder / name).read_text()) if (folder / name).exists() else {"schema": 1}
+        (content["settings"] if name == "trial.json" and key in SETTINGS else content)[key] = value
+        (folder / name).write_text(json.dumps(content))
+        record = read_record(folder)
+        judged_as_one_line(record)
+        results = identified(make_frames([record])[0])
+        load_layers(Store(Path(root)), results), load_phases(Store(Path(root)), results)
+        assert len(load_diversity(Store(Path(root)), results).bins) == 0
+        assert all("\n" not in damaged.reason for damaged in damaged_records([record]))
+
+
+def judged_as_one_line(record: Record) -> None:
+    assert record.status in ("finished", "failed", *ODD)
+    assert bool(record.reason) == (record.status in ODD) or record.status in ("finished", "failed")
+    assert record.reason.isprintable() or record.reason == ""
+    if record.status not in ODD:
+        assert all(0 <= record.result[name] <= 100 for name in ("last", "best") if record.result.get(name))

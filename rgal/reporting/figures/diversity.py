@@ -20,7 +20,6 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from rgal.reporting.figures.curve_plots import draw_curves
-from rgal.reporting.figures.diversity_data import Diversity
 from rgal.reporting.figures.style import (
     COLOURS,
     GREY,
@@ -43,6 +42,7 @@ from rgal.reporting.results import (
     require_one_case,
     require_one_group,
 )
+from rgal.suite.store.diversity import Diversity
 
 BLUE, ORANGE, BAND, OTHER = COLOURS[0], COLOURS[1], "#E3E3E3", "#CCCCCC"
 COLUMNS = 4  # panels beside each other, at most

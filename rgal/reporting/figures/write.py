@@ -16,13 +16,13 @@ from rgal.core.files import write_atomically
 from rgal.reporting.figures.cases import accuracy_versus_cases
 from rgal.reporting.figures.curve_plots import accuracy_versus_images, accuracy_versus_time, data_efficiency
 from rgal.reporting.figures.diversity import diversity_figures
-from rgal.reporting.figures.diversity_data import Diversity, no_diversity
 from rgal.reporting.figures.drawn import entry_of, fingerprint, kept, read_drawn, write_drawn
 from rgal.reporting.figures.increments import accuracy_per_phase, old_and_new
 from rgal.reporting.figures.latency import accuracy_versus_latency
 from rgal.reporting.figures.layers import layer_figure
 from rgal.reporting.figures.style import LineStyle, all_styles, figure_bytes
 from rgal.reporting.results import cases, file_stems, groups
+from rgal.suite.store.diversity import Diversity, diversity_frames
 
 __all__ = [
     "accuracy_per_phase",
@@ -59,7 +59,7 @@ def write_plots(
         curves,
         pd.DataFrame() if layers is None else layers,
         pd.DataFrame() if phases is None else phases,
-        no_diversity() if diversity is None else diversity,
+        diversity_frames([]) if diversity is None else diversity,
     )
     folder = Path(folder)
     before = read_drawn(folder)

@@ -18,7 +18,7 @@ from rgal.reporting.results import case_label, case_title, groups, heading, know
 from rgal.reporting.tables.overview import overviews
 from rgal.reporting.tables.render import seconds
 from rgal.reporting.tables.write import Table
-from rgal.suite.store.damaged import find_problems
+from rgal.suite.store.damaged import damaged_records
 from rgal.suite.store.records import Record, printable
 
 ENVIRONMENT = ("rgal", "revision", "python", "torch", "platform", "processor", "threads", "gpu")
@@ -274,7 +274,7 @@ def _problems(records: Sequence[Record]) -> Sheet | None:
             Cell(problem.reason),
             Cell(links=_links(problem.folder)),
         ]
-        for problem in find_problems(records)
+        for problem in damaged_records(records)
     ]
     notes = [
         "broken: unreadable, half-written or malformed; newer: written by a later version; foreign: no trial of ours. "

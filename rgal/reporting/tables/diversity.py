@@ -9,11 +9,11 @@ from typing import Any
 import pandas as pd
 
 from rgal.methods.names import host_of
-from rgal.reporting.figures.diversity_data import SUMMARY
 from rgal.reporting.results import Row, finished, heading, known, method_rows, numbers, require_one_group
 from rgal.reporting.tables.notes import row_names
 from rgal.reporting.tables.render import CASE, METHOD, MINUS, PLUS_MINUS, Column
 from rgal.reporting.tables.rows import as_table, row_start, titled
+from rgal.suite.store.diversity import SUMMARY
 
 COMPARED = ("same", "different")  # what is also given as difference to the host
 RAW_COLUMNS = (

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rgal.suite.store.frames import accuracies, is_evaluation, is_layer
-from rgal.suite.store.records import ODD, Record, measured_problem, parse_json
-
-# Files of lists -> whether an entry is as we write it.
-LISTS: dict[str, Callable[[dict[str, Any]], bool]] = {
-    "layers": is_layer,
-    "phases": lambda entry: accuracies(entry) is not None,
-}
+from rgal.suite.store.frames import LISTS, Evaluation
+from rgal.suite.store.records import ODD, Record, measured_fault, parse_json, valid
 
 
 @dataclass(frozen=True)
-class Problem:
+class DamagedRecord:
     """A folder below trials/, what is odd about it ("broken", "newer", "foreign"), and the file and reason."""
 
     folder: Path
@@ -27,41 +21,44 @@ class Problem:
     reason: str
 
 
-def find_problems(records: Sequence[Record]) -> list[Problem]:
+def damaged_records(records: Sequence[Record]) -> list[DamagedRecord]:
     """Odd folders, and files that cannot be used beside good records, in the order of the records."""
-    found = []
+    damaged = []
     for record in records:
         if record.status in ODD:
-            found.append(Problem(record.folder, record.status, record.reason))
+            damaged.append(DamagedRecord(record.folder, record.status, record.reason))
         else:
-            found += [Problem(record.folder, "broken", reason) for reason in _of_files(record.folder)]
-    return found
+            damaged += [DamagedRecord(record.folder, "broken", reason) for reason in _of_files(record)]
+    return damaged
 
 
-def _of_files(folder: Path) -> Iterator[str]:
+def _of_files(record: Record) -> Iterator[str]:
+    folder = record.folder
     for path in sorted(folder.glob("*.json")):
         if path.name not in ("trial.json", "result.json"):
             content, reason = parse_json(path)
-            if reason or (reason := _of_content(path.stem, content)):
+            if reason or (reason := _of_content(path.stem, content, record.settings["task"])):
                 yield reason
     for reason in (_of_metrics(folder / "metrics.jsonl"), _of_samples(folder / "samples.png")):
         if reason:
             yield reason
 
 
-def _of_content(name: str, content: Any) -> str:
+def _of_content(name: str, content: Any, task: str) -> str:
     if not isinstance(content, dict):
         return f"{name}.json: not a mapping"
     if name == "export":
         measured = content.get("measured")
-        wrong = measured_problem(measured) if isinstance(measured, dict) else "measured: expected a mapping"
+        wrong = (
+            measured_fault(measured, task) if isinstance(measured, dict) else "measured: expected a mapping"
+        )
         return f"export.json: {wrong}" if wrong else ""
     if name not in LISTS:
         return ""
     entries = content.get(name)
     if not isinstance(entries, list):
         return f"{name}.json: {name}: expected a list"
-    bad = sum(not (isinstance(entry, dict) and LISTS[name](entry)) for entry in entries)
+    bad = sum(valid(LISTS[name], entry) is None for entry in entries)
     return f"{name}.json: {bad} of {len(entries)} entries are malformed" if bad else ""
 
 
@@ -95,4 +92,6 @@ def _is_event(line: bytes) -> bool:
         event = json.loads(line)
     except (ValueError, RecursionError):
         return False
-    return isinstance(event, dict) and (event.get("kind") != "evaluation" or is_evaluation(event))
+    if not isinstance(event, dict) or event.get("kind") != "evaluation":
+        return isinstance(event, dict)
+    return valid(Evaluation, event) is not None
