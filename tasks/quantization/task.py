@@ -1,5 +1,4 @@
-"""Data-free quantization: the student is a fake-quantized copy of the teacher, calibrated and trained on synthesised
-images."""
+"""The task dfq: quantize the teacher, calibrate the result on synthesised images, train it on them, measure it."""
 
 from __future__ import annotations
 
@@ -23,9 +22,10 @@ from rgal.suite.plan.settings import Strict
 from rgal.suite.running.single import SingleStage
 from rgal.suite.store.folders import write_json
 from rgal.suite.task import Job, Task
-from rgal.tasks.quantization.fake_quant import ActivationRange, Bits, Gradient, Placement, Scheme, WeightRange
 from rgal.tasks.quantization.layer_report import layer_report
-from rgal.tasks.quantization.quantize import Coverage, QuantizedNet, megabytes, quantize
+from rgal.tasks.quantization.placement import quantize
+from rgal.tasks.quantization.quantized_net import Coverage, QuantizedNet, megabytes
+from rgal.tasks.quantization.scheme import ActivationRange, Bits, Gradient, Placement, Scheme, WeightRange
 from rgal.terms.transfer import cross_entropy
 
 MODEL_MB, FLOAT_MB = (
@@ -91,7 +91,7 @@ REPORT_IMAGES = 512  # test images that the ranges and errors of the layers are 
 
 
 class Options(Strict):
-    """What a suite may set for this task; every width in `bits` is a case of its own. See `fake_quant.Scheme`."""
+    """What a suite may set for this task, see `Scheme`. Every width in `bits` is a case of its own."""
 
     bits: tuple[str, ...] = ("w8a8", "w4a4")
     placement: Placement = "paper"
@@ -113,8 +113,8 @@ class Options(Strict):
             widths = tuple(str(Bits.parse(str(text))) for text in texts)
         except UserError as error:
             raise ValueError(str(error)) from error
-        if doubled := [text for text in widths if widths.count(text) > 1]:
-            raise ValueError(f"{doubled[0]} is given twice")
+        if repeated := [text for text in widths if widths.count(text) > 1]:
+            raise ValueError(f"{repeated[0]} is given twice")
         return widths
 
     def scheme(self) -> Scheme:
@@ -122,7 +122,7 @@ class Options(Strict):
 
 
 def quantized_student(job: Job) -> QuantizedNet:
-    """The teacher as this trial quantizes it, with parameters to train and no ranges yet."""
+    """Quantize the teacher as the trial says; the copy has trainable parameters and is not calibrated yet."""
     options = Options.model_validate(job.trial.options)
     bits = Bits.parse(options.bits[0])
     student = quantize(job.problem.teacher, job.problem.domain.shape, bits, options.scheme())
@@ -131,9 +131,10 @@ def quantized_student(job: Job) -> QuantizedNet:
 
 
 class Quantization(SingleStage):
-    """Ranges follow the images that come before the student's first step, and are frozen from then on.
+    """The run of one trial of quantization.
 
-    The student trains in evaluation mode: batch norm statistics stay the teacher's, their scale and shift are trained.
+    All images that come before the student's first step calibrate it; from then on its ranges are frozen. The student
+    trains in evaluation mode: batch norm statistics stay the teacher's, their scale and shift are trained.
     """
 
     student: QuantizedNet
@@ -150,12 +151,12 @@ class Quantization(SingleStage):
 
     @torch.no_grad()
     def _calibrate(self, images: Tensor, targets: Tensor) -> None:
-        """Take images (N,C,H,W) in [0,1] into the ranges, in shuffled batches as the student would see them."""
+        """Calibrate on images (N,C,H,W) in [0,1], in shuffled batches such as the student trains on."""
         if self.stage.steps["student"]:
             return
         rng = self.job.streams.get("calibration order")
         order = torch.randperm(len(images), generator=rng, device=images.device)
-        with self.student.tracking():
+        with self.student.calibrating():
             for rows in order.split(self.job.recipe.rounds.batch):
                 inputs = self.job.problem.domain.normalise(images[rows])
                 self.student(inputs.contiguous(memory_format=torch.channels_last))
@@ -171,13 +172,13 @@ class Quantization(SingleStage):
 
     def save(self, folder: Path) -> None:
         super().save(folder)
-        seen = self.job.test.images[:REPORT_IMAGES].to(self.job.problem.device).float() / 255
-        layers = layer_report(self.student, self.job.problem.domain.normalise(seen))
+        images = self.job.test.images[:REPORT_IMAGES].to(self.job.problem.device).float() / 255
+        layers = layer_report(self.student, self.job.problem.domain.normalise(images))
         write_json(folder / "layers.json", {"layers": layers})
 
 
 def left_in_float(coverage: Coverage, scheme: Scheme) -> str:
-    """What the placement promises to quantize and could not, in words; "" if nothing."""
+    """Return in words what the placement promises to quantize and could not; "" if nothing."""
     parts = [f"layers left in float: {', '.join(coverage.left_float)}"] if coverage.left_float else []
     if scheme.placement == "deploy" and coverage.float_norms:
         parts.append(f"batch norms left in float, as no layer takes them up: {len(coverage.float_norms)}")
@@ -185,6 +186,8 @@ def left_in_float(coverage: Coverage, scheme: Scheme) -> str:
 
 
 class DataFreeQuantization(Task):
+    """The task as the suite sees it: its options, its cases (bit widths), and what it exports."""
+
     name = "dfq"
     summary = "data-free quantization: the teacher in 2 to 8 bits without its data"
     options = Options
@@ -200,7 +203,7 @@ class DataFreeQuantization(Task):
         return [(bits, options.model_dump() | {"bits": bits}) for bits in options.bits]
 
     def case_order(self, case: str, position: int) -> int:
-        """Wide to narrow, the weights' width first."""
+        """Order bit widths from wide to narrow, by that of the weights first."""
         bits = Bits.parse(case)
         return 100 - 10 * bits.weight - bits.activation
 
@@ -213,13 +216,13 @@ class DataFreeQuantization(Task):
         return ", ".join([f"{dataset} {teacher}", f"{options.placement} placement", *changed])
 
     def networks(self, teacher: nn.Module, student: nn.Module, domain: Domain) -> dict[str, nn.Module]:
-        """Ours can be quantized; others are, to see whether they can."""
+        """Quantize a network that is not ours, to see before the run whether that can be done."""
         if not is_own(teacher):
             student = quantize(teacher, domain.shape, Bits(8, 8))
         return {"teacher": teacher, "student": student}
 
     def adapt(self, recipe: Recipe) -> Recipe:
-        """The recipe's images and its own distillation, with the labels' cross-entropy and the optimiser of GDFQ."""
+        """Keep a recipe's images and distillation; add cross-entropy on the labels, and take GDFQ's optimiser."""
         return replace(
             recipe,
             transfer=(*recipe.transfer, cross_entropy()),
@@ -230,12 +233,12 @@ class DataFreeQuantization(Task):
         return Quantization(job)
 
     def export(self, job: Job, folder: Path, form: str) -> dict[str, Any]:
-        from rgal.tasks.quantization.onnx_export import measure
+        from rgal.tasks.quantization.onnx_measure import measure
 
         student = quantized_student(job)
         load_weights(student, folder / "student.safetensors")
-        test = job.test
-        return measure(student, job.problem.teacher, job.problem.domain, test.images, test.labels, folder)
+        teacher, domain, test = job.problem.teacher, job.problem.domain, job.test
+        return measure(student, teacher, domain, test.images, test.labels, folder)
 
 
 TASK = DataFreeQuantization()

@@ -1,69 +1,18 @@
-"""A network as a graph of calls, without editing its class: what quantization places its grids on."""
+"""Follow a network's forward pass as a graph of calls, without editing its class."""
 
 from __future__ import annotations
 
 import copy
-import operator
 from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, fx, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.conv import _ConvNd
-from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from rgal.core.errors import UserError
+from rgal.tasks.quantization.nodes import LAYERS, call_name, is_layer
 
-LAYERS = (_ConvNd, nn.Linear)
-LAYER_FUNCTIONS = {
-    *(F.conv1d, F.conv2d, F.conv3d, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d, F.linear),
-    *(F.bilinear, F.scaled_dot_product_attention, torch.matmul, torch.bmm, operator.matmul),
-}
-ACTIVATIONS = (
-    *(
-        nn.ReLU,
-        nn.ReLU6,
-        nn.LeakyReLU,
-        nn.PReLU,
-        nn.RReLU,
-        nn.ELU,
-        nn.CELU,
-        nn.SELU,
-        nn.GELU,
-        nn.SiLU,
-        nn.Mish,
-    ),
-    *(nn.Hardswish, nn.Hardtanh, nn.Hardsigmoid, nn.Sigmoid, nn.Tanh, nn.Softplus),
-)
-RECTIFIERS = {"relu", "relu_", "relu6"}  # of values on a grid, the result is on it too
-ACTIVATION_NAMES = RECTIFIERS | {
-    *("leaky_relu", "leaky_relu_", "prelu", "elu", "elu_", "celu", "selu", "gelu", "silu", "mish"),
-    *("hardswish", "hardtanh", "hardsigmoid", "sigmoid", "sigmoid_", "tanh", "tanh_", "softplus"),
-}
-# What moves values about without changing them.
-PASSING = (
-    *(
-        nn.MaxPool1d,
-        nn.MaxPool2d,
-        nn.MaxPool3d,
-        nn.AdaptiveMaxPool1d,
-        nn.AdaptiveMaxPool2d,
-        nn.AdaptiveMaxPool3d,
-    ),
-    *(nn.Flatten, nn.Unflatten, nn.PixelShuffle, nn.PixelUnshuffle, nn.ChannelShuffle, nn.ZeroPad2d),
-    *(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.Identity, nn.ReLU, nn.ReLU6),
-)
-PASSING_NAMES = RECTIFIERS | {
-    *("max_pool1d", "max_pool2d", "max_pool3d", "boolean_dispatch", "amax"),
-    *("adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d"),
-    *("flatten", "unflatten", "view", "reshape", "contiguous", "clone", "detach", "to", "float", "expand"),
-    *("dropout", "dropout1d", "dropout2d", "dropout3d", "stochastic_depth"),
-    *("squeeze", "unsqueeze", "permute", "transpose", "chunk", "split", "unbind", "getitem", "flip"),
-    *("pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "getattr"),
-}
-# What tells the shape or kind of a tensor; `getattr` does too where it returns no tensor.
+# Calls that tell the shape or kind of a tensor; so does `getattr` where it returns no tensor.
 METADATA = {
     *("size", "dim", "ndimension", "numel", "nelement", "stride", "element_size"),
     *("is_floating_point", "is_complex", "is_contiguous", "get_device"),
@@ -71,10 +20,13 @@ METADATA = {
 
 
 class Tracer(fx.Tracer):
-    """Convolution and linear layers of any class are leaves; further arguments of the network keep their defaults;
-    branches on shapes take the way of the example. A branch on values is an error.
+    """Records the calls that a network makes.
 
-    outputs: module path -> the node of what that module returned.
+    Convolution and linear layers of any class are leaves. Arguments of the network beside the images keep their
+    defaults. A branch on shapes goes where the example goes; a branch on the images' values is an error.
+
+    Attributes:
+        outputs: for every module path, the node of what that module returned.
     """
 
     def __init__(self, example: Tensor) -> None:
@@ -82,7 +34,7 @@ class Tracer(fx.Tracer):
         self.example = example
         self.outputs: dict[str, fx.Node] = {}
         self._values: dict[fx.Node, Any] = {}
-        self._by_value: set[fx.Node] = set()  # whose results depend on more than the shape of the images
+        self._by_value: set[fx.Node] = set()  # nodes that depend on more than the shape of the images
         self._evaluating = False
 
     def create_args_for_root(
@@ -117,7 +69,7 @@ class Tracer(fx.Tracer):
 
     @torch.no_grad()
     def _example_of(self, obj: fx.Proxy) -> Any:
-        """What the proxy stands for when the network is given the example."""
+        """Return the value of the proxy when the network is given the example."""
         self._evaluating = True
         try:
             for node in self.graph.nodes:
@@ -133,8 +85,10 @@ class Tracer(fx.Tracer):
             return self.example
         args, kwargs = fx.map_arg((node.args, node.kwargs), self._values.__getitem__)
         value = self._call(node, args, kwargs)
-        asks = call_name(node) in METADATA or (call_name(node) == "getattr" and not isinstance(value, Tensor))
-        if not asks and not self._by_value.isdisjoint(node.all_input_nodes):
+        is_metadata = call_name(node) in METADATA or (
+            call_name(node) == "getattr" and not isinstance(value, Tensor)
+        )
+        if not is_metadata and not self._by_value.isdisjoint(node.all_input_nodes):
             self._by_value.add(node)
         return value
 
@@ -151,9 +105,17 @@ class Tracer(fx.Tracer):
 
 
 def trace(net: nn.Module, shape: tuple[int, int, int]) -> tuple[fx.GraphModule, dict[str, fx.Node]]:
-    """A copy of `net` in evaluation mode as a graph, and the node of every module's output. `net` is left as it is.
+    """Copy a network in evaluation mode as a graph of calls; `net` is left as it is.
 
-    shape: (C, H, W) of its inputs. UserError if it cannot be followed, or holds no convolution or linear layer.
+    Args:
+        net: the network, from images (N,C,H,W) to logits.
+        shape: (C, H, W) of its images.
+
+    Returns:
+        The graph, and for every module path the node of that module's output.
+
+    Raises:
+        UserError: the forward pass cannot be followed, or calls no convolution or linear layer.
     """
     name = type(net).__name__
     if not any(isinstance(m, LAYERS) for m in net.modules()):
@@ -163,143 +125,56 @@ def trace(net: nn.Module, shape: tuple[int, int, int]) -> tuple[fx.GraphModule, 
             raise UserError(
                 f"{name} cannot be quantized: the weight of '{path}' is computed (as by a weight norm)"
             )
-    own = copy.deepcopy(net).eval()
-    tracer = Tracer(torch.zeros(1, *shape, device=next(own.parameters()).device))
+    net_copy = copy.deepcopy(net).eval()
+    tracer = Tracer(torch.zeros(1, *shape, device=next(net_copy.parameters()).device))
     try:
-        graph = tracer.trace(own)
-        followed = fx.GraphModule(own, graph, name)
-        followed.graph = graph  # not a copy: the nodes in `outputs` are this graph's
+        graph = tracer.trace(net_copy)
+        module = fx.GraphModule(net_copy, graph, name)
+        module.graph = graph  # not a copy: the nodes in `outputs` are this graph's
         graph.eliminate_dead_code()  # branches on shapes, decided by now
-        followed.recompile()
+        module.recompile()
         with torch.no_grad():
-            _MarkImages(followed).run(tracer.example)
-            _check(followed, own, tracer.example)
+            _NoteShapes(module).run(tracer.example)
+            _check_same_results(module, net_copy, tracer.example)
     except Exception as error:  # a foreign forward may raise anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{name} cannot be quantized: its forward cannot be followed ({reason})") from error
-    _one_input_a_layer(followed)
-    return followed, {path: node for path, node in tracer.outputs.items() if node in set(graph.nodes)}
+    _require_single_inputs(module)
+    return module, {path: node for path, node in tracer.outputs.items() if node in set(graph.nodes)}
 
 
-def _check(graph: fx.GraphModule, net: nn.Module, example: Tensor) -> None:
-    """That the graph computes what the network does: a loop over the images or a lost effect would go unseen."""
+def _check_same_results(graph: fx.GraphModule, net: nn.Module, example: Tensor) -> None:
+    """Raise ValueError unless the graph computes what the network does.
+
+    A loop over the images, or an effect that the graph has lost, would go unnoticed otherwise.
+    """
     noise = torch.randn(3, *example.shape[1:], generator=torch.Generator().manual_seed(0)).to(example)
-    wanted, found = net(noise.clone()), graph(noise)
-    if isinstance(wanted, Tensor) and not (
-        wanted.shape == found.shape and torch.allclose(wanted, found, rtol=1e-3, atol=1e-4, equal_nan=True)
+    expected, actual = net(noise.clone()), graph(noise)
+    if isinstance(expected, Tensor) and not (
+        expected.shape == actual.shape
+        and torch.allclose(expected, actual, rtol=1e-3, atol=1e-4, equal_nan=True)
     ):
         raise ValueError("its graph gives other results")
 
 
-def _one_input_a_layer(graph: fx.GraphModule) -> None:
+def _require_single_inputs(graph: fx.GraphModule) -> None:
+    """Make sure that every layer is called with one input, and pass it by position."""
     name = type(graph).__name__
     layers = [node for node in graph.graph.nodes if is_layer(graph, node)]
     if not layers:
         raise UserError(f"{name} cannot be quantized: its forward calls no convolution or linear layer")
     for node in layers:
-        given = [a for a in (*node.args, *node.kwargs.values()) if a is not None]
-        if len(given) != 1:
+        inputs = [a for a in (*node.args, *node.kwargs.values()) if a is not None]
+        if len(inputs) != 1:
             raise UserError(f"{name} cannot be quantized: '{node.target}' is called with more than one input")
-        node.args, node.kwargs = tuple(given), {}
+        node.args, node.kwargs = tuple(inputs), {}
 
 
-class _MarkImages(fx.Interpreter):
-    """Notes for every node whether it holds floating-point values, and not a size or an index."""
+class _NoteShapes(fx.Interpreter):
+    """Notes for every node its number of dimensions, and whether it holds floating-point values ("values")."""
 
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)
         n.meta["values"] = isinstance(value, Tensor) and value.is_floating_point()
         n.meta["dim"] = value.dim() if isinstance(value, Tensor) else 0
         return value
-
-
-def module_of(graph: fx.GraphModule, node: fx.Node) -> nn.Module | None:
-    return graph.get_submodule(str(node.target)) if node.op == "call_module" else None
-
-
-def call_name(node: fx.Node) -> str:
-    """The name of the function or method a node calls; "" for modules."""
-    if node.op == "call_function":
-        return getattr(node.target, "__name__", str(node.target))
-    return str(node.target) if node.op == "call_method" else ""
-
-
-def is_layer(graph: fx.GraphModule, node: fx.Node) -> bool:
-    return isinstance(module_of(graph, node), LAYERS)
-
-
-def is_activation(graph: fx.GraphModule, node: fx.Node) -> bool:
-    return isinstance(module_of(graph, node), ACTIVATIONS) or call_name(node) in ACTIVATION_NAMES
-
-
-def is_passing(graph: fx.GraphModule, node: fx.Node) -> bool:
-    """Whether a node's output lies on the grid that its input lies on."""
-    if call_name(node) == "pad":
-        return not node.kwargs.get("value")  # zeros are on every grid
-    return isinstance(module_of(graph, node), PASSING) or call_name(node) in PASSING_NAMES
-
-
-def is_computing(graph: fx.GraphModule, node: fx.Node) -> bool:
-    """Whether a node makes values that lie on no grid, and an integer runtime would have to requantize."""
-    if not node.meta.get("values") or node.op in ("get_attr", "output"):
-        return False
-    return not is_passing(graph, node)
-
-
-def source(node: fx.Node) -> fx.Node | None:
-    """The first node among the arguments."""
-    return next(iter(node.all_input_nodes), None)
-
-
-def label(graph: fx.GraphModule, node: fx.Node) -> str:
-    """A name people recognise: the path of the module whose values a node carries on, or where a function stands."""
-    while is_activation(graph, node) and (before := source(node)) is not None:
-        node = before
-    if node.op == "placeholder":
-        return "image"
-    if node.op == "call_module":
-        return str(node.target)
-    scope = next(reversed(node.meta.get("nn_module_stack") or {"": None}))
-    return f"{scope}.{call_name(node)}".strip(".")
-
-
-def _is_linear_in_its_weight(layer: nn.Module | None) -> bool:
-    """Whether scaling the weights of an output channel scales its output: not if a class has its own forward."""
-    kind = next(k for k in type(layer).__mro__ if k.__module__.startswith("torch.nn.modules"))
-    own = any(
-        getattr(kind, m, None) is not getattr(type(layer), m, None) for m in ("forward", "_conv_forward")
-    )
-    return not own and not (isinstance(layer, _ConvNd) and layer.transposed and layer.groups > 1)
-
-
-def fold_batch_norms(graph: fx.GraphModule) -> dict[fx.Node, fx.Node]:
-    """Put every batch norm that directly follows a convolution or linear layer into that layer's weights.
-
-    Returns, for every node that is gone, the one that has its value now.
-    """
-    gone: dict[fx.Node, fx.Node] = {}
-    modules = [n.target for n in graph.graph.nodes if n.op == "call_module"]
-    for node in list(graph.graph.nodes):
-        norm = module_of(graph, node)
-        before = source(node) if isinstance(norm, _BatchNorm) else None
-        if before is None or not is_layer(graph, before) or len(before.users) > 1:
-            continue
-        if modules.count(before.target) > 1 or not isinstance(norm, _BatchNorm) or norm.running_mean is None:
-            continue
-        layer = module_of(graph, before)
-        if not _is_linear_in_its_weight(layer) or (isinstance(layer, nn.Linear) and before.meta["dim"] != 2):
-            continue
-        if isinstance(layer, nn.Linear):
-            fused: nn.Module = fuse_linear_bn_eval(layer, norm)  # type: ignore[arg-type]
-        else:
-            assert isinstance(layer, _ConvNd)
-            fused = fuse_conv_bn_eval(layer, norm, layer.transposed)
-        # A bias that the layer did not have comes back frozen.
-        fused.get_parameter("bias").requires_grad_(layer.get_parameter("weight").requires_grad)
-        graph.add_submodule(str(before.target), fused)
-        node.replace_all_uses_with(before)
-        graph.graph.erase_node(node)
-        gone[node] = before
-    graph.delete_all_unused_submodules()
-    graph.recompile()
-    return gone

@@ -1,4 +1,4 @@
-"""Numbers, networks and what is seen of them from outside, for the tests of quantization."""
+"""Build numbers and networks for the tests of quantization, and watch what the networks compute."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.overrides import TorchFunctionMode
 
-from rgal.tasks.quantization.fake_quant import Bits, Scheme
-from rgal.tasks.quantization.quantize import QuantizedNet, quantize
+from rgal.tasks.quantization.placement import quantize
+from rgal.tasks.quantization.quantized_net import QuantizedNet
+from rgal.tasks.quantization.scheme import Bits, Scheme
 from tests.helpers import naive_quant, small
 
 TINY, HUGE = 3e-42, 2e38  # below the smallest normal float32, and next to the largest
@@ -23,7 +24,7 @@ IMAGE = (3, 16, 16)
 
 
 def channels() -> Tensor:
-    """(9, 8): rows of zeros, constants, one sign, tiny, huge, signed zeros, and one with an outlier."""
+    """Return (9, 8) weights: rows of zeros, constants, one sign, tiny, huge, signed zeros, and one with an outlier."""
     noise = small.randn(9, 8)
     return torch.stack(
         [
@@ -51,10 +52,10 @@ def student_of(
     x: Tensor | None = None,
     **scheme: Any,
 ) -> QuantizedNet:
-    """Quantized, with ranges of one batch."""
+    """Quantize a network and calibrate it on one batch."""
     x = pictures() if x is None else x
     student = quantize(net, tuple(x.shape[1:]), bits, Scheme(placement, **scheme))  # type: ignore[arg-type]
-    with torch.no_grad(), student.tracking():
+    with torch.no_grad(), student.calibrating():
         student(x)
     return student
 
@@ -63,14 +64,14 @@ def relative(a: Tensor, b: Tensor) -> float:
     return float((a - b).detach().norm() / b.detach().norm())
 
 
-# What is seen from outside: the arguments of torch's functions while a net runs --------------------------------
+# What can be watched from outside: the arguments of torch's functions while a net runs --------------------------
 
 
 class Watch(TorchFunctionMode):
-    """Calls of convolutions, linear layers, sums, joins, pools and rectifiers: (name, tensors that go in)."""
+    """Records calls of convolutions, linear layers, sums, joins, pools and rectifiers: (name, tensors that go in)."""
 
     KINDS = ("conv", "linear", "add", "cat", "avg_pool", "mean", "relu")
-    GRIDS = ("add_",)  # is theirs
+    QUANTIZERS = ("add_",)  # their own calls, not to be recorded
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,10 +79,12 @@ class Watch(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = getattr(func, "__name__", "")
-        given = args[0] if name == "cat" else args
-        tensors = [t.detach().clone() for t in given if isinstance(t, Tensor)]
-        kind = any(k in name for k in self.KINDS) and name not in self.GRIDS
-        if kind and all(t.ndim >= 2 for t in tensors[:2]):  # not the biases, which grids compute with too
+        inputs = args[0] if name == "cat" else args
+        tensors = [t.detach().clone() for t in inputs if isinstance(t, Tensor)]
+        is_recorded = any(k in name for k in self.KINDS) and name not in self.QUANTIZERS
+        if is_recorded and all(
+            t.ndim >= 2 for t in tensors[:2]
+        ):  # not the biases, which quantizers compute with too
             self.calls.append((name, tensors))
         return func(*args, **(kwargs or {}))
 
@@ -90,9 +93,9 @@ class Watch(TorchFunctionMode):
 
 
 def watch(net: nn.Module, x: Tensor) -> Watch:
-    with torch.no_grad(), Watch() as seen:
+    with torch.no_grad(), Watch() as watched:
         net(x)
-    return seen
+    return watched
 
 
 def levels(x: Tensor) -> int:
@@ -120,17 +123,17 @@ def build(name: str) -> nn.Module:
     return torchvision_net(name) if name in FOREIGN else small.network(name, small.COLOUR).eval()
 
 
-def on_accumulator_grid(student: QuantizedNet, name: str) -> bool:
-    """Whether the bias that a layer computes with is a whole number of (input step x weight step)."""
+def is_multiple_of_accumulator_scale(student: QuantizedNet, name: str) -> bool:
+    """Tell whether the bias that a layer computes with is a whole number of (input scale x weight scale)."""
     layer = student.layers()[name]
-    seen: list[tuple[Any, ...]] = []
-    with_step = layer.register_forward_pre_hook(lambda _, args: seen.append(args))
+    inputs: list[tuple[Any, ...]] = []
+    handle = layer.register_forward_pre_hook(lambda _, args: inputs.append(args))
     calls = watch(student, pictures()).of("conv2d", "linear")
-    with_step.remove()
-    (((_, step),), (_, weight, bias)) = seen, calls[list(student.layers()).index(name)][:3]
-    inputs = {float(q.scale) for q in student.activations().values()}
-    peaks = weight.flatten(1).abs().amax(1) / naive_quant.grid_ends(layer.quantizer.bits, True)[1]
-    whole = bias.double() / (float(step) * peaks.double())
-    off_by = float((layer.bias.detach().double() / (float(step) * peaks.double()) - whole).abs().max())
+    handle.remove()
+    (((_, scale),), (_, weight, bias)) = inputs, calls[list(student.layers()).index(name)][:3]
+    scales = {float(q.scale) for q in student.activations().values()}
+    peaks = weight.flatten(1).abs().amax(1) / naive_quant.integer_limits(layer.quantizer.bits, True)[1]
+    whole = bias.double() / (float(scale) * peaks.double())
+    off_by = float((layer.bias.detach().double() / (float(scale) * peaks.double()) - whole).abs().max())
     near = torch.allclose(whole, whole.round(), rtol=1e-6, atol=1e-3)
-    return float(step) in inputs and near and 0 < off_by < 0.501
+    return float(scale) in scales and near and 0 < off_by < 0.501

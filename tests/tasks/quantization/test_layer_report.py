@@ -1,4 +1,4 @@
-"""What is reported of each layer: ranges, errors, order; and a student that does not know it was watched."""
+"""The report of each layer: ranges, errors, order; and a student that is left as it was."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from rgal.tasks.quantization.layer_report import layer_report, sqnr
-from rgal.tasks.quantization.quantize import QuantizedNet, quantize
+from rgal.tasks.quantization.placement import quantize
+from rgal.tasks.quantization.quantized_net import QuantizedNet
 from tests.helpers import naive_quant, small
 from tests.helpers.quant_builders import IMAGE, PLACEMENTS, W4A4, build, pictures, student_of
 
@@ -52,30 +53,30 @@ def test_sqnr_has_no_value_without_noise_or_without_signal() -> None:
 
 
 def executed(student: QuantizedNet, x: Tensor) -> list[tuple[str, str, Tensor, Tensor]]:
-    """(kind, name, what goes on a grid, what comes of it), in the order of calls."""
-    seen: list[tuple[str, str, Tensor, Tensor]] = []
+    """(kind, name, values, quantized values), in the order of calls."""
+    calls: list[tuple[str, str, Tensor, Tensor]] = []
     handles = []
 
     def watch(module: nn.Module, kind: str, name: str) -> None:
         def hook(_: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
-            seen.append((kind, name, args[0].clone(), output.clone()))
+            calls.append((kind, name, args[0].clone(), output.clone()))
 
         handles.append(module.register_forward_hook(hook))
 
     for name, layer in student.layers().items():
         watch(layer.quantizer, "weight", name)
-    for name, grid in student.activations().items():
-        watch(grid, "activation", name)
+    for name, quantizer in student.activations().items():
+        watch(quantizer, "activation", name)
     with torch.no_grad():
         student(x)
     for handle in handles:
         handle.remove()
-    return seen
+    return calls
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)
 @pytest.mark.parametrize("name", ["resnet8", "wrn10_1", "lenet5"])
-def test_rows_are_weights_and_activations_in_forward_order(name: str, placement: str) -> None:
+def test_layer_report_rows_are_weights_and_activations_in_forward_order(name: str, placement: str) -> None:
     student = student_of(build(name), placement)
     x = 1.5 * pictures(2, seed=4)
     rows, calls = layer_report(student, x), executed(student, x)
@@ -89,22 +90,22 @@ def test_rows_are_weights_and_activations_in_forward_order(name: str, placement:
             assert (row["low"], row["high"], row["bits"]) == (*ends, 4)
             assert row["seen_low"] is row["seen_high"] is None
         else:
-            grid = student.activations()[layer]
-            assert (row["seen_low"], row["seen_high"], row["bits"]) == (*ends, grid.bits)
-            assert (row["low"], row["high"]) == (grid.low.item(), grid.high.item())
+            quantizer = student.activations()[layer]
+            assert (row["seen_low"], row["seen_high"], row["bits"]) == (*ends, quantizer.bits)
+            assert (row["low"], row["high"]) == (quantizer.low.item(), quantizer.high.item())
     assert any(row["seen_high"] > row["high"] for row in rows if row["kind"] == "activation")
 
 
-def test_more_bits_have_less_noise() -> None:
+def test_sqnr_of_more_bits_is_higher() -> None:
     """Every bit is worth 6 dB."""
     weight = small.randn(500)
-    found = {}
+    ratios = {}
     for bits in (4, 6, 8):
-        step, zero = naive_quant.grid_over(float(weight.min()), float(weight.max()), bits, False)
-        rounded = [naive_quant.on_grid(w, step, zero, bits, False)[0] for w in weight.tolist()]
-        found[bits] = sqnr(weight, torch.tensor(rounded))
-    assert found[6] - found[4] == pytest.approx(12, abs=1.5)
-    assert found[8] - found[6] == pytest.approx(12, abs=1.5)
+        scale, zero_point = naive_quant.qparams_over(float(weight.min()), float(weight.max()), bits, False)
+        rounded = [naive_quant.rounded(w, scale, zero_point, bits, False)[0] for w in weight.tolist()]
+        ratios[bits] = sqnr(weight, torch.tensor(rounded))
+    assert ratios[6] - ratios[4] == pytest.approx(12, abs=1.5)
+    assert ratios[8] - ratios[6] == pytest.approx(12, abs=1.5)
 
 
 class Twice(nn.Module):
@@ -119,14 +120,14 @@ class Twice(nn.Module):
         return self.fc(torch.relu(self.conv(torch.relu(self.conv(x)))).mean((2, 3)))
 
 
-def test_a_weight_that_is_used_twice_is_reported_once() -> None:
+def test_layer_report_of_a_weight_used_twice() -> None:
     rows = layer_report(student_of(Twice()), pictures())
     kinds = [(row["kind"], row["layer"]) for row in rows if row["kind"] == "weight"]
     assert kinds == [("weight", "conv"), ("weight", "fc")]
     assert [row["index"] for row in rows] == [0, 1, 2, 3]
 
 
-def test_a_grid_without_a_range_yet_makes_no_noise() -> None:
+def test_layer_report_before_calibration_has_no_noise() -> None:
     rows = layer_report(quantize(build("lenet5"), IMAGE, W4A4), pictures())
     assert all(row["sqnr_db"] is None for row in rows if row["kind"] == "activation")
     assert all(row["sqnr_db"] > 5 for row in rows if row["kind"] == "weight")
@@ -140,7 +141,7 @@ def hooks(net: nn.Module) -> int:
 
 
 @pytest.mark.parametrize("images", [IMAGE, (7, 16, 16)], ids=["right", "wrong"])
-def test_nothing_is_left_on_the_student(images: tuple[int, int, int]) -> None:
+def test_layer_report_leaves_nothing_on_the_student(images: tuple[int, int, int]) -> None:
     """Also after images that it cannot take."""
     student = student_of(build("resnet8"), "deploy").requires_grad_(True)
     before, x = small.snapshot(student), small.randn(2, *images)

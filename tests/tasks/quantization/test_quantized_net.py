@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from rgal.core.observe import observe
-from rgal.tasks.quantization.fake_quant import Bits, Scheme
-from rgal.tasks.quantization.quantize import megabytes, quantize
+from rgal.tasks.quantization.placement import quantize
+from rgal.tasks.quantization.quantized_net import megabytes
+from rgal.tasks.quantization.scheme import Bits, Scheme
 from tests.helpers import small
 from tests.helpers.quant_builders import (
     IMAGE,
@@ -31,7 +32,7 @@ from tests.helpers.quant_builders import (
 
 
 def facts(net: nn.Module) -> list[Any]:
-    """Of every module: class, mode, hooks and attributes."""
+    """Return class, mode, hooks and attributes of every module."""
     return [
         (name, type(m), m.training, len(m._forward_hooks), len(m._forward_pre_hooks), sorted(vars(m)))
         for name, m in net.named_modules()
@@ -44,7 +45,7 @@ def storages(net: nn.Module) -> set[int]:
 
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("placement", PLACEMENTS)
-def test_the_network_is_left_as_it_is(placement: str, training: bool) -> None:
+def test_quantize_leaves_the_network_as_it_is(placement: str, training: bool) -> None:
     net = build("resnet8").train(training)
     net.fc.bias.requires_grad_(False)
     calls: list[int] = []
@@ -64,20 +65,20 @@ def test_the_network_is_left_as_it_is(placement: str, training: bool) -> None:
 
 @pytest.mark.parametrize("placement", PLACEMENTS)
 @pytest.mark.parametrize("name", SUITE)
-def test_students_are_observed_like_their_networks(name: str, placement: str) -> None:
+def test_observe_reads_students_like_their_networks(name: str, placement: str) -> None:
     net, x = build(name), pictures(16)
     student = student_of(net, placement, W8A8, x)
     what = ("logits", "feature", "layers")
-    seen, wanted = observe(student, x, what), observe(net, x, what)
-    assert torch.equal(seen.logits, student(x)) and len(seen.layers) == len(wanted.layers) > 1
-    for a, b in zip((seen.feature, *seen.layers), (wanted.feature, *wanted.layers), strict=True):
+    actual, wanted = observe(student, x, what), observe(net, x, what)
+    assert torch.equal(actual.logits, student(x)) and len(actual.layers) == len(wanted.layers) > 1
+    for a, b in zip((actual.feature, *actual.layers), (wanted.feature, *wanted.layers), strict=True):
         assert a.shape == b.shape and relative(a, b) < 0.12
     head = student.layers()[net.head_name]
-    assert seen.feature.shape[1] == head.weight.shape[1]
+    assert actual.feature.shape[1] == head.weight.shape[1]
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in student.modules())
 
 
-def test_layers_are_seen_behind_their_grids() -> None:
+def test_observe_reads_layers_behind_their_quantizers() -> None:
     student = student_of(build("resnet8"), "paper")
     layers = observe(student, pictures(), ("layers",)).layers
     assert all(levels(layer) <= 16 for layer in layers)
@@ -116,7 +117,7 @@ def test_autocast_changes_nothing(placement: str) -> None:
     small.assert_same(*results)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(student(x.bfloat16()), student(x.bfloat16().float()))
-    with torch.autocast("cpu", torch.bfloat16), torch.no_grad(), student.tracking():
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad(), student.calibrating():
         student(2 * x)
     assert all(t.dtype == torch.float32 for t in student.parameters())
 
@@ -131,7 +132,7 @@ def test_gradients_reach_images_and_all_parameters(name: str, placement: str, ki
     for path, tensor in (("images", x), *student.named_parameters()):
         assert tensor.grad is not None and torch.isfinite(tensor.grad).all() and tensor.grad.any(), path
     learned = [n for n, _ in student.named_parameters() if n.endswith("scale")]
-    assert len(learned) == (len(student.layers()) + len(student.grids)) * (kind == "learned")
+    assert len(learned) == (len(student.layers()) + len(student.quantizer_paths)) * (kind == "learned")
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)
@@ -140,11 +141,11 @@ def test_frozen_parameters_stay_frozen(placement: str) -> None:
     assert not any(p.requires_grad for p in student.parameters())
 
 
-def test_ranges_move_inside_tracking_only() -> None:
+def test_calibrating_moves_ranges_inside_the_block_only() -> None:
     student = quantize(build("resnet8"), IMAGE, W4A4)
     student(pictures())
     assert not any(q.ready for q in student.activations().values())
-    with pytest.raises(RuntimeError, match="stop"), student.tracking():
+    with pytest.raises(RuntimeError, match="stop"), student.calibrating():
         student(pictures())
         raise RuntimeError("stop")
     assert all(q.ready and q.batches == 1 for q in student.activations().values())
@@ -166,8 +167,8 @@ OUTPUTS = CHANNELS + 5
 
 @pytest.mark.parametrize("kind", ["minmax", "learned"])
 @pytest.mark.parametrize("bits", [Bits(2, 8), W4A4, W8A8], ids=str)
-def test_size_of_resnet8(bits: Bits, kind: str) -> None:
-    """k bits a weight; 32 a step, a bias, and the four numbers a channel of a batch norm that is not folded."""
+def test_megabytes_of_resnet8(bits: Bits, kind: str) -> None:
+    """k bits for a weight; 32 for a scale, a bias, and each of four numbers for a channel of an unfolded batch norm."""
     net = small.network("resnet8", small.COLOUR)
     assert megabytes(net) * 8e6 == pytest.approx(32 * (sum(WEIGHTS) + 5 + 4 * CHANNELS))
     sizes = {"paper": 5 + 4 * CHANNELS + OUTPUTS + 7, "deploy": CHANNELS + 5 + OUTPUTS + 14}

@@ -1,4 +1,4 @@
-"""Any convolutional net, quantized in one call: what is covered, and what is refused."""
+"""Any convolutional network can be followed and quantized: what is covered, and what is refused."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rgal.core.errors import UserError
-from rgal.tasks.quantization.quantize import QuantizedNet, quantize
+from rgal.tasks.quantization.placement import quantize
+from rgal.tasks.quantization.quantized_net import QuantizedNet
 from tests.helpers import small
 from tests.helpers.net_builders import randomised
 from tests.helpers.quant_builders import (
@@ -22,9 +23,9 @@ from tests.helpers.quant_builders import (
     W4A4,
     W8A8,
     build,
+    is_multiple_of_accumulator_scale,
     layer_paths,
     levels,
-    on_accumulator_grid,
     pictures,
     relative,
     student_of,
@@ -37,12 +38,12 @@ from tests.helpers.quant_builders import (
 
 
 def assert_runs_on_integers(name: str, placement: str) -> None:
-    """Every layer that runs has a weight of 16 levels a channel; and, deployed, nothing but logits is off a grid."""
+    """Check that a layer that runs has at most 16 weights in a channel; deployed, that all but logits is quantized."""
     net, x = build(name), pictures(2, (3, 32, 32) if name in FOREIGN else IMAGE)
     student = student_of(net, placement, x=x)
     assert student(x).shape == net(x).shape
-    coverage, seen = student.coverage, watch(student, x)
-    ran = seen.of("conv2d", "linear")
+    coverage, watched = student.coverage, watch(student, x)
+    ran = watched.of("conv2d", "linear")
     assert len(coverage.quantized) == FOREIGN.get(name, len(layer_paths(net))) == len(ran)
     assert set(coverage.quantized) | set(coverage.left_float) == layer_paths(net)
     assert not set(coverage.quantized) & set(coverage.left_float)
@@ -52,7 +53,7 @@ def assert_runs_on_integers(name: str, placement: str) -> None:
         image, *rest = ran
         assert levels(image[0]) <= 256
         inputs = [t for call in rest for t in call[:1]]
-        inputs += [t for call in seen.of("add", "cat", "avg_pool", "mean") for t in call]
+        inputs += [t for call in watched.of("add", "cat", "avg_pool", "mean") for t in call]
         assert max(map(levels, inputs)) <= 16
 
 
@@ -205,7 +206,7 @@ def test_transposed_convolutions(groups: int) -> None:
 
     student = assert_close_at_8_bits(Transposed(), "conv", "up", "last", "fc")
     assert len(student.coverage.float_norms) == (groups > 1)
-    assert student.layers()["up"].quantizer.grid(student.layers()["up"].weight)[0].shape == (6 // groups,)
+    assert student.layers()["up"].quantizer.qparams(student.layers()["up"].weight)[0].shape == (6 // groups,)
 
 
 def test_a_net_of_linear_layers() -> None:
@@ -268,7 +269,7 @@ class Keywords(Net):
 
 def test_arguments_by_name_and_padding_by_hand() -> None:
     student = assert_close_at_8_bits(Keywords(), "conv", "fc")
-    assert all(on_accumulator_grid(student, name) for name in ("conv", "fc"))
+    assert all(is_multiple_of_accumulator_scale(student, name) for name in ("conv", "fc"))
 
 
 class Grouped(Net):
@@ -281,7 +282,7 @@ class Grouped(Net):
         return self.fc(F.relu(y + self.outer(self.second(y)) / 2).mean((2, 3)))
 
 
-def test_other_norms_and_operations_end_on_grids_too() -> None:
+def test_other_norms_and_operations_are_quantized_too() -> None:
     net, x = Grouped(), pictures()
     assert_close_at_8_bits(net, "conv", "second", "fc")
     sums = watch(student_of(net, "deploy"), x).of("add")

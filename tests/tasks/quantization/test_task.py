@@ -93,7 +93,7 @@ def test_common_draws_at_every_width(workplace: Path) -> None:
 
 def test_a_layer_left_in_float_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from rgal.tasks.quantization import task as dfq
-    from rgal.tasks.quantization.quantize import Coverage
+    from rgal.tasks.quantization.quantized_net import Coverage
 
     (tmp_path / "suite.yaml").write_text(DFQ_SUITE)
     original = dfq.quantized_student
