@@ -13,11 +13,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from typing import TYPE_CHECKING
 
-from rgal import benchmarks
 from rgal.core.errors import UserError, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from rgal.suite.plan.settings import Suite
 
@@ -38,59 +37,80 @@ OVERRIDES = (
 )
 OPTIONS = ("bits",)  # options of tasks that have a flag of their own; any other goes through --set
 LISTS = ("tasks", "methods", "datasets", "nets", "suites")
+LINKS = ("tasks", "baselines", "benchmarks")  # parts of rgal that are folders at the top of a checkout
+
+
+DESCRIPTION = """\
+Run a suite of data-free knowledge transfer trials and render its tables and plots.
+Finished trials are kept; run the same command again to add, resume or only render.
+"""
+EXAMPLES = """\
+examples:
+  %(prog)s --budget smoke                                 the bundled digits, in seconds
+  %(prog)s --methods cmi cmi+rgal --seeds 0 1 2           what RGAL adds to CMI
+  %(prog)s --task dfq --bits w8a8 w4a4 --export onnx      quantize without data, export, measure
+"""
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
+    """Build the parser of the command line."""
+    parser = argparse.ArgumentParser(
         prog="run_suite.py" if Path(sys.argv[0]).name == "run_suite.py" else "rgal",
-        description="Run a suite of data-free knowledge transfer trials and render its tables and plots.",
-        epilog="Finished trials are kept; run the same command again to add, resume or only render.",
+        usage="%(prog)s [options]",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
         allow_abbrev=False,
-        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=28, width=100),
+        add_help=False,
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(
+            prog, max_help_position=28, width=100
+        ),
     )
-    p.add_argument("--task", metavar="NAME", help="kd (default), ...: see --list tasks")
-    p.add_argument(
-        "--suite", metavar="FILE", type=Path, help="settings; default benchmarks/TASK[_DATASET].yaml"
-    )
-    p.add_argument(
-        "--methods", nargs="+", metavar="M", help="name, name[param=value], name+rgal; or all, all+rgal"
-    )
-    p.add_argument(
-        "--plugin", nargs="+", metavar="FILE", dest="plugins", help="Python files with methods, data, nets"
-    )
-    p.add_argument("--dataset", metavar="NAME", help="digits, cifar10, ..., or any name with --data-root")
-    p.add_argument("--data-root", metavar="DIR", help="folder of parquet shards or image folders")
-    p.add_argument("--teacher", metavar="NET", help="teacher network")
-    p.add_argument("--student", metavar="NET", help="student network")
-    p.add_argument("--teacher-weights", metavar="FILE", help=".safetensors or .pth; otherwise trained once")
-    p.add_argument("--init-pool", metavar="PATH", help="images that the pools start with: a kept pool, PNGs")
-    p.add_argument("--seeds", nargs="+", type=int, metavar="N", help="the seeds themselves, e.g. 0 1 2")
-    p.add_argument("--budget", metavar="NAME", help="smoke, small or paper: a budget in the suite file")
-    p.add_argument("--device", metavar="DEV", help="auto (default), cpu, cuda or cuda:N")
-    p.add_argument("--precision", metavar="P", help="fp32 or bf16")
-    p.add_argument("--bits", nargs="+", metavar="wKaK", help="dfq: bit widths, e.g. w8a8 w4a4 w3a3")
-    p.add_argument("--export", metavar="FORMAT", help="dfq: export and measure the students; onnx")
-    p.add_argument("--export-only", metavar="TRIAL", help="export one finished trial: its key or folder")
-    p.add_argument("--results", metavar="DIR", type=Path, default=Path("results"), help="default results/")
-    p.add_argument(
-        "--set", nargs="+", metavar="K=V", default=[], help="any setting, e.g. rounds=5 student_lr=0.05"
-    )
-    p.add_argument(
-        "--jobs", type=int, metavar="N", help="trials at a time (0: in this process, for debugging)"
-    )
-    p.add_argument(
-        "--threads", type=int, metavar="N", help="threads of each trial (default: the cores shared out)"
-    )
-    p.add_argument("--tensorboard", action="store_true", help="also write event files: results/tensorboard/")
-    p.add_argument("--dry-run", action="store_true", help="print trials, keys and steps; run nothing")
-    p.add_argument("--report-only", action="store_true", help="render what is stored; run nothing")
-    p.add_argument("--list", metavar="WHAT", help=f"what there is: {', '.join(LISTS)}")
-    return p
+    _add_what(parser.add_argument_group("what to run").add_argument)
+    _add_how(parser.add_argument_group("how to run it").add_argument)
+    _add_output(parser.add_argument_group("what comes out").add_argument)
+    return parser
+
+
+def _add_what(add: Callable[..., object]) -> None:
+    add("--task", metavar="NAME", help="kd (default), ...: see --list tasks")
+    add("--suite", metavar="FILE", type=Path, help="settings; default benchmarks/TASK[_DATASET].yaml")
+    add("--methods", nargs="+", metavar="M", help="name, name[param=value], name+rgal; or all, all+rgal")
+    add("--dataset", metavar="NAME", help="digits, cifar10, ..., or any name with --data-root")
+    add("--data-root", metavar="DIR", help="folder of parquet shards or image folders")
+    add("--teacher", metavar="NET", help="teacher network")
+    add("--student", metavar="NET", help="student network")
+    add("--teacher-weights", metavar="FILE", help=".safetensors or .pth; otherwise trained once")
+    add("--init-pool", metavar="PATH", help="images that the pools start with: a kept pool, PNGs")
+    add("--seeds", nargs="+", type=int, metavar="N", help="the seeds themselves, e.g. 0 1 2")
+    add("--budget", metavar="NAME", help="smoke, small or paper: a budget in the suite file")
+    add("--bits", nargs="+", metavar="wKaK", help="dfq: bit widths, e.g. w8a8 w4a4 w3a3")
+    add("--set", nargs="+", metavar="K=V", default=[], help="any setting, e.g. rounds=5 student_lr=0.05")
+    add("--plugin", nargs="+", metavar="FILE", dest="plugins", help="Python files with methods, data, nets")
+
+
+def _add_how(add: Callable[..., object]) -> None:
+    add("--device", metavar="DEV", help="auto (default), cpu, cuda or cuda:N")
+    add("--precision", metavar="P", help="fp32 or bf16")
+    add("--jobs", type=int, metavar="N", help="trials at a time (0: in this process, for debugging)")
+    add("--threads", type=int, metavar="N", help="threads of each trial (default: the cores shared out)")
+    add("--dry-run", action="store_true", help="print trials, keys and steps; run nothing")
+
+
+def _add_output(add: Callable[..., object]) -> None:
+    add("--results", metavar="DIR", type=Path, default=Path("results"), help="default results/")
+    add("--report-only", action="store_true", help="render what is stored; run nothing")
+    add("--export", metavar="FORMAT", help="dfq: export and measure the students; onnx")
+    add("--export-only", metavar="TRIAL", help="export one finished trial: its key or folder")
+    add("--tensorboard", action="store_true", help="also write event files: results/tensorboard/")
+    add("--list", metavar="WHAT", help=f"what there is: {', '.join(LISTS)}")
+    add("-h", "--help", action="help", help="print this text")
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Run the command line, with `argv` or the process's own arguments, and return its exit code."""
     options = parser().parse_args(argv)
     try:
+        check_links()
         if find_spec("torch") is None:
             raise UserError(f"{sys.executable} has no torch: activate the environment that rgal is in")
         if options.list is not None:
@@ -105,7 +125,18 @@ def main(argv: list[str] | None = None) -> int:
         return 141
 
 
+def check_links() -> None:
+    """Raise UserError if this is a checkout whose symbolic links were written as text files, as git does on Windows."""
+    for name in LINKS:
+        if (Path(__file__).parent / name).is_file():
+            raise UserError(
+                f"rgal/{name} is a text file, not a link to {name}/: allow symbolic links (on Windows: developer "
+                "mode), then run `git config core.symlinks true` and `git checkout -- rgal`; or install a wheel"
+            )
+
+
 def run(options: argparse.Namespace) -> int:
+    """Do what the options say: render, export, print the plan, or run it. Return the exit code."""
     from rgal.reporting.report import render, summary
     from rgal.suite.running.exports import check_export, export_trials, find_trial
     from rgal.suite.running.runner import HowToRun, describe_plan, exit_code, make_plan, run_plan
@@ -142,7 +173,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def load(options: argparse.Namespace) -> Suite:
-    """The suite file the options name or imply, with the options applied."""
+    """Read the suite file that the options name or imply, and apply the options to it."""
     from rgal.suite.plan.settings import load_suite
     from rgal.suite.task import tasks
 
@@ -155,18 +186,27 @@ def load(options: argparse.Namespace) -> Suite:
     return load_suite(path, overrides, tuple(options.set), own)
 
 
+def suites_folder() -> Path:
+    """Return the folder of the suites that come with rgal."""
+    from rgal import benchmarks
+
+    return Path(benchmarks.__file__).parent
+
+
 def default_suite(task: str, dataset: str | None) -> Path:
-    """benchmarks/TASK_DATASET.yaml if there is one, else benchmarks/TASK.yaml."""
-    folder = Path(benchmarks.__file__).parent
-    own = folder / f"{task}_{dataset}.yaml"
-    return own if dataset and own.is_file() else folder / f"{task}.yaml"
+    """Return benchmarks/TASK_DATASET.yaml if it exists, else benchmarks/TASK.yaml."""
+    own = suites_folder() / f"{task}_{dataset}.yaml"
+    return own if dataset and own.is_file() else suites_folder() / f"{task}.yaml"
 
 
 def listing(what: str, plugins: Sequence[str] = ()) -> str:
+    """Return the text of `--list what`, with what the plug-in files add.
+
+    Raises:
+        UserError: there is no such list, or a plug-in cannot be loaded.
+    """
     from rgal import data, nets
     from rgal.methods.plugins import load_plugins
-    from rgal.methods.registry import methods, parameters
-    from rgal.suite.plan.settings import read_yaml
     from rgal.suite.task import tasks
 
     if what not in LISTS:
@@ -175,16 +215,28 @@ def listing(what: str, plugins: Sequence[str] = ()) -> str:
     if what == "tasks":
         return "\n".join(f"{name:<8} {task.summary}" for name, task in tasks().items())
     if what == "methods":
-        lines = []
-        for name, method in methods().items():
-            chosen = ", ".join(f"{key}={default}" for key, (_, default) in parameters(method.recipe).items())
-            lines.append(f"{name:<14} [{', '.join(method.tasks)}] {method.reference}\n{'':<15}{chosen}")
-        return "\n".join(lines)
+        return _methods()
     if what == "suites":
-        files = sorted(Path(benchmarks.__file__).parent.glob("*.yaml"))
-        width = max(len(p.name) for p in files)
-        return "\n".join(f"{p.name:<{width}} {read_yaml(p).get('title', '')}" for p in files)
+        return _suites()
     return "\n".join(data.names() if what == "datasets" else (*nets.names(), *nets.forms()))
+
+
+def _methods() -> str:
+    from rgal.methods.registry import methods, parameters
+
+    lines = []
+    for name, method in methods().items():
+        defaults = ", ".join(f"{key}={default}" for key, (_, default) in parameters(method.recipe).items())
+        lines.append(f"{name:<14} [{', '.join(method.tasks)}] {method.reference}\n{'':<15}{defaults}")
+    return "\n".join(lines)
+
+
+def _suites() -> str:
+    from rgal.suite.plan.settings import read_yaml
+
+    files = sorted(suites_folder().glob("*.yaml"))
+    width = max(len(path.name) for path in files)
+    return "\n".join(f"{path.name:<{width}} {read_yaml(path).get('title', '')}" for path in files)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,7 +19,30 @@ def test_help_fits_one_screen(capsys: pytest.CaptureFixture[str], monkeypatch: p
     with pytest.raises(SystemExit) as stop:
         cli.main(["--help"])
     lines = capsys.readouterr().out.splitlines()
-    assert stop.value.code == 0 and len(lines) <= 40 and max(map(len, lines)) <= 100
+    assert stop.value.code == 0 and len(lines) <= 44 and max(map(len, lines)) <= 100
+
+
+def test_examples_of_the_help_run(capsys: pytest.CaptureFixture[str]) -> None:
+    help_text = cli.parser().format_help()
+    examples = re.findall(r"^  rgal (.*?)  ", help_text, flags=re.M)
+    assert len(examples) == 3
+    for example in examples:
+        assert cli.main([*example.split(), "--dry-run"]) == 0, example
+
+
+def test_links_that_are_text_files_are_one_line(tmp_path: Path) -> None:
+    """git writes symbolic links as text files where core.symlinks is false."""
+    root = Path(cli.__file__).parents[1]
+    shutil.copy(root / "run_suite.py", tmp_path)
+    shutil.copytree(
+        root / "rgal", tmp_path / "rgal", ignore=shutil.ignore_patterns("__pycache__", *cli.LINKS)
+    )
+    for name in cli.LINKS:
+        (tmp_path / "rgal" / name).write_text(f"../{name}")
+    command = [sys.executable, str(tmp_path / "run_suite.py"), "--list", "tasks"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith("error: rgal/tasks is a text file") and done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(
