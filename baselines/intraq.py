@@ -17,7 +17,7 @@ from rgal.methods.registry import method
 from rgal.synthesis.image_source import Adam
 from rgal.synthesis.pixels import Pixels
 from rgal.synthesis.views import resized_crop, sometimes
-from rgal.terms.intra_class import class_margin, soft_inception
+from rgal.terms.intra_class import marginal_distance, soft_inception
 from rgal.terms.inversion import bn_statistics
 from rgal.terms.transfer import cross_entropy, distillation
 
@@ -33,7 +33,7 @@ def intraq(
         images=Pixels(),
         views={"global": sometimes(part, 0.5)},
         synthesis=(
-            bn_statistics(bn, "mse"), soft_inception(inception, low), class_margin(margin, lower, upper)
+            bn_statistics(bn, "mse"), soft_inception(inception, low), marginal_distance(margin, lower, upper)
         ),
         transfer=(distillation(kd, temperature), cross_entropy(ce)),
         optimiser=Adam(lr, (0.9, 0.999)),

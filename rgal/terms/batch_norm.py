@@ -1,4 +1,4 @@
-"""Further forms of matching a teacher's batch norm statistics: as Gaussians, and with a memory of earlier rounds."""
+"""Match a teacher's batch norm statistics in two further forms: as Gaussians, and with a memory of earlier rounds."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from rgal.core.observe import BatchNormStatistics, channels_of
 from rgal.terms.inversion import teacher_norms
 from rgal.terms.objective import Context, FunctionTerm, LossTerm, Reads, Term, TermContext
 
-EPSILON = 1e-5  # what a batch norm adds to a variance; a dead channel has none of its own
+EPSILON = 1e-5  # added to variances as batch norm does; the variance of a dead channel is 0
 
 
-def gaussian_divergence(statistics: Sequence[BatchNormStatistics]) -> Tensor:
-    """sum_l sum_c KL(N(m, v) || N(M, V)) = ((m - M)^2 + v) / 2V - ln(v/V)/2 - 1/2, with (m, v) the batch's mean and
-    biased variance and (M, V) the running ones; both variances + 1e-5.
+def bn_gaussian_loss(statistics: Sequence[BatchNormStatistics]) -> Tensor:
+    """Sum the divergence of the batch's Gaussian from the running one over all layers and channels.
 
-    Choi et al. 2020; CMI's copy of the method has `batch_norm_l2` instead.
+    sum_l sum_c KL(N(m, v) || N(M, V)), where KL = ((m - M)^2 + v) / 2V - ln(v/V)/2 - 1/2. (m, v) are the batch's mean
+    and biased variance, (M, V) the running ones; 1e-5 is added to both variances. From Choi et al. 2020; CMI's copy of
+    that method uses `bn_l2_loss` instead.
     """
     parts = []
     for s in statistics:
@@ -28,13 +29,15 @@ def gaussian_divergence(statistics: Sequence[BatchNormStatistics]) -> Tensor:
     return torch.stack(parts).sum()
 
 
-class MomentumStatistics(Term):
-    """sum_l ||V_l - (1-a) v_l - a v'_l||_2 + ||M_l - (1-a) m_l - a m'_l||_2, (M, V) running, (m, v) of the batch.
+class BnMomentum(Term):
+    """Match batch norm statistics averaged over the rounds, so that only the images of many rounds together must match.
 
-    (m', v') is the average of earlier rounds: after each round, of the batch statistics of its last step, it becomes
-    a (m', v') + (1-a) (m, v), and after the first these themselves. a = 0 in the first round, which is
-    `batch_norm_l2`; `momentum` from then on. So it is the images of many rounds together that must match, and one
-    batch's gradient is 1-a as large. The form of FastDFKD's code (0.9) and of NAYER's. It is never reset.
+    sum_l ||V_l - (1-a) v_l - a v'_l||_2 + ||M_l - (1-a) m_l - a m'_l||_2, where (M, V) are the running statistics and
+    (m, v) the batch's. (m', v') is an average over earlier rounds: at the end of each round it becomes
+    a (m', v') + (1-a) (m, v), with (m, v) of the round's last step. In the first round a = 0, so that the loss is
+    `bn_l2_loss` and (m', v') becomes (m, v); later a is `momentum`, and a batch's gradient is 1-a times as large.
+
+    FastDFKD's code and NAYER's have this form, with momentum 0.9. The average is never reset.
     """
 
     reads = (Reads("teacher", "bn"),)
@@ -55,7 +58,7 @@ class MomentumStatistics(Term):
         self.register_buffer("rounds", torch.zeros((), dtype=torch.int64))
 
     def _share(self) -> Tensor:
-        """a of the current round, on the device."""
+        """Return a of the current round, on the device."""
         return self.momentum * (self.rounds > 0)
 
     def forward(self, ctx: Context) -> Tensor:
@@ -84,15 +87,15 @@ class MomentumStatistics(Term):
 
 
 def bn_gaussian(weight: float) -> LossTerm:
-    """`gaussian_divergence` of the teacher's statistics."""
+    """Match the teacher's batch norm statistics by `bn_gaussian_loss`. The teacher must have BatchNorm2d layers."""
 
     def build(context: TermContext) -> Term:
         teacher_norms(context)
-        return FunctionTerm(lambda ctx: gaussian_divergence(ctx.of("teacher").bn), [Reads("teacher", "bn")])
+        return FunctionTerm(lambda ctx: bn_gaussian_loss(ctx.of("teacher").bn), [Reads("teacher", "bn")])
 
     return LossTerm("bn", weight, build)
 
 
 def bn_momentum(weight: float, momentum: float = 0.9) -> LossTerm:
-    """`MomentumStatistics` of the teacher's statistics."""
-    return LossTerm("bn", weight, lambda context: MomentumStatistics(context, momentum))
+    """Match the teacher's batch norm statistics by `BnMomentum`, with momentum in [0,1)."""
+    return LossTerm("bn", weight, lambda context: BnMomentum(context, momentum))

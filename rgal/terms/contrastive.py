@@ -1,4 +1,4 @@
-"""CMI's contrastive term: instances of synthesised images, told apart by two views and a memory of earlier images.
+"""CMI's contrastive term: each image must be told apart from the batch and from earlier images, across two views.
 
 Fang et al., "Contrastive Model Inversion for Data-Free Knowledge Distillation", IJCAI 2021.
 """
@@ -16,11 +16,16 @@ from rgal.terms.objective import Context, LossTerm, Reads, Term, TermContext
 
 
 def contrastive_loss(local: Tensor, anchor: Tensor, batch: int, temperature: float) -> Tensor:
-    """Cross-entropy of <local_i, sg(anchor_j)> / temperature with target j = i.
+    """Compute the cross-entropy of <local_i, anchor_j> / temperature with target j = i.
 
-    local, anchor: (N+M, D) unit vectors, the first `batch` = N rows of the current images, the rest of the memory.
-    Mean over the batch's rows plus mean over the memory's rows: the split stops the memory from diluting the
-    batch's gradient. The anchor side is constant.
+    No gradient reaches the anchors. The result is the mean over the batch's rows plus the mean over the memory's rows,
+    so that a large memory does not dilute the batch's gradient.
+
+    Args:
+        local: unit vectors (N+M, D) of the local views: the N current images first, then M of the memory.
+        anchor: unit vectors (N+M, D) of the same images' global views.
+        batch: N.
+        temperature: divides the cosines.
     """
     similarity = local @ anchor.detach().T / temperature
     target = torch.arange(len(local), device=local.device)
@@ -30,10 +35,18 @@ def contrastive_loss(local: Tensor, anchor: Tensor, batch: int, temperature: flo
 
 
 class Contrastive(Term):
-    """Projection head, memory bank and loss. State: head parameters, bank (local | global features), fill pointer.
+    """Project images' features by a trained head and contrast them with a memory bank.
 
-    An instance's feature is the spatial mean of every batch norm input of the teacher, concatenated. The bank is a
-    ring of `bank` features, written with those of the kept images once a round; `sampled` of them join a step.
+    An image's feature is the concatenation of the spatial means of all batch norm inputs of the teacher. The bank is a
+    ring buffer, to which each round adds the features of its kept images. State: the head's parameters, the bank
+    (local and global features side by side) and the number of features written.
+
+    Args:
+        context: what the term sizes itself by; the teacher must have BatchNorm2d layers.
+        temperature: see `contrastive_loss`.
+        bank: images that the bank holds.
+        sampled: images of the bank that join each step.
+        width: outputs of the projection head.
     """
 
     reads = (Reads("teacher", "bn_pooled", "global"), Reads("teacher", "bn_pooled", "local"))
@@ -48,7 +61,7 @@ class Contrastive(Term):
             self.head = nn.Sequential(nn.Linear(dimension, dimension), nn.ReLU(), nn.Linear(dimension, width))
         self.temperature, self.sampled = temperature, sampled
         self.written = 0
-        # Not buffers: a buffer would put the empty part of the bank (900 MB for WRN-40-2) into every checkpoint.
+        # Not a buffer, which would put the empty part of the bank (900 MB for WRN-40-2) into every checkpoint.
         device = next(context.nets["teacher"].parameters()).device
         self.bank = torch.zeros(bank, 2 * dimension, device=device)
         self.kept_features = self.bank[:0]
@@ -79,9 +92,8 @@ class Contrastive(Term):
         return contrastive_loss(local, anchor, batch, self.temperature)
 
     def _features(self, ctx: Context) -> tuple[Tensor, Tensor]:
-        local, anchor = ctx.of("teacher", "local").bn_pooled, ctx.of("teacher", "global").bn_pooled
-        assert local is not None and anchor is not None
-        return local, anchor
+        local, anchor = ctx.of("teacher", "local"), ctx.of("teacher", "global")
+        return local.required_bn_pooled, anchor.required_bn_pooled
 
     @torch.no_grad()
     def kept(self, ctx: Context, better: Tensor) -> None:
@@ -103,5 +115,13 @@ class Contrastive(Term):
 def contrastive(
     weight: float, temperature: float = 0.1, bank: int = 40_960, sampled: int = 4_096, width: int = 256
 ) -> LossTerm:
-    """CMI's term; the recipe must have the views "global" and "local"."""
+    """Contrast images as CMI does (`Contrastive`); the recipe must have the views "global" and "local".
+
+    Args:
+        weight: the term's weight.
+        temperature: divides the cosines.
+        bank: images that the memory bank holds.
+        sampled: images of the bank that join each step.
+        width: outputs of the projection head.
+    """
     return LossTerm("cr", weight, lambda context: Contrastive(context, temperature, bank, sampled, width))

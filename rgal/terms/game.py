@@ -1,7 +1,7 @@
-"""Terms of games between a generator and a student, and what keeps such a generator on the teacher's classes.
+"""Terms of games between a generator and a student, and terms that keep the generator on the teacher's classes.
 
-Notation: N images, C classes, t/s teacher/student logits (N,C), p = softmax(t), f (N,D) the teacher's pooled
-penultimate feature. Entropies are in nats.
+Notation: N images, C classes, t and s the logits (N,C) of teacher and student, p = softmax(t), f (N,D) the teacher's
+pooled penultimate feature. Entropies are in nats.
 """
 
 from __future__ import annotations
@@ -17,18 +17,21 @@ from rgal.terms.inversion import kl_div
 from rgal.terms.objective import Context, LossTerm, Reads, stateless
 
 
-def negative_information_entropy(teacher: Tensor) -> Tensor:
-    """sum_c P_c ln P_c, P the batch mean of p: least when all classes come equally often.
+def information_entropy_loss(teacher: Tensor) -> Tensor:
+    """Compute sum_c P_c ln P_c, P the batch mean of p, which is lowest when all classes are equally frequent.
 
-    DAFL (Chen et al. 2019); in [-ln C, 0]. In logarithms throughout: where P_c underflows to 0 the public
-    implementations' p * log(p) is NaN.
+    From DAFL (Chen et al. 2019). The result lies in [-ln C, 0]. Everything stays in logarithms: if P_c underflows to 0,
+    p * log(p) as in the public implementations is NaN.
+
+    >>> round(information_entropy_loss(torch.eye(4) * 100).item(), 4)  # four images, each of another class: -ln 4
+    -1.3863
     """
     log_mean = torch.logsumexp(teacher.log_softmax(1), 0) - math.log(len(teacher))
     return (log_mean.exp() * log_mean).sum()
 
 
-def instance_entropy(teacher: Tensor) -> Tensor:
-    """-(1/N) sum_i sum_c p_ic ln p_ic (Choi et al. 2020, "instance categorical entropy")."""
+def instance_entropy_loss(teacher: Tensor) -> Tensor:
+    """Compute -(1/N) sum_i sum_c p_ic ln p_ic, the "instance categorical entropy" of Choi et al. 2020."""
     log_p = teacher.log_softmax(1)
     return -(log_p.exp() * log_p).sum(1).mean()
 
@@ -37,45 +40,55 @@ def instance_entropy(teacher: Tensor) -> Tensor:
 
 
 def confident(weight: float, form: Literal["class", "entropy"] = "class") -> LossTerm:
-    """One-hot outputs without drawn labels. "class": cross-entropy of t and argmax t, which is constant (DAFL,
-    and CMI's adversarial DFQ); "entropy": `instance_entropy`. Named "oh", as it stands where `one_hot`
-    stands in methods that draw labels."""
+    """Make the teacher's outputs confident without drawing labels.
+
+    The term is named "oh" because it replaces `one_hot`, which methods that draw labels use.
+
+    Args:
+        weight: the term's weight.
+        form: "class" for the cross-entropy of t and argmax t, the latter constant (DAFL, and CMI's adversarial DFQ);
+            "entropy" for `instance_entropy_loss`.
+    """
 
     def predicted(ctx: Context) -> Tensor:
         teacher = ctx.of("teacher").logits
         return F.cross_entropy(teacher, teacher.argmax(1))
 
     def entropy(ctx: Context) -> Tensor:
-        return instance_entropy(ctx.of("teacher").logits)
+        return instance_entropy_loss(ctx.of("teacher").logits)
 
     return stateless("oh", weight, predicted if form == "class" else entropy, Reads("teacher"))
 
 
 def information_entropy(weight: float) -> LossTerm:
-    """`negative_information_entropy` of the teacher's outputs."""
+    """Balance the classes of the teacher's outputs by `information_entropy_loss`."""
     return stateless(
-        "ie", weight, lambda ctx: negative_information_entropy(ctx.of("teacher").logits), Reads("teacher")
+        "ie", weight, lambda ctx: information_entropy_loss(ctx.of("teacher").logits), Reads("teacher")
     )
 
 
 def activation(weight: float) -> LossTerm:
-    """-mean |f| over images and features: real images excite features (DAFL). The paper sums over features;
-    the mean is the form of its code and of CMI's, and the published weights are for it."""
+    """Make the teacher's features large, as they are for real images: -mean |f| over images and features.
+
+    The paper (DAFL) sums over features; its code and CMI's take the mean, and the published weights are for the mean.
+    """
 
     def loss(ctx: Context) -> Tensor:
-        feature = ctx.of("teacher").feature
-        assert feature is not None
-        return -feature.abs().mean()
+        return -ctx.of("teacher").required_feature.abs().mean()
 
     return stateless("act", weight, loss, Reads("teacher", "feature"))
 
 
 def game(weight: float, form: Literal["kl", "l1"] = "kl") -> LossTerm:
-    """The student's loss, maximised by the generator. "kl": -KL(p || softmax(s)), T = 1, mean over samples (ZSKT,
-    Micaelli & Storkey 2019); "l1": -mean |s - t| over samples and classes (DFAD, Fang et al. 2019).
+    """Let the generator maximise the student's loss; the gradient flows through both networks.
 
-    Unlike `rgal.terms.inversion.adversarial` nothing is masked, and it is on in warm-up rounds too: some games have
-    no other term. Gradient through both networks.
+    Unlike `rgal.terms.inversion.adversarial`, no image is masked, and the term is active in warm-up rounds too, because
+    some games have no other term.
+
+    Args:
+        weight: the term's weight.
+        form: "kl" for -KL(p || softmax(s)) at temperature 1, mean over samples (ZSKT, Micaelli & Storkey 2019);
+            "l1" for -mean |s - t| over samples and classes (DFAD, Fang et al. 2019).
     """
 
     def loss(ctx: Context) -> Tensor:

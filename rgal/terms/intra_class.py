@@ -1,4 +1,4 @@
-"""IntraQ's terms: images of a class that are not all alike, in confidence and in feature.
+"""IntraQ's terms, which keep the images of a class different in confidence and in feature.
 
 Zhong et al., "IntraQ: Learning Synthetic Images with Intra-Class Heterogeneity for Zero-Shot Network Quantization",
 CVPR 2022, arXiv 2111.09136.
@@ -17,32 +17,50 @@ from rgal.core.problem import evaluating
 from rgal.terms.objective import Context, LossTerm, Reads, Term, TermContext
 
 
-def inception(logits: Tensor, labels: Tensor, goal: Tensor) -> Tensor:
-    """(1/N) sum_i (softmax(logits_i)[label_i] - goal_i)^2: logits (N,C), labels (N,), goal (N,). 0 without images.
+def soft_inception_loss(logits: Tensor, labels: Tensor, goal: Tensor) -> Tensor:
+    """Compute (1/N) sum_i (softmax(logits_i)[label_i] - goal_i)^2, the paper's soft inception loss as in its code.
 
-    The paper's soft inception loss, as its code has it.
+    Args:
+        logits: (N,C).
+        labels: (N,).
+        goal: the probabilities (N,) that the labels should get.
+
+    Returns:
+        A scalar, 0 without images.
     """
     p = logits.softmax(1).gather(1, labels[:, None]).squeeze(1)
     return (p - goal).square().sum() / max(1, len(p))
 
 
-def marginal_distance(
+def marginal_distance_loss(
     features: Tensor, labels: Tensor, sums: Tensor, counts: Tensor, lower: float, upper: float
 ) -> Tensor:
-    """Mean of max(0, lower - d_i) + max(0, d_i - upper), d_i = 1 - cos(feature_i, mean feature of class label_i).
+    """Keep features neither too close to their class's mean feature nor too far from it.
 
-    features (N,D), labels (N,), sums (C,D) and counts (C,) of the features that the means are of. The mean runs over
-    images of classes that have one; a zero attached to the graph if there is none.
+    The mean of max(0, lower - d_i) + max(0, d_i - upper), with d_i = 1 - cos(feature_i, mean feature of class label_i),
+    over the images whose class has a mean feature.
+
+    Args:
+        features: (N,D).
+        labels: (N,).
+        sums, counts: sums (C,D) and numbers (C,) of the features of each class so far.
+        lower, upper: bounds of the cosine distance, in [0,2].
+
+    Returns:
+        A scalar; if no class has a mean feature, a zero that is attached to the graph.
     """
     # The cosine does not see the scale: a class's sum is as good as its mean.
     distance = 1 - F.cosine_similarity(features, sums[labels], eps=1e-6)
-    known = (counts[labels] > 0).to(distance.dtype)
+    has_mean = (counts[labels] > 0).to(distance.dtype)
     hinges = (lower - distance).clamp_min(0) + (distance - upper).clamp_min(0)
-    return (hinges * known).sum() / known.sum().clamp_min(1)
+    return (hinges * has_mean).sum() / has_mean.sum().clamp_min(1)
 
 
-class Inception(Term):
-    """`inception` with goals drawn once a round: 1, or with p = 0.5 one of U(low, 1). State: the round's goals."""
+class SoftInception(Term):
+    """Apply `soft_inception_loss` with goals drawn once per round: 1, or with probability 0.5 one of U(low, 1).
+
+    State: the round's goals.
+    """
 
     reads = (Reads("teacher"),)
 
@@ -63,17 +81,17 @@ class Inception(Term):
             rng = ctx.streams.get("soft targets")
             coin, level = torch.rand(2, len(logits), generator=rng, device=logits.device)
             self.goal = torch.where(coin < 0.5, self.low + (1 - self.low) * level, 1.0)
-        return inception(logits, ctx.targets, self.goal.to(logits.device))
+        return soft_inception_loss(logits, ctx.targets, self.goal.to(logits.device))
 
     def end_round(self) -> None:
         self.goal = None
 
 
 class MarginalDistance(Term):
-    """`marginal_distance` to the classes' mean features over all earlier rounds.
+    """Apply `marginal_distance_loss` to the teacher's features, with mean features over all earlier rounds.
 
-    The feature is the input of the teacher's head. State: a sum and a count a class, and, inside a round, features
-    and labels of the kept images, which join the sums at its end: as they were seen in that step, in its view.
+    At the end of a round, the features of its kept images join the sums, as observed in the step and view in which the
+    images were kept. State: the sum and number of features of each class, and the round's features and labels so far.
     """
 
     reads = (Reads("teacher", "feature"),)
@@ -86,8 +104,7 @@ class MarginalDistance(Term):
         teacher = context.nets["teacher"]
         probe = torch.zeros(1, *context.domain.shape, device=next(teacher.parameters()).device)
         with torch.no_grad(), evaluating(teacher):
-            feature = observe(teacher, probe, ["feature"]).feature
-        assert feature is not None
+            feature = observe(teacher, probe, ["feature"]).required_feature
         self.register_buffer("sums", feature.new_zeros(context.domain.classes, feature.shape[1]))
         self.register_buffer("counts", feature.new_zeros(context.domain.classes))
         self.kept_features, self.kept_labels = self._nothing()
@@ -102,19 +119,13 @@ class MarginalDistance(Term):
         self.kept_features = state["features"].to(self.sums.device)
         self.kept_labels = state["labels"].to(self.sums.device)
 
-    def _feature(self, ctx: Context) -> Tensor:
-        feature = ctx.of("teacher").feature
-        assert feature is not None
-        return feature
-
     def forward(self, ctx: Context) -> Tensor:
-        return marginal_distance(
-            self._feature(ctx), ctx.targets, self.sums, self.counts, self.lower, self.upper
-        )
+        feature = ctx.of("teacher").required_feature
+        return marginal_distance_loss(feature, ctx.targets, self.sums, self.counts, self.lower, self.upper)
 
     @torch.no_grad()
     def kept(self, ctx: Context, better: Tensor) -> None:
-        current = self._feature(ctx).detach()
+        current = ctx.of("teacher").required_feature.detach()
         first = len(self.kept_features) != len(current)
         self.kept_features = current.clone() if first else torch.where(better, current, self.kept_features)
         self.kept_labels = ctx.targets
@@ -129,9 +140,14 @@ class MarginalDistance(Term):
         self.kept_features, self.kept_labels = self._nothing()
 
 
+# The terms as recipes name them -------------------------------------------------------------------------------
+
+
 def soft_inception(weight: float, low: float = 0.95) -> LossTerm:
-    return LossTerm("inception", weight, lambda context: Inception(low))
+    """Ask for different confidences within a class by `SoftInception`, with goals from `low` to 1."""
+    return LossTerm("inception", weight, lambda context: SoftInception(low))
 
 
-def class_margin(weight: float, lower: float = 0.05, upper: float = 0.8) -> LossTerm:
+def marginal_distance(weight: float, lower: float = 0.05, upper: float = 0.8) -> LossTerm:
+    """Keep features at a cosine distance from `lower` to `upper` of their class's mean, by `MarginalDistance`."""
     return LossTerm("margin", weight, lambda context: MarginalDistance(context, lower, upper))

@@ -1,6 +1,6 @@
-"""Terms that pull images out of a teacher: class, batch statistics, image priors, disagreement.
+"""Terms that synthesise images from a teacher: class, batch norm statistics, image priors, disagreement.
 
-Notation: N images, C classes, t/s teacher/student logits, p = softmax(t), q = softmax(s).
+Notation: N images, C classes, t and s the logits of teacher and student, p = softmax(t), q = softmax(s).
 """
 
 from __future__ import annotations
@@ -21,10 +21,16 @@ from rgal.terms.objective import Context, FunctionTerm, LossTerm, Reads, Term, T
 def kl_div(
     student: Tensor, teacher: Tensor, temperature: float = 1.0, reduction: str = "batchmean"
 ) -> Tensor:
-    """T^2 * KL(softmax(teacher/T) || softmax(student/T)) of logits (N,C).
+    """Compute T^2 * KL(softmax(teacher/T) || softmax(student/T)), always with the factor T^2 (Hinton et al. 2015).
 
-    "batchmean": summed over classes, mean over samples -> scalar. "none": one value a sample, (N,).
-    Hinton et al. 2015; the T^2 factor is always applied.
+    Args:
+        student, teacher: logits (N,C).
+        temperature: T.
+        reduction: "batchmean" for the mean over samples, a scalar; "none" for one value per sample, (N,).
+
+    >>> uniform, sure = torch.zeros(1, 2), torch.tensor([[50.0, 0.0]])
+    >>> round(kl_div(uniform, sure).item(), 4)  # ln 2
+    0.6931
     """
     log_q = F.log_softmax(student / temperature, dim=1)
     log_p = F.log_softmax(teacher / temperature, dim=1)
@@ -32,12 +38,11 @@ def kl_div(
     return per_sample if reduction == "none" else per_sample.mean()
 
 
-def batch_norm_l2(statistics: Sequence[BatchNormStatistics], first: float = 1.0) -> Tensor:
-    """sum_l f_l (||var_l - running_var_l||_2 + ||mean_l - running_mean_l||_2): plain norms, not squared, not divided;
-    f_1 = first, else 1.
+def bn_l2_loss(statistics: Sequence[BatchNormStatistics], first: float = 1.0) -> Tensor:
+    """Compute sum_l f_l (||var_l - running_var_l||_2 + ||mean_l - running_mean_l||_2), with f_1 = first, else 1.
 
-    DeepInversion (Yin et al. 2020, eq. 4) in the form of its own code (first = 10 on ImageNet, 1 on CIFAR-10) and of
-    CMI's; biased batch variance.
+    The norms are neither squared nor divided, and the batch variance is biased: DeepInversion (Yin et al. 2020, eq. 4)
+    in the form of its own code, where first is 10 on ImageNet and 1 on CIFAR-10, and of CMI's.
     """
     norms = [
         torch.linalg.vector_norm(s.running_var - s.var) + torch.linalg.vector_norm(s.running_mean - s.mean)
@@ -46,10 +51,10 @@ def batch_norm_l2(statistics: Sequence[BatchNormStatistics], first: float = 1.0)
     return torch.stack([first * norms[0], *norms[1:]]).sum()
 
 
-def batch_norm_mse(statistics: Sequence[BatchNormStatistics]) -> Tensor:
-    """(1/L) sum_l MSE(mean_l, running_mean_l) + MSE(var_l, running_var_l), MSE the mean over channels.
+def bn_mse_loss(statistics: Sequence[BatchNormStatistics]) -> Tensor:
+    """Compute (1/L) sum_l MSE(mean_l, running_mean_l) + MSE(var_l, running_var_l), where MSE averages over channels.
 
-    GDFQ (Xu et al. 2020, eq. 4) in the form of its code; biased batch variance.
+    GDFQ (Xu et al. 2020, eq. 4) in the form of its code; the batch variance is biased.
     """
     errors = [
         F.mse_loss(s.mean, s.running_mean.float()) + F.mse_loss(s.var, s.running_var.float())
@@ -58,11 +63,15 @@ def batch_norm_mse(statistics: Sequence[BatchNormStatistics]) -> Tensor:
     return torch.stack(errors).mean()
 
 
-def image_norm_l2(statistics: Sequence[BatchNormStatistics], images: Tensor) -> Tensor:
-    """(1/N) sum_i [sum_l |mu_l - m_l(i)|^2 + |sd_l - d_l(i)|^2 + |m_0(i)|^2 + |d_0(i) - 1|^2], deviations from
-    variance + 1e-6, statistics of single images (ZeroQ, Cai et al. 2020, eq. 3 as its code has it).
+def bn_images_loss(statistics: Sequence[BatchNormStatistics], images: Tensor) -> Tensor:
+    """Match the statistics of every single image: ZeroQ (Cai et al. 2020, eq. 3) in the form of its code.
 
-    images: (N,C,H,W) normalised, the 0th layer.
+    (1/N) sum_i [sum_l |mu_l - m_l(i)|^2 + |sd_l - d_l(i)|^2 + |m_0(i)|^2 + |d_0(i) - 1|^2], where m and d are means and
+    standard deviations, the latter from variance + 1e-6, and layer 0 is the images.
+
+    Args:
+        statistics: of single images, from `Observation.bn_images`.
+        images: (N,C,H,W), normalised.
     """
     mean, var = image_statistics(images)
     parts = [mean.square().sum(1) + ((var + 1e-6).sqrt() - 1).square().sum(1)]
@@ -72,8 +81,12 @@ def image_norm_l2(statistics: Sequence[BatchNormStatistics], images: Tensor) -> 
     return torch.stack(parts).sum(0).mean()
 
 
-def total_variation_l1(images: Tensor) -> Tensor:
-    """Sum of the mean absolute differences along x, y and both diagonals of (N,C,H,W)."""
+def total_variation_l1_loss(images: Tensor) -> Tensor:
+    """Sum the mean absolute differences between neighbours along x, y and both diagonals of images (N,C,H,W).
+
+    >>> total_variation_l1_loss(torch.tensor([[0.0, 1.0], [0.0, 1.0]]).view(1, 1, 2, 2)).item()  # x and both diagonals
+    3.0
+    """
     x = images
     return (
         (x[..., :, 1:] - x[..., :, :-1]).abs().mean()
@@ -83,11 +96,11 @@ def total_variation_l1(images: Tensor) -> Tensor:
     )
 
 
-def total_variation_l2(images: Tensor) -> Tensor:
-    """Sum of the l2 norms of all differences along x, y and both diagonals of (N,C,H,W).
+def total_variation_l2_loss(images: Tensor) -> Tensor:
+    """Sum the l2 norms of all differences between neighbours along x, y and both diagonals of images (N,C,H,W).
 
-    DeepInversion in the form of its own code: each norm is one over the whole batch, so that the term grows with
-    sqrt(N) and its pull on an image falls with it; published weights are for their batch sizes.
+    This is DeepInversion's own code: each norm is taken over the whole batch, so that the loss grows with sqrt(N) and
+    its gradient for one image shrinks with it. Published weights are for the batch sizes they were published with.
     """
     x = images
     differences = (
@@ -99,26 +112,36 @@ def total_variation_l2(images: Tensor) -> Tensor:
     return torch.stack([torch.linalg.vector_norm(d) for d in differences]).sum()
 
 
-def masked_disagreement(student: Tensor, teacher: Tensor) -> Tensor:
-    """-(1/N) sum_i 1[argmax s_i = argmax t_i] KL(p_i || q_i), T = 1: seek images on which the nets still agree on
-    the class but not on the probabilities. N counts masked samples too (CMI, Fast, RGAL). Gradient through both."""
+def masked_disagreement_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """Seek images on which student and teacher agree on the class but not on the probabilities.
+
+    -(1/N) sum_i 1[argmax s_i = argmax t_i] KL(p_i || q_i) at temperature 1, for logits (N,C). N counts masked samples
+    too, as in CMI, Fast and RGAL. The gradient flows through both networks.
+    """
     agree = (student.argmax(1) == teacher.argmax(1)).to(student.dtype)
     return -(agree * kl_div(student, teacher, 1.0, "none")).mean()
 
 
 def jensen_shannon(student: Tensor, teacher: Tensor, temperature: float = 3.0, clamp: bool = False) -> Tensor:
-    """Jensen-Shannon divergence of softmax(logits / T), mean over samples; in [0, ln 2].
+    """Compute the Jensen-Shannon divergence of softmax(logits / T), the mean over samples, in [0, ln 2].
 
-    clamp=True reproduces the public implementations: P, Q and their mean M each clamped to [0.01, 0.99] without
-    renormalising and the arguments of both KLs exchanged (KL(M||P) instead of KL(P||M)). With many classes that
-    form is nearly constant and can be negative.
+    Args:
+        student, teacher: logits (N,C).
+        temperature: T.
+        clamp: reproduce the public implementations, which clamp P, Q and their mean M to [0.01, 0.99] without
+            renormalising and exchange the arguments of both divergences (KL(M||P) instead of KL(P||M)). With many
+            classes that form is nearly constant and can be negative.
+
+    >>> sure = 300 * torch.eye(2)
+    >>> round(jensen_shannon(sure, sure.flip(0)).item(), 4)  # ln 2
+    0.6931
     """
     log_q, log_p = (F.log_softmax(z / temperature, dim=1) for z in (student, teacher))
     if clamp:
         p, q = log_p.exp(), log_q.exp()
         p, q, m = (x.clamp(0.01, 0.99) for x in (p, q, (p + q) / 2))
         return (0.5 * (m * (m / p).log() + m * (m / q).log())).sum(1).mean()
-    # In logarithms throughout: x ln x has no finite gradient at a probability that underflowed to 0.
+    # In logarithms, because x ln x has no finite gradient at a probability that underflowed to 0.
     log_m = torch.logaddexp(log_p, log_q) - math.log(2)
     return 0.5 * sum((x.exp() * (x - log_m)).sum(1).mean() for x in (log_p, log_q))  # type: ignore[return-value]
 
@@ -127,14 +150,14 @@ def jensen_shannon(student: Tensor, teacher: Tensor, temperature: float = 3.0, c
 
 
 def one_hot(weight: float) -> LossTerm:
-    """Cross-entropy of the teacher's logits and the drawn targets, of mixed images with their classes' shares."""
+    """Make the teacher recognise the targets: cross-entropy with the labels, or with the shares of mixed images."""
     return stateless(
         "oh", weight, lambda ctx: F.cross_entropy(ctx.of("teacher").logits, ctx.wanted), Reads("teacher")
     )
 
 
 def teacher_norms(context: TermContext) -> list[nn.Module]:
-    """The teacher's batch norm layers. UserError when there are none."""
+    """List the teacher's batch norm layers. Raises UserError if there are none."""
     if layers := batch_norms(context.nets["teacher"]):
         return layers
     raise UserError(
@@ -144,13 +167,18 @@ def teacher_norms(context: TermContext) -> list[nn.Module]:
 
 
 def bn_statistics(weight: float, form: Literal["l2", "mse", "images"] = "l2", first: float = 1.0) -> LossTerm:
-    """Batch norm statistics of the teacher: `batch_norm_l2`, `batch_norm_mse` or `image_norm_l2`. Needs a teacher with
-    BatchNorm2d layers. first: of "l2", the first layer's factor."""
+    """Match the teacher's batch norm statistics. The teacher must have BatchNorm2d layers.
+
+    Args:
+        weight: the term's weight.
+        form: "l2" for `bn_l2_loss`, "mse" for `bn_mse_loss`, "images" for `bn_images_loss`.
+        first: the first layer's factor, for "l2" only.
+    """
     terms = {
-        "l2": FunctionTerm(lambda ctx: batch_norm_l2(ctx.of("teacher").bn, first), [Reads("teacher", "bn")]),
-        "mse": FunctionTerm(lambda ctx: batch_norm_mse(ctx.of("teacher").bn), [Reads("teacher", "bn")]),
+        "l2": FunctionTerm(lambda ctx: bn_l2_loss(ctx.of("teacher").bn, first), [Reads("teacher", "bn")]),
+        "mse": FunctionTerm(lambda ctx: bn_mse_loss(ctx.of("teacher").bn), [Reads("teacher", "bn")]),
         "images": FunctionTerm(
-            lambda ctx: image_norm_l2(ctx.of("teacher").bn_images, ctx.views["global"]),
+            lambda ctx: bn_images_loss(ctx.of("teacher").bn_images, ctx.views["global"]),
             [Reads("teacher", "bn_images")],
         ),
     }
@@ -163,11 +191,16 @@ def bn_statistics(weight: float, form: Literal["l2", "mse", "images"] = "l2", fi
 
 
 def adversarial(weight: float, form: str = "kl", after_warmup: bool = True) -> LossTerm:
-    """Disagreement of teacher and student, maximised. "kl": `masked_disagreement`; "js": minus `jensen_shannon`
-    at T = 3; "js_clamped": the same as publicly implemented. During warm-up rounds the student is untrained and
-    its opinion is not asked."""
+    """Maximise the disagreement of teacher and student.
+
+    Args:
+        weight: the term's weight.
+        form: "kl" for `masked_disagreement_loss`, "js" for minus `jensen_shannon` at T = 3, "js_clamped" for the same
+            with `clamp`.
+        after_warmup: leave the term out in warm-up rounds, in which the student is untrained.
+    """
     forms = {
-        "kl": masked_disagreement,
+        "kl": masked_disagreement_loss,
         "js": lambda s, t: -jensen_shannon(s, t),
         "js_clamped": lambda s, t: -jensen_shannon(s, t, clamp=True),
     }
@@ -183,15 +216,20 @@ def adversarial(weight: float, form: str = "kl", after_warmup: bool = True) -> L
 
 
 def total_variation(weight: float, form: Literal["l1", "l2"] = "l1") -> LossTerm:
-    """Roughness in normalised space. "l1": `total_variation_l1` of the un-augmented image (CMI's DeepInversion); "l2":
-    `total_variation_l2` of the image as networks see it, the seam of a rolled one included (its authors')."""
+    """Penalise rough images, in normalised space.
+
+    Args:
+        weight: the term's weight.
+        form: "l1" for `total_variation_l1_loss` of the images before any view, as in CMI's DeepInversion; "l2" for
+            `total_variation_l2_loss` of the global view, including the seams that rolling leaves (DeepInversion's own).
+    """
     if form == "l2":
-        return stateless("tv", weight, lambda ctx: total_variation_l2(ctx.views["global"]))
-    return stateless("tv", weight, lambda ctx: total_variation_l1(ctx.domain.normalise(ctx.images)))
+        return stateless("tv", weight, lambda ctx: total_variation_l2_loss(ctx.views["global"]))
+    return stateless("tv", weight, lambda ctx: total_variation_l1_loss(ctx.domain.normalise(ctx.images)))
 
 
 def image_l2(weight: float) -> LossTerm:
-    """Mean over images of the l2 norm of the normalised image."""
+    """Penalise large pixels: the l2 norm of the normalised image, mean over images."""
 
     def loss(ctx: Context) -> Tensor:
         return torch.linalg.vector_norm(ctx.domain.normalise(ctx.images).flatten(1), dim=1).mean()

@@ -1,4 +1,4 @@
-"""Terms a student minimises: distillation of outputs, channels and channel relations."""
+"""Terms that a student minimises: distillation of outputs, attention, channels and channel relations."""
 
 from __future__ import annotations
 
@@ -18,9 +18,13 @@ from rgal.terms.objective import Context, LossTerm, Reads, Term, TermContext, st
 def distillation(
     weight: float = 1.0, temperature: float = 20.0, reduction: Literal["batchmean", "mean"] = "batchmean"
 ) -> LossTerm:
-    """Hinton's KD: T^2 * KL(teacher || student), mean over samples.
+    """Distil the teacher's outputs as Hinton et al. 2015: T^2 * KL(teacher || student), see `kl_div`.
 
-    reduction "mean" also divides by the number of classes C, as torch's KLDivLoss() does by default and GDFQ with it.
+    Args:
+        weight: the term's weight.
+        temperature: T.
+        reduction: "batchmean" for the mean over samples; "mean" also divides by the number of classes, as torch's
+            KLDivLoss() does by default, and GDFQ with it.
     """
 
     def loss(ctx: Context) -> Tensor:
@@ -32,15 +36,17 @@ def distillation(
 
 
 def cross_entropy(weight: float = 1.0) -> LossTerm:
-    """Cross-entropy of the student and the batch's labels (true labels where the images are real), or the shares of
-    the classes in mixed images."""
+    """Train the student on the batch's labels by cross-entropy, or on the shares of the classes in mixed images.
+
+    Real images have their true labels.
+    """
     return stateless(
         "ce", weight, lambda ctx: F.cross_entropy(ctx.of("student").logits, ctx.wanted), Reads("student")
     )
 
 
 def logit_distance(weight: float = 1.0) -> LossTerm:
-    """Mean |s - t| of the logits over samples and classes: DFAD's distillation (Fang et al. 2019)."""
+    """Distil logits as DFAD (Fang et al. 2019): mean |s - t| over samples and classes."""
     return stateless(
         "kd",
         weight,
@@ -51,20 +57,24 @@ def logit_distance(weight: float = 1.0) -> LossTerm:
 
 
 def attention(layer: Tensor, size: tuple[int, int]) -> Tensor:
-    """Where a layer (N,C,H,W) is active: the mean over channels of its squares, averaged to `size`, of unit l2 norm a
-    sample; (N, h*w)."""
+    """Map where a layer is active: the mean over channels of its squares, averaged to `size`.
+
+    layer: (N,C,H,W). Returns (N, h*w), each row of unit l2 norm.
+
+    >>> attention(torch.ones(1, 3, 4, 4), (2, 2))
+    tensor([[0.5000, 0.5000, 0.5000, 0.5000]])
+    """
     energy = layer.float().square().mean(1, keepdim=True)
     return F.normalize(F.adaptive_avg_pool2d(energy, size).flatten(1))
 
 
 def attention_transfer(weight: float) -> LossTerm:
-    """(H W / 32^2) sum_l mean over samples and positions of (A(s_l) - A(t_l))^2, A = `attention` (Zagoruyko & Komodakis
-    2017), for images of H x W pixels.
+    """Distil where the layers are active (Zagoruyko & Komodakis 2017), with A = `attention` and images of H x W pixels.
 
-    At 32x32 the form of their code and of ZSKT's, whose weight of 250 is for it; ZSKT's paper writes unsquared norms,
-    averaged over layers. Maps have unit norm, so that their mean over positions would be 16 times as large at 8x8: the
-    factor keeps the weight's meaning at all sizes. Layers are paired from the front, and compared at the smaller of
-    their two sizes.
+    (H W / 32^2) sum_l mean over samples and positions of (A(s_l) - A(t_l))^2. At 32x32 this is their code and ZSKT's,
+    whose weight of 250 is for it; ZSKT's paper writes unsquared norms, averaged over layers. Maps have unit norm, so
+    that without the factor their mean over positions would be 16 times as large at 8x8. Layers are paired from the
+    front, and each pair is compared at the smaller of its two sizes.
     """
 
     def loss(ctx: Context) -> Tensor:
@@ -79,14 +89,15 @@ def attention_transfer(weight: float) -> LossTerm:
 
 
 def channel_means(layer: Tensor) -> Tensor:
-    """Global average pooling: (N,C,H,W) -> (N,C) in float32."""
+    """Average each channel over all positions: (N,C,H,W) -> (N,C) in float32."""
     return layer.float().mean((2, 3))
 
 
 def gram_weights(teacher: Tensor) -> Tensor:
-    """1.001 - minmax(A), A_nc = sum_c' <T_nc, T_nc'>: how little a channel goes along with the others. (N,C).
+    """Weight each channel by how little it correlates with the others: 1.001 - minmax(A), A_nc = sum_c' <T_nc, T_nc'>.
 
-    minmax runs over the whole batch and all channels; a constant A gives 1.001 everywhere instead of 0/0.
+    teacher: a layer (N,C,H,W). Returns (N,C). minmax scales to [0,1] over the whole batch and all channels; if A is
+    constant, the weights are 1.001 instead of 0/0.
     """
     flat = teacher.float().flatten(2)
     affinity = (flat * flat.sum(1, keepdim=True)).sum(2)
@@ -95,9 +106,9 @@ def gram_weights(teacher: Tensor) -> Tensor:
 
 
 class _LayerMatching(Term):
-    """Student layers mapped to the teacher's widths by trainable 1x1 convolutions, which join the student's optimiser.
+    """Map the student's layers to the teacher's widths by 1x1 convolutions, which are trained with the student.
 
-    Layers are paired from the front; a deeper net's extra layers are left alone.
+    Layers are paired from the front; the extra layers of a deeper network are left out.
     """
 
     reads = (Reads("student", "layers"), Reads("teacher", "layers"))
@@ -109,14 +120,15 @@ class _LayerMatching(Term):
             self.maps = nn.ModuleList(nn.Conv2d(s, t, 1) for s, t in zip(*widths, strict=False))
 
     def pairs(self, ctx: Context) -> list[tuple[nn.Conv2d, Tensor, Tensor]]:
+        """List (the convolution, the student's layer, the teacher's layer) of each pair."""
         maps = [m for m in self.maps if isinstance(m, nn.Conv2d)]
         return list(zip(maps, ctx.of("student").layers, ctx.of("teacher").layers, strict=False))
 
 
 class ChannelDistillation(_LayerMatching):
-    """sum_l MSE(GAP(W_l s_l), GAP(t_l)): the RGAL release's `CDLoss`.
+    """Match channel means: sum_l MSE(GAP(W_l s_l), GAP(t_l)), GAP the spatial mean. `CDLoss` of the RGAL release.
 
-    A 1x1 convolution and the spatial mean commute, so the mean is taken first: the same number for 1/HW of the work.
+    A 1x1 convolution and the spatial mean commute; taking the mean first gives the same number for 1/HW of the work.
     """
 
     def forward(self, ctx: Context) -> Tensor:
@@ -125,8 +137,11 @@ class ChannelDistillation(_LayerMatching):
 
 
 class GramDistillation(_LayerMatching):
-    """sum_l mean(m_l * (W_l s_l - t_l)^2), m_l = `gram_weights`(t_l): the RGAL release's `GRAMLoss`. Not a distance
-    of Gram matrices, whatever its name. Spatial sizes must agree."""
+    """Match layers channel by channel: sum_l mean(m_l * (W_l s_l - t_l)^2) with m_l = `gram_weights`(t_l).
+
+    `GRAMLoss` of the RGAL release; despite its name it is no distance between Gram matrices. The layers of a pair must
+    have the same spatial size.
+    """
 
     def forward(self, ctx: Context) -> Tensor:
         losses = []
@@ -149,8 +164,10 @@ def _layer_widths(context: TermContext, name: str) -> list[int]:
 
 
 def channel_distillation(weight: float, until: float = 1.0) -> LossTerm:
+    """Distil channel means by `ChannelDistillation`, until that share of the rounds after warm-up is done."""
     return LossTerm("cd", weight, ChannelDistillation, until=until)
 
 
 def gram_distillation(weight: float, until: float = 1.0) -> LossTerm:
+    """Distil layers by `GramDistillation`, until that share of the rounds after warm-up is done."""
     return LossTerm("gram", weight, GramDistillation, until=until)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rgal.core.observe import BatchNormStatistics
 from rgal.terms.batch_norm import EPSILON
-from rgal.terms.game import negative_information_entropy
+from rgal.terms.game import information_entropy_loss
 from rgal.terms.inversion import teacher_norms
 from rgal.terms.objective import Context, FunctionTerm, LossTerm, Reads, Term, TermContext, stateless
 
@@ -28,7 +28,7 @@ def running_divergence(statistics: Sequence[BatchNormStatistics]) -> Tensor:
     """Mean over layers of the mean over channels of KL(N(M, V) || N(m, v)) = ((M - m)^2 + V) / 2v + ln(v/V)/2 - 1/2,
     (m, v) of the batch, biased, (M, V) running; both variances + 1e-5.
 
-    The other direction than `gaussian_divergence`, and averaged.
+    The other direction than `bn_gaussian_loss`, and averaged.
     """
     parts = []
     for s in statistics:
@@ -69,7 +69,7 @@ def diversity(weight: float) -> LossTerm:
 
     def loss(ctx: Context) -> Tensor:
         teacher = ctx.of("teacher").logits
-        return 1 + negative_information_entropy(teacher) / math.log(max(2, teacher.shape[1]))
+        return 1 + information_entropy_loss(teacher) / math.log(max(2, teacher.shape[1]))
 
     return stateless("ie", weight, loss, Reads("teacher"))
 

@@ -20,7 +20,7 @@ from rgal.core.observe import (
     observe,
 )
 from rgal.core.problem import Problem
-from rgal.terms.inversion import batch_norm_l2, batch_norm_mse, bn_statistics, image_norm_l2
+from rgal.terms.inversion import bn_images_loss, bn_l2_loss, bn_mse_loss, bn_statistics
 from rgal.terms.objective import TermContext
 from tests.helpers import naive, small
 
@@ -38,7 +38,7 @@ def statistics(x: Tensor, seed: int) -> BatchNormStatistics:
 def test_batch_norm_l2_equals_the_loop() -> None:
     maps = [small.randn(3, 4, 2, 5), 2 * small.randn(6, 4, 3, 3, seed=1) + 1]
     small.assert_twins(
-        lambda a, b: batch_norm_l2([statistics(a, 0), statistics(b, 1)]),
+        lambda a, b: bn_l2_loss([statistics(a, 0), statistics(b, 1)]),
         lambda a, b: naive.batch_norm_l2([a, b], [running(0), running(1)]),
         *maps,
     )
@@ -51,7 +51,7 @@ def test_batch_norm_l2_weighs_its_first_layer(layers: int) -> None:
         return 10 * values[0] + sum(values[1:])
 
     small.assert_twins(
-        lambda *maps: batch_norm_l2([statistics(x, i) for i, x in enumerate(maps)], first=10),
+        lambda *maps: bn_l2_loss([statistics(x, i) for i, x in enumerate(maps)], first=10),
         loop,
         *(small.randn(3, 4, 2, 5, seed=seed) for seed in range(layers)),
     )
@@ -60,7 +60,7 @@ def test_batch_norm_l2_weighs_its_first_layer(layers: int) -> None:
 @pytest.mark.parametrize("dtype", HALVES)
 def test_batch_norm_l2_of_half_precision_maps(dtype: torch.dtype) -> None:
     x = (small.randn(6, 4, 3, 3) + 1).to(dtype)
-    value = batch_norm_l2([statistics(x, 0)])
+    value = bn_l2_loss([statistics(x, 0)])
     assert value.dtype == torch.float32
     assert value.item() == pytest.approx(naive.batch_norm_l2([x.double()], [running(0)]).item(), rel=1e-4)
 
@@ -68,7 +68,7 @@ def test_batch_norm_l2_of_half_precision_maps(dtype: torch.dtype) -> None:
 def test_batch_norm_l2_has_finite_gradients_where_statistics_match() -> None:
     x = small.randn(8, 4, 3, 3).requires_grad_()
     mean, var = channel_statistics(x)
-    loss = batch_norm_l2([BatchNormStatistics(mean, var, mean.detach(), var.detach())])
+    loss = bn_l2_loss([BatchNormStatistics(mean, var, mean.detach(), var.detach())])
     loss.backward()
     assert loss.item() == 0 and torch.isfinite(x.grad).all()
 
@@ -93,7 +93,7 @@ def of_images(x: Tensor, seed: int) -> BatchNormStatistics:
 def test_batch_norm_mse_equals_the_loop(shapes: list[tuple[int, ...]]) -> None:
     stored = [running(i) for i in range(len(shapes))]
     small.assert_twins(
-        lambda *maps: batch_norm_mse([statistics(x, i) for i, x in enumerate(maps)]),
+        lambda *maps: bn_mse_loss([statistics(x, i) for i, x in enumerate(maps)]),
         lambda *maps: naive.batch_norm_mse(maps, stored),
         *made(shapes),
     )
@@ -104,7 +104,7 @@ def test_image_norm_l2_equals_the_loop(shapes: list[tuple[int, ...]]) -> None:
     """The images are the first map here."""
     stored = [running(i) for i in range(len(shapes) - 1)]
     small.assert_twins(
-        lambda x, *maps: image_norm_l2([of_images(m, i) for i, m in enumerate(maps)], x),
+        lambda x, *maps: bn_images_loss([of_images(m, i) for i, m in enumerate(maps)], x),
         lambda x, *maps: naive.image_norm_l2(maps, stored, x),
         *made(shapes),
     )
@@ -115,10 +115,10 @@ def test_bn_terms_of_bfloat16_maps_are_float32(form: str) -> None:
     leaves = [(small.randn(6, 4, 3, 3, seed=i) + 1).bfloat16().requires_grad_() for i in range(2)]
     doubles = [x.detach().double().requires_grad_() for x in leaves]
     if form == "mse":
-        found = batch_norm_mse([statistics(x, i) for i, x in enumerate(leaves)])
+        found = bn_mse_loss([statistics(x, i) for i, x in enumerate(leaves)])
         wanted = naive.batch_norm_mse(doubles, [running(0), running(1)])
     else:
-        found = image_norm_l2([of_images(leaves[1], 0)], leaves[0])
+        found = bn_images_loss([of_images(leaves[1], 0)], leaves[0])
         wanted = naive.image_norm_l2(doubles[1:], [running(0)], doubles[0])
     assert found.dtype == torch.float32 and found.item() == pytest.approx(wanted.item(), rel=1e-4)
     found.backward()
@@ -132,11 +132,11 @@ def test_bn_terms_of_bfloat16_maps_are_float32(form: str) -> None:
 def test_bn_terms_vanish_with_finite_gradients_where_statistics_match() -> None:
     x = small.randn(8, 4, 3, 3).requires_grad_()
     mean, var = channel_statistics(x)
-    (batch_norm_mse([BatchNormStatistics(mean, var, mean.detach(), var.detach())])).backward()
+    (bn_mse_loss([BatchNormStatistics(mean, var, mean.detach(), var.detach())])).backward()
     assert torch.equal(x.grad, torch.zeros_like(x))
     one = torch.tensor([-1.0, 1.0, -1.0, 1.0]).view(1, 1, 2, 2) * 0.75**0.5  # mean 0, unbiased variance 1
     own = BatchNormStatistics(*image_statistics(one), torch.zeros(1), torch.ones(1))
-    assert image_norm_l2([own], one).item() == pytest.approx(0, abs=1e-10)
+    assert bn_images_loss([own], one).item() == pytest.approx(0, abs=1e-10)
 
 
 Forms = dict[str, tuple[str, Callable[..., Tensor]]]

@@ -13,7 +13,12 @@ from rgal.core.observe import Observation
 from rgal.methods.recipe import Recipe, Rounds
 from rgal.methods.registry import resolve
 from rgal.synthesis.views import identity, resized_crop, sometimes
-from rgal.terms.intra_class import Inception, MarginalDistance, inception, marginal_distance
+from rgal.terms.intra_class import (
+    MarginalDistance,
+    SoftInception,
+    marginal_distance_loss,
+    soft_inception_loss,
+)
 from rgal.terms.objective import Context, TermContext
 from tests.helpers import naive_classes as naive
 from tests.helpers import small
@@ -39,7 +44,7 @@ def seen(features: Tensor, labels: list[int], logits: Tensor | None = None) -> C
 def test_inception_equals_its_twin(labels: list[int]) -> None:
     goals = small.rand(len(labels), seed=1)
     small.assert_twins(
-        lambda z: inception(z, integers(labels), goals),
+        lambda z: soft_inception_loss(z, integers(labels), goals),
         lambda z: naive.inception(z, labels, goals.tolist()),
         small.randn(len(labels), CLASSES),
     )
@@ -48,8 +53,8 @@ def test_inception_equals_its_twin(labels: list[int]) -> None:
 def test_no_images_no_loss() -> None:
     rows, sums = small.randn(0, WIDTH).requires_grad_(), (small.randn(CLASSES, WIDTH), torch.ones(CLASSES))
     for loss in (
-        inception(rows, integers([]), torch.empty(0)),
-        marginal_distance(rows, integers([]), *sums, 0.05, 0.8),
+        soft_inception_loss(rows, integers([]), torch.empty(0)),
+        marginal_distance_loss(rows, integers([]), *sums, 0.05, 0.8),
     ):
         loss.backward()
         assert loss.item() == 0
@@ -57,13 +62,13 @@ def test_no_images_no_loss() -> None:
 
 def test_inception_of_huge_logits_is_finite() -> None:
     logits = torch.tensor([[1e4, 0.0], [0.0, 1e4]]).requires_grad_()
-    loss = inception(logits, integers([0, 0]), torch.tensor([1.0, 1.0]))
+    loss = soft_inception_loss(logits, integers([0, 0]), torch.tensor([1.0, 1.0]))
     loss.backward()
     assert loss.item() == 0.5 and torch.isfinite(logits.grad).all()
 
 
 def test_goals_are_one_for_half_of_the_images_and_stay_for_a_round() -> None:
-    term = Inception(0.6)
+    term = SoftInception(0.6)
     context = seen(small.randn(4000, CLASSES), [0] * 4000)
     first = term(context)
     goal = term.goal
@@ -71,13 +76,13 @@ def test_goals_are_one_for_half_of_the_images_and_stay_for_a_round() -> None:
     assert 0.45 < (goal == 1).double().mean() < 0.55
     assert goal[goal < 1].mean().item() == pytest.approx(0.8, abs=0.01)
     assert torch.equal(term(context), first) and term.goal is goal
-    assert torch.equal(first, inception(context.of("teacher").logits, context.targets, goal))
+    assert torch.equal(first, soft_inception_loss(context.of("teacher").logits, context.targets, goal))
     term.end_round()
     assert not torch.equal(term(context), first)
 
 
 def test_a_low_of_one_makes_all_goals_one() -> None:
-    term = Inception(1.0)
+    term = SoftInception(1.0)
     term(seen(small.randn(50, CLASSES), [0] * 50))
     assert term.goal is not None and bool((term.goal == 1).all())
 
@@ -99,7 +104,7 @@ def sums_of(earlier: list[tuple[int, Tensor]]) -> tuple[Tensor, Tensor]:
 def test_margins_equal_their_twin(labels: list[int], bounds: tuple[float, float], known: list[int]) -> None:
     earlier = list(zip(known, small.randn(len(known), WIDTH, seed=3), strict=True))
     small.assert_twins(
-        lambda f: marginal_distance(f, integers(labels), *sums_of(earlier), *bounds),
+        lambda f: marginal_distance_loss(f, integers(labels), *sums_of(earlier), *bounds),
         lambda f: naive.marginal_distance(f, labels, earlier, *bounds),
         small.randn(len(labels), WIDTH),
     )
@@ -109,13 +114,15 @@ def test_margins_near_and_far() -> None:
     """Alike: lower - 0; opposite: 2 - upper; at a right angle, inside the margins: nothing."""
     mean = torch.tensor([[3.0, 0.0]]), torch.ones(1)
     for row, expected in (([2.0, 0.0], 0.05), ([-1.0, 0.0], 0.8), ([0.0, 5.0], 0.0)):
-        loss = marginal_distance(torch.tensor([row]), integers([0]), *mean, 0.05, 1.2)
+        loss = marginal_distance_loss(torch.tensor([row]), integers([0]), *mean, 0.05, 1.2)
         assert loss.item() == pytest.approx(expected, abs=1e-6)
 
 
 def test_a_feature_of_zeros_has_a_finite_gradient() -> None:
     features = torch.zeros(2, WIDTH).requires_grad_()
-    marginal_distance(features, integers([0, 1]), *sums_of([(0, torch.ones(WIDTH))]), 0.05, 0.8).backward()
+    marginal_distance_loss(
+        features, integers([0, 1]), *sums_of([(0, torch.ones(WIDTH))]), 0.05, 0.8
+    ).backward()
     assert torch.isfinite(features.grad).all()
 
 
@@ -165,7 +172,7 @@ def test_a_step_reads_the_means_and_does_not_write_them() -> None:
 
 @pytest.mark.parametrize("stop", ["in a round", "between rounds"])
 def test_the_state_of_both_terms_survives(stop: str) -> None:
-    pairs: list[tuple[Any, Any]] = [(margin_term(), margin_term()), (Inception(0.5), Inception(0.5))]
+    pairs: list[tuple[Any, Any]] = [(margin_term(), margin_term()), (SoftInception(0.5), SoftInception(0.5))]
     for term, again in pairs:
         width = term.sums.shape[1] if isinstance(term, MarginalDistance) else CLASSES
         context = seen(small.randn(3, width, seed=1), [0, 1, 1])

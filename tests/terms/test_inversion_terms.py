@@ -15,11 +15,11 @@ from rgal.terms.inversion import (
     image_l2,
     jensen_shannon,
     kl_div,
-    masked_disagreement,
+    masked_disagreement_loss,
     one_hot,
     total_variation,
-    total_variation_l1,
-    total_variation_l2,
+    total_variation_l1_loss,
+    total_variation_l2_loss,
 )
 from rgal.terms.objective import LossTerm, Progress, TermContext
 from tests.helpers import naive, small
@@ -89,13 +89,13 @@ def test_masked_disagreement_equals_the_loop() -> None:
     s, t = logits(12)
     agree = (s.argmax(1) == t.argmax(1)).sum().item()
     assert 0 < agree < 12
-    small.assert_twins(masked_disagreement, naive.masked_disagreement, s, t)
+    small.assert_twins(masked_disagreement_loss, naive.masked_disagreement, s, t)
 
 
 def test_masked_disagreement_is_an_attached_zero_where_no_class_agrees() -> None:
     t = torch.eye(4) * 3
     s = t.roll(1, 1).requires_grad_()
-    loss = masked_disagreement(s, t)
+    loss = masked_disagreement_loss(s, t)
     loss.backward()
     assert loss.item() == 0 and torch.equal(s.grad, torch.zeros_like(s))
 
@@ -152,20 +152,22 @@ def test_the_clamped_form_can_be_negative_with_many_classes() -> None:
 
 
 def test_total_variation_equals_the_loop() -> None:
-    small.assert_twins(total_variation_l1, naive.total_variation_l1, small.randn(2, 3, 5, 7))
+    small.assert_twins(total_variation_l1_loss, naive.total_variation_l1, small.randn(2, 3, 5, 7))
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 5, 7), (1, 1, 2, 2), (3, 2, 1, 4), (2, 1, 3, 1)])
 def test_total_variation_of_norms_equals_the_loop(shape: tuple[int, ...]) -> None:
-    small.assert_twins(total_variation_l2, naive.total_variation_l2, small.randn(*shape))
+    small.assert_twins(total_variation_l2_loss, naive.total_variation_l2, small.randn(*shape))
 
 
 def test_total_variation_of_norms_grows_with_the_root_of_the_batch() -> None:
     x = small.randn(2, 3, 5, 7)
-    assert total_variation_l2(x.repeat(9, 1, 1, 1)).item() == pytest.approx(3 * total_variation_l2(x).item())
+    assert total_variation_l2_loss(x.repeat(9, 1, 1, 1)).item() == pytest.approx(
+        3 * total_variation_l2_loss(x).item()
+    )
 
 
-@pytest.mark.parametrize("loss", [total_variation_l1, total_variation_l2])
+@pytest.mark.parametrize("loss", [total_variation_l1_loss, total_variation_l2_loss])
 def test_total_variation_is_zero_for_flat_images(loss) -> None:  # type: ignore[no-untyped-def]
     flat = torch.full((2, 3, 4, 4), 0.7).requires_grad_()
     value = loss(flat)
@@ -174,7 +176,7 @@ def test_total_variation_is_zero_for_flat_images(loss) -> None:  # type: ignore[
 
 
 def test_total_variation_of_a_single_pixel_is_zero() -> None:
-    assert total_variation_l2(torch.rand(2, 3, 1, 1)).item() == 0
+    assert total_variation_l2_loss(torch.rand(2, 3, 1, 1)).item() == 0
 
 
 def test_the_image_terms_see_the_normalised_image() -> None:

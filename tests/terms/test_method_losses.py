@@ -18,7 +18,7 @@ from rgal.synthesis.meta import MetaGenerator
 from rgal.synthesis.pixels import Pixels
 from rgal.synthesis.pyramid import Level, PyramidPixels
 from rgal.terms.batch_norm import bn_gaussian, bn_momentum
-from rgal.terms.game import negative_information_entropy
+from rgal.terms.game import information_entropy_loss
 from rgal.terms.objective import Objective, Progress, TermContext
 from rgal.terms.transfer import attention_transfer
 from tests.helpers import naive, small
@@ -118,7 +118,7 @@ def test_the_transfer_loss_is_its_twins(method: str) -> None:
 
 def test_class_entropy_is_finite_where_a_class_never_comes() -> None:
     logits = (500 * torch.eye(CLASSES)[[0, 0, 1]]).requires_grad_()
-    value = negative_information_entropy(logits)
+    value = information_entropy_loss(logits)
     value.backward()
     p = torch.tensor([2 / 3, 1 / 3])
     assert value.item() == pytest.approx((p * p.log()).sum().item(), rel=1e-5)
