@@ -8,6 +8,7 @@ Differs from the code: the generator ends in a sigmoid, as all here, and is new 
 keeps generator and optimiser for the whole run); colour is not jittered.
 """
 
+from rgal.methods.parameters import LearningRate, PositiveNumber
 from rgal.methods.recipe import Learner, Recipe, dreaming, learning
 from rgal.methods.registry import from_source, method
 from rgal.tasks.class_incremental.replay import dreams
@@ -16,8 +17,15 @@ from rgal.tasks.class_incremental.terms import replay_learning
 
 @method("abd", reference="Smith et al., ICCV 2021, arXiv 2106.09701", tasks=("necil",))
 def abd(
-    source: str = "", kd: float = 0.1, bn: float = 50.0, oh: float = 1.0, oh_temperature: float = 1000.0,
-    ie: float = 1.0, smooth: float = 1e-3, lr: float = 1e-3, warm: bool = False,
-) -> Recipe:  # fmt: skip
+    source: str = "",
+    kd: float = 0.1,
+    bn: float = 50.0,
+    oh: float = 1.0,
+    oh_temperature: PositiveNumber = 1000.0,
+    ie: float = 1.0,
+    smooth: float = 1e-3,
+    lr: LearningRate = 1e-3,
+    warm: bool = False,
+) -> Recipe:
     host = learning(*replay_learning(kd), learner=Learner(warm=warm))
     return from_source(source, dreaming(host, dreams(oh, oh_temperature, ie, bn, smooth), lr))

@@ -4,6 +4,7 @@ Fang et al., "Contrastive Model Inversion for Data-Free Knowledge Distillation",
 Weights and schedule of the repository's "from scratch" command.
 """
 
+from rgal.methods.parameters import LearningRate, PositiveNumber, Temperature
 from rgal.methods.recipe import Recipe, Rounds
 from rgal.methods.registry import method
 from rgal.synthesis.generators import FreshGenerator
@@ -20,10 +21,10 @@ def cmi(
     oh: float = 1.0,
     adv: float = 0.5,
     cr: float = 0.8,
-    cr_temperature: float = 0.1,
+    cr_temperature: PositiveNumber = 0.1,
     bank: int = 40_960,
-    lr: float = 1e-3,
-    temperature: float = 20.0,
+    lr: LearningRate = 1e-3,
+    temperature: Temperature = 20.0,
 ) -> Recipe:
     return Recipe(
         images=FreshGenerator(latent=256),

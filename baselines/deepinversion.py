@@ -12,6 +12,7 @@ losses of both and stores the image after the step whose loss it was. adv is its
 from dataclasses import replace
 from typing import Literal
 
+from rgal.methods.parameters import LearningRate, Temperature
 from rgal.methods.recipe import SGD, Recipe, Rounds
 from rgal.methods.registry import method
 from rgal.synthesis.image_source import Adam
@@ -29,10 +30,16 @@ PUBLISHED = {
 
 @method("deepinversion", reference="Yin et al., CVPR 2020, arXiv 1912.08795", tasks=("kd", "dfq", "necil"))
 def deepinversion(
-    variant: Literal["cifar", "imagenet"] = "cifar", bn: float | None = None, oh: float = 1.0,
-    adv: float | None = None, tv: float | None = None, l2: float | None = None, jitter: float | None = None,
-    lr: float | None = None, temperature: float = 20.0,
-) -> Recipe:  # fmt: skip
+    variant: Literal["cifar", "imagenet"] = "cifar",
+    bn: float | None = None,
+    oh: float = 1.0,
+    adv: float | None = None,
+    tv: float | None = None,
+    l2: float | None = None,
+    jitter: float | None = None,
+    lr: LearningRate | None = None,
+    temperature: Temperature = 20.0,
+) -> Recipe:
     given = {"bn": bn, "adv": adv, "tv": tv, "l2": l2, "jitter": jitter, "lr": lr}
     weight = PUBLISHED[variant] | {name: value for name, value in given.items() if value is not None}
     large = variant == "imagenet"
@@ -41,11 +48,14 @@ def deepinversion(
         images=PyramidPixels() if large else Pixels(),
         views={"global": jitter_flip(weight["jitter"])},
         synthesis=(
-            bn_statistics(weight["bn"], first=10.0 if large else 1.0), one_hot(oh), adversarial(weight["adv"], "js"),
-            total_variation(weight["tv"], "l2" if large else "l1"), image_l2(weight["l2"]),
+            bn_statistics(weight["bn"], first=10.0 if large else 1.0),
+            one_hot(oh),
+            adversarial(weight["adv"], "js"),
+            total_variation(weight["tv"], "l2" if large else "l1"),
+            image_l2(weight["l2"]),
         ),
         optimiser=Adam(weight["lr"], (0.5, 0.9) if large else (0.5, 0.99)),
         transfer=(distillation(temperature=temperature),),
         student=SGD(lr=0.1),
         rounds=replace(rounds, synthesis_steps=3000, synthesis_batch=84) if large else rounds,
-    )  # fmt: skip
+    )

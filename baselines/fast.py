@@ -11,6 +11,7 @@ round earlier; the student's learning rate falls to 0, in the release to 2e-4 af
 
 from typing import Literal
 
+from rgal.methods.parameters import LearningRate, Temperature
 from rgal.methods.recipe import SGD, Recipe, Rounds
 from rgal.methods.registry import method
 from rgal.synthesis.image_source import Adam
@@ -24,10 +25,17 @@ STEP_SIZES = {2: (5e-3, 0.015), 5: (3e-3, 0.01), 10: (2e-3, 0.01)}  # k: of the 
 
 @method("fast", reference="Fang et al., AAAI 2022, arXiv 2112.06253")
 def fast(
-    k: int = 5, form: Literal["fomaml", "reptile"] = "fomaml", bn: float = 10.0, oh: float = 0.4, adv: float = 1.1,
-    bn_momentum: float = 0.9, reset: int = 140, lr: float | None = None, lr_z: float | None = None,
-    temperature: float = 20.0,
-) -> Recipe:  # fmt: skip
+    k: int = 5,
+    form: Literal["fomaml", "reptile"] = "fomaml",
+    bn: float = 10.0,
+    oh: float = 0.4,
+    adv: float = 1.1,
+    bn_momentum: float = 0.9,
+    reset: int = 140,
+    lr: LearningRate | None = None,
+    lr_z: float | None = None,
+    temperature: Temperature = 20.0,
+) -> Recipe:
     if k not in STEP_SIZES and (lr is None or lr_z is None):
         raise ValueError(f"k={k} has no published step sizes (2, 5 and 10 have); give lr and lr_z")
     known_lr, known_lr_z = STEP_SIZES.get(k, (0.0, 0.0))

@@ -12,6 +12,7 @@ kept step, which may be those of crops; the student's learning rate falls after 
 absent here. Its ImageNet script turns margins (0, 2) and soft targets (1) off.
 """
 
+from rgal.methods.parameters import LearningRate, StudentLearningRate, Temperature
 from rgal.methods.recipe import SGD, Recipe, Rounds
 from rgal.methods.registry import method
 from rgal.synthesis.image_source import Adam
@@ -24,20 +25,33 @@ from rgal.terms.transfer import cross_entropy, distillation
 
 @method("intraq", reference="Zhong et al., CVPR 2022, arXiv 2111.09136", tasks=("dfq",))
 def intraq(
-    bn: float = 1.0, inception: float = 1.0, low: float = 0.95, margin: float = 1.0, lower: float = 0.05,
-    upper: float = 0.8, crop: float = 0.5, kd: float = 20.0, ce: float = 1.0, temperature: float = 20.0,
-    lr: float = 0.5, student_lr: float = 1e-4,
-) -> Recipe:  # fmt: skip
+    bn: float = 1.0,
+    inception: float = 1.0,
+    low: float = 0.95,
+    margin: float = 1.0,
+    lower: float = 0.05,
+    upper: float = 0.8,
+    crop: float = 0.5,
+    kd: float = 20.0,
+    ce: float = 1.0,
+    temperature: Temperature = 20.0,
+    lr: LearningRate = 0.5,
+    student_lr: StudentLearningRate = 1e-4,
+) -> Recipe:
     part = resized_crop((crop, 1.0))
     return Recipe(
         images=Pixels(),
         views={"global": sometimes(part, 0.5)},
         synthesis=(
-            bn_statistics(bn, "mse"), soft_inception(inception, low), marginal_distance(margin, lower, upper)
+            bn_statistics(bn, "mse"),
+            soft_inception(inception, low),
+            marginal_distance(margin, lower, upper),
         ),
         transfer=(distillation(kd, temperature), cross_entropy(ce)),
         optimiser=Adam(lr, (0.9, 0.999)),
         student_view=part,
         student=SGD(student_lr, nesterov=True, schedule="quarters"),
-        rounds=Rounds(20, synthesis_steps=1000, student_steps=151 * 200, synthesis_batch=256, batch=256, warmup=19),
-    )  # fmt: skip
+        rounds=Rounds(
+            20, synthesis_steps=1000, student_steps=151 * 200, synthesis_batch=256, batch=256, warmup=19
+        ),
+    )

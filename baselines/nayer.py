@@ -11,6 +11,7 @@ too, where the release's 10 epochs are 100 batches; surplus labels are drawn wit
 would be the same image twice; the student's learning rate falls to 0, not 2e-4.
 """
 
+from rgal.methods.parameters import LearningRate, Temperature
 from rgal.methods.recipe import SGD, Recipe, Rounds
 from rgal.methods.registry import method
 from rgal.synthesis.image_source import Adam
@@ -28,8 +29,8 @@ def nayer(
     bn_momentum: float = 0.9,
     embeddings: str = "",
     life: int = 20,
-    lr: float = 4e-3,
-    temperature: float = 20.0,
+    lr: LearningRate = 4e-3,
+    temperature: Temperature = 20.0,
 ) -> Recipe:
     return Recipe(
         images=NoisyGenerator(embeddings=embeddings, life=life),

@@ -11,6 +11,7 @@ class is augmented by its own covariance, in the closed form of IL2A (Zhu et al.
 from typing import Literal
 
 from rgal.core.optimiser import StudentAdam
+from rgal.methods.parameters import PositiveNumber, StudentLearningRate
 from rgal.methods.recipe import Learner, Recipe, learning
 from rgal.methods.registry import method
 from rgal.tasks.class_incremental.prototypes import prototype_cross_entropy, semantic_prototypes
@@ -19,9 +20,13 @@ from rgal.tasks.class_incremental.terms import feature_norm_distillation, seen_c
 
 @method("pass", reference="Zhu et al., CVPR 2021", tasks=("necil",))
 def pass_(
-    kd: float = 10.0, proto: float = 10.0, temperature: float = 0.1, draws: int = 64, lr: float = 1e-3,
+    kd: float = 10.0,
+    proto: float = 10.0,
+    temperature: PositiveNumber = 0.1,
+    draws: int = 64,
+    lr: StudentLearningRate = 1e-3,
     noise: Literal["radius", "covariance"] = "radius",
-) -> Recipe:  # fmt: skip
+) -> Recipe:
     of_means = prototype_cross_entropy if noise == "radius" else semantic_prototypes
     return learning(
         seen_cross_entropy(1.0, temperature),

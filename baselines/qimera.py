@@ -13,6 +13,7 @@ that start from the teacher's last layer, as on other data sets, are not offered
 from dataclasses import replace
 
 from rgal.baselines.gdfq import gdfq
+from rgal.methods.parameters import LearningRate, StudentLearningRate, Temperature
 from rgal.methods.recipe import Recipe
 from rgal.methods.registry import method
 from rgal.synthesis.mixture import MixedGenerator
@@ -27,9 +28,9 @@ def qimera(
     oh: float = 1.0,
     kd: float = 1.0,
     ce: float = 1.0,
-    temperature: float = 20.0,
-    lr: float = 1e-3,
-    student_lr: float = 1e-4,
+    temperature: Temperature = 20.0,
+    lr: LearningRate = 1e-3,
+    student_lr: StudentLearningRate = 1e-4,
 ) -> Recipe:
     images = MixedGenerator(latent=latent, mixed=labels, probability=mixing)
     return replace(gdfq(bn, oh, kd, ce, temperature, lr, student_lr), images=images)

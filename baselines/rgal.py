@@ -6,9 +6,16 @@ release runs (see docs/fidelity.md). `NAME+rgal` adds the same terms to any othe
 """
 
 from rgal.baselines.plain import plain
-from rgal.methods.recipe import plus_rgal
-from rgal.methods.registry import compose, method
+from rgal.methods.registry import Method, register
 
-rgal = method("rgal", reference="Liang & Fu, IJCV 2024, arXiv 2412.11380", tasks=("kd", "dfq", "necil"))(
-    compose(plain, plus_rgal)
+# No recipe of its own: `plus_rgal(plain(...), RgalOptions(...))`, with the parameters of both.
+register(
+    Method(
+        "rgal",
+        plain,
+        reference="Liang & Fu, IJCV 2024, arXiv 2412.11380",
+        tasks=("kd", "dfq", "necil"),
+        module=__name__,
+        with_rgal=True,
+    )
 )

@@ -10,6 +10,7 @@ networks with Adam and clip gradients, and their code divides KL by the number o
 the proportion of the two terms does; the paper does not divide, nor do we.
 """
 
+from rgal.methods.parameters import LearningRate, Temperature
 from rgal.methods.recipe import Follows, Recipe, alternating
 from rgal.methods.registry import method
 from rgal.synthesis.generators import PersistentGenerator
@@ -20,9 +21,12 @@ from rgal.terms.transfer import attention_transfer, distillation
 
 @method("zskt", reference="Micaelli & Storkey, NeurIPS 2019, arXiv 1905.09768")
 def zskt(
-    follows: Follows = "code", adv: float = 1.0, at: float | None = None,
-    lr: float = 1e-3, temperature: float = 1.0,
-) -> Recipe:  # fmt: skip
+    follows: Follows = "code",
+    adv: float = 1.0,
+    at: float | None = None,
+    lr: LearningRate = 1e-3,
+    temperature: Temperature = 1.0,
+) -> Recipe:
     paper = follows == "paper"
     weight = (250.0 if paper else 0.0) if at is None else at
     return alternating(

@@ -222,11 +222,11 @@ def listing(what: str, plugins: Sequence[str] = ()) -> str:
 
 
 def _methods() -> str:
-    from rgal.methods.registry import methods, parameters
+    from rgal.methods.registry import methods
 
     lines = []
     for name, method in methods().items():
-        defaults = ", ".join(f"{key}={default}" for key, (_, default) in parameters(method.recipe).items())
+        defaults = ", ".join(f"{key}={given.default}" for key, given in method.parameters.items())
         lines.append(f"{name:<14} [{', '.join(method.tasks)}] {method.reference}\n{'':<15}{defaults}")
     return "\n".join(lines)
 

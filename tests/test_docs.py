@@ -55,7 +55,7 @@ def test_the_documented_factory_is_a_teacher(
 
 def test_fidelity_names_every_parameter_of_rgal() -> None:
     text = (ROOT / "docs" / "fidelity.md").read_text(encoding="utf-8")
-    missing = [name for name in registry.parameters(registry.methods()["rgal"].recipe) if name not in text]
+    missing = [name for name in registry.methods()["rgal"].parameters if name not in text]
     assert not missing, f"docs/fidelity.md says nothing about {missing}"
 
 

@@ -164,10 +164,17 @@ def test_no_test_file_is_taken_for_a_library() -> None:
 
 
 def code_lines(path: Path) -> list[str]:
-    """Lines of code, without imports: those are the same wherever the same parts are used."""
-    body = path.read_text(encoding="utf-8").split('"""', 2)[2]
-    lines = [line.strip() for line in body.splitlines()]
-    return [line for line in lines if line and not line.startswith(("from ", "import ", "#"))]
+    """Lines of code, without what is alike wherever the same parts are used: imports, signatures, docstrings."""
+    text = path.read_text(encoding="utf-8")
+    tree = ast.parse(text)
+    left_out: set[int] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            left_out |= set(range(node.lineno, node.body[0].lineno))
+        elif isinstance(node, ast.Import | ast.ImportFrom | ast.Expr):
+            left_out |= set(range(node.lineno, (node.end_lineno or 0) + 1))
+    lines = [line.strip() for number, line in enumerate(text.splitlines(), 1) if number not in left_out]
+    return [line for line in lines if line and not line.startswith("#")]
 
 
 def runs(lines: list[str]) -> set[tuple[str, ...]]:

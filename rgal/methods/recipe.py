@@ -1,21 +1,19 @@
-"""A method is data: a Recipe names its parts, and RGAL is a transformation of recipes."""
+"""A method is data: a Recipe names its parts."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal
 
 from rgal.core.optimiser import SGD, StudentOptimiser
 from rgal.synthesis.generators import PersistentGenerator
 from rgal.synthesis.image_source import Adam, ImageSpec
 from rgal.synthesis.views import View, crop_flip, identity
-from rgal.tasks.class_incremental.prototypes import prototype_relation
 from rgal.tasks.class_incremental.spec import Learner
 from rgal.terms.objective import LossTerm
-from rgal.terms.relation import Feature, Net, relation
-from rgal.terms.transfer import channel_distillation, distillation, gram_distillation
+from rgal.terms.transfer import distillation
 
 __all__ = [
     "INCREMENTAL",
@@ -27,7 +25,6 @@ __all__ = [
     "alternating",
     "dreaming",
     "learning",
-    "plus_rgal",
     "replaying",
 ]
 
@@ -192,93 +189,4 @@ def replaying(host: Recipe, source: Recipe) -> Recipe:
             synthesis_steps=source.rounds.synthesis_steps,
             synthesis_batch=source.rounds.synthesis_batch,
         ),
-    )
-
-
-def plus_rgal(
-    recipe: Recipe,
-    spread: float = 0.1,
-    gather: float = 0.1,
-    cd: float = 0.1,
-    gram: float = 0.0,
-    follows: Literal["paper", "code"] = "paper",
-    band: Literal["focal", "distance", "uniform"] = "focal",
-    student_band: Literal["focal", "distance", "uniform"] = "distance",
-    low: float | None = None,
-    high: float | None = None,
-    margin: float = 0.2,
-    target: Net = "student",
-    start_layer: int = 2,
-    end_layer: int = 4,
-    feature: str = "global",
-    custom_steps: float = 1.0,
-    pairs: bool = True,
-    per_class: int = 0,
-    fmix: bool = False,
-    spread_warmup: bool = False,
-    mixed: float = 0.0,
-) -> Recipe:
-    """`recipe + RGAL`: the spread triplet in synthesis, the gather triplet and channel distillation in training.
-
-    Defaults are the weights of the release's README command.
-    follows: "paper" spreads in synthesis and draws the student's negatives on the teacher's logits; "code"
-    reproduces the release, which gathers in both phases (no caller passes its `negative` switch) and draws them on
-    the student's own logits. band, low, high: negative sampling in synthesis; student_band: in training.
-    target, start_layer, end_layer: whose pooled layers the synthesis triplet is measured on. feature: the
-    student's embeddings, any of layers, global, logits joined by "|". custom_steps: share of the rounds in which
-    the student's extra terms are on. pairs: every student image twice, augmented independently, so that positive
-    pairs exist; doubles the images a step. per_class: batches of that many images a class (0: as the host draws
-    them). spread_warmup: leave the spread term out of warm-up rounds.
-
-    Of a class-incremental learner's step the gather triplet is computed apart in the real images of new classes and in
-    the replayed ones of old classes, weighted by their numbers of classes. mixed: weight, relative to these, of new
-    images against replayed ones. A learner that keeps class means also gets new images against noisy means.
-    """
-    features = tuple(feature.split("|"))
-    if not set(features) <= set(get_args(Feature)):
-        raise ValueError(f"feature={feature!r}: expected any of {', '.join(get_args(Feature))} joined by '|'")
-    extra_synthesis = relation(
-        "spread",
-        spread,
-        polarity="spread" if follows == "paper" else "gather",
-        band=band,
-        low=low,
-        high=high,
-        target=target,
-        layers=(start_layer, end_layer),
-        margin=margin,
-        after_warmup=spread_warmup,
-    )
-    extra_transfer = relation(
-        "gather",
-        gather,
-        band=student_band,
-        target="student",
-        sample_on="teacher" if follows == "paper" else "student",
-        features=cast(tuple[Feature, ...], features),
-        layers=(start_layer, end_layer),
-        margin=margin,
-        until=custom_steps,
-        mixed=mixed,
-    )
-    learner = recipe.learner
-    of_means: tuple[LossTerm, ...] = ()
-    if learner is not None and "radius" in learner.keeps:
-        of_means = (prototype_relation(gather, student_band, margin),)
-    if learner is not None and learner.translates:
-        learner = replace(learner, donor="spread")
-    return replace(
-        recipe,
-        synthesis=(*recipe.synthesis, extra_synthesis) if recipe.images is not None else (),
-        transfer=(
-            *recipe.transfer,
-            channel_distillation(cd, until=custom_steps),
-            gram_distillation(gram, until=custom_steps),
-            extra_transfer,
-            *of_means,
-        ),
-        learner=learner,
-        pairs=pairs,
-        per_class=per_class or recipe.per_class,
-        fmix=fmix,
     )

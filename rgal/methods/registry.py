@@ -8,38 +8,56 @@ Recipe. On the command line it is `name`, `name[param=value,...]`, and either of
 from __future__ import annotations
 
 import importlib
-import inspect
-import math
 import pkgutil
 import re
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, get_args, get_origin, get_type_hints
+from functools import partial
+from typing import Any
 
 from rgal.core.errors import UserError, nearest
 from rgal.core.files import code_hash
-from rgal.methods.recipe import INCREMENTAL, Recipe, plus_rgal, replaying
+from rgal.methods.parameters import Parameter, parameters, text_of, values_from
+from rgal.methods.plus_rgal import RgalOptions, plus_rgal
+from rgal.methods.recipe import INCREMENTAL, Recipe, replaying
 
 _METHODS: dict[str, Method] = {}
-_POSITIVE = ("lr", "temperature")  # what parameters with such names, or such ends of their names, must be
 _PART = re.compile(r"^([a-z][a-z0-9_]*)(?:\[(.*)\])?$")
 
 
 @dataclass(frozen=True)
 class Method:
-    """A registered method: its recipe function, where it was published, the tasks and the module it is for and in."""
+    """A registered method.
+
+    function: its recipe function, whose keyword arguments with defaults are parameters of the method.
+    reference: where it was published. tasks: those it is for; the first is the one it was written for.
+    module: the file that registers it.
+    with_rgal: whether the method is `plus_rgal` of what the function returns. `RgalOptions` are then parameters too.
+    """
 
     name: str
-    recipe: Callable[..., Recipe]
+    function: Callable[..., Recipe]
     reference: str
     tasks: tuple[str, ...]
     module: str
+    with_rgal: bool = False
+
+    @property
+    def parameters(self) -> dict[str, Parameter]:
+        return parameters(self.function) | (parameters(RgalOptions) if self.with_rgal else {})
+
+    def recipe(self, **values: Any) -> Recipe:
+        """Build the recipe; parameters that are not given have their defaults."""
+        if not self.with_rgal:
+            return self.function(**values)
+        own = parameters(self.function)
+        host = self.function(**{key: value for key, value in values.items() if key in own})
+        return plus_rgal(host, RgalOptions(**{key: value for key, value in values.items() if key not in own}))
 
     @property
     def code(self) -> str:
         """A hash of the code it was written in: results of a method are not those of an edited one."""
-        return code_hash(self.module, self.recipe.__module__)
+        return code_hash(self.module, self.function.__module__)
 
 
 @dataclass(frozen=True)
@@ -55,34 +73,20 @@ def method(
     name: str, reference: str, tasks: tuple[str, ...] = ("kd",)
 ) -> Callable[[Callable[..., Recipe]], Callable[..., Recipe]]:
     """Register the decorated function, whose keyword arguments with defaults are the method's parameters."""
-    module = sys._getframe(1).f_globals[
-        "__name__"
-    ]  # the file that says so; a composed function is from another
 
-    def register(function: Callable[..., Recipe]) -> Callable[..., Recipe]:
-        if name in _METHODS and _METHODS[name].module != module:
-            raise ValueError(f"a method '{name}' exists already, in {_METHODS[name].module}")
-        _METHODS[name] = Method(name, function, reference, tasks, module)
+    def decorate(function: Callable[..., Recipe]) -> Callable[..., Recipe]:
+        register(Method(name, function, reference, tasks, function.__module__))
         return function
 
-    return register
+    return decorate
 
 
-def compose(host: Callable[..., Recipe], plugin: Callable[..., Recipe]) -> Callable[..., Recipe]:
-    """The recipe function plugin(host()), with the parameters of both."""
-    own = parameters(host)
-
-    def composed(**values: Any) -> Recipe:
-        recipe = host(**{key: value for key, value in values.items() if key in own})
-        return plugin(recipe, **{key: value for key, value in values.items() if key not in own})
-
-    both = {**own, **parameters(plugin)}
-    composed.__module__ = host.__module__  # the file whose numbers these are
-    composed.__annotations__ = {key: hint for key, (hint, _) in both.items()}
-    composed.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [inspect.Parameter(k, inspect.Parameter.KEYWORD_ONLY, default=d) for k, (_, d) in both.items()]
-    )
-    return composed
+def register(method: Method) -> None:
+    """Make a method known under its name. ValueError if another file has one of that name."""
+    present = _METHODS.get(method.name)
+    if present is not None and present.module != method.module:
+        raise ValueError(f"a method '{method.name}' exists already, in {present.module}")
+    _METHODS[method.name] = method
 
 
 def methods() -> Mapping[str, Method]:
@@ -104,27 +108,33 @@ def resolve(
     settings of the suite, not part of the name.
     """
     host, *plugins = text.strip().split("+")
-    known = methods()
+    registered = methods()
     name, given = _split(host, text)
-    if name not in known:
-        raise UserError(f"unknown method '{name}'; {nearest(name, known)}")
-    chosen = known[name]
-    values = _values(chosen.recipe, name, given)
-    suite = _values(chosen.recipe, name, {key: _text(value) for key, value in (tuned or {}).items()})
-    suite = _known(chosen.recipe, defaults) | suite
-    recipe = _call(chosen.recipe, name, {**suite, **values})
-    canonical = _canonical(name, chosen.recipe, values, suite)
+    if name not in registered:
+        raise UserError(f"unknown method '{name}'; {nearest(name, registered)}")
+    method = registered[name]
+    declared = method.parameters
+    values = values_from(declared, name, given)
+    suite = values_from(declared, name, {key: text_of(value) for key, value in (tuned or {}).items()})
+    suite = _declared(declared, defaults) | suite
+    recipe = _built(name, method.recipe, {**suite, **values})
+    canonical = _canonical(name, declared, values, suite)
     for position, plugin in enumerate(plugins):
         plugin_name, plugin_given = _split(plugin, text)
         if plugin_name != "rgal":
             raise UserError(f"unknown plug-in '+{plugin_name}' in '{text}'; valid: +rgal")
         if position or any(w.name in ("spread", "gather") for w in (*recipe.synthesis, *recipe.transfer)):
             raise UserError(f"'{text}' would add RGAL to a method that already has it; write '{name}'")
-        values = _values(plus_rgal, "+rgal", plugin_given)
-        task = _known(plus_rgal, defaults)
-        recipe = _call(plus_rgal, "+rgal", {**task, **values}, recipe)
-        canonical += "+" + _canonical("rgal", plus_rgal, values, task)
-    return Resolved(canonical, recipe, chosen)
+        options = parameters(RgalOptions)
+        values = values_from(options, "+rgal", plugin_given)
+        task = _declared(options, defaults)
+        recipe = _built("+rgal", partial(_with_rgal, recipe), {**task, **values})
+        canonical += "+" + _canonical("rgal", options, values, task)
+    return Resolved(canonical, recipe, method)
+
+
+def _with_rgal(recipe: Recipe, **values: Any) -> Recipe:
+    return plus_rgal(recipe, RgalOptions(**values))
 
 
 def from_source(source: str, host: Recipe) -> Recipe:
@@ -137,18 +147,9 @@ def from_source(source: str, host: Recipe) -> Recipe:
         raise ValueError(f"source={source}: {error}") from error
 
 
-def _known(function: Callable[..., Recipe], defaults: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {key: value for key, value in (defaults or {}).items() if key in parameters(function)}
-
-
-def parameters(function: Callable[..., Recipe]) -> dict[str, tuple[type | Any, Any]]:
-    """Name -> (annotated type, default) of a recipe function's parameters."""
-    hints = get_type_hints(function)
-    found = {}
-    for name, parameter in inspect.signature(function).parameters.items():
-        if parameter.default is not inspect.Parameter.empty:
-            found[name] = (hints[name], parameter.default)
-    return found
+def _declared(declared: Mapping[str, Parameter], defaults: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Those of a task's defaults that are declared here."""
+    return {key: value for key, value in (defaults or {}).items() if key in declared}
 
 
 def _split(part: str, text: str) -> tuple[str, dict[str, str]]:
@@ -166,63 +167,22 @@ def _split(part: str, text: str) -> tuple[str, dict[str, str]]:
     return match[1], given
 
 
-def _values(function: Callable[..., Recipe], name: str, given: Mapping[str, str]) -> dict[str, Any]:
-    known = parameters(function)
-    for key in given:
-        if key not in known:
-            raise UserError(f"method '{name}' has no parameter '{key}'; {nearest(key, known)}")
-    values = {key: _convert(text, known[key][0], f"{name}[{key}={text}]") for key, text in given.items()}
-    for key, value in values.items():
-        if key.endswith(_POSITIVE) and isinstance(value, (int, float)) and value <= 0:
-            raise UserError(f"{name}[{key}={given[key]}]: expected a number above 0")
-    return values
-
-
-def _convert(text: str, hint: Any, where: str) -> Any:
-    """Text to the annotated type: bool, int, float, str, a Literal, or one of them | None."""
-    choices = get_args(hint)
-    if get_origin(hint) is not None and all(isinstance(choice, str) for choice in choices):
-        if text not in choices:
-            raise UserError(f"{where}: {nearest(text, choices)}")
-        return text
-    kinds = [kind for kind in (choices or (hint,)) if kind is not type(None)]
-    if len(kinds) < len(choices) and text == "none":
-        return None
-    kind = kinds[0]
+def _built(name: str, build: Callable[..., Recipe], values: Mapping[str, Any]) -> Recipe:
     try:
-        if kind is bool:
-            return {"true": True, "false": False}[text.lower()]
-        value = kind(text)
-    except (ValueError, KeyError) as error:
-        expected = "true or false" if kind is bool else kind.__name__
-        raise UserError(f"{where}: expected {expected}, found '{text}'") from error
-    if kind is float and not math.isfinite(value):
-        raise UserError(f"{where}: expected a finite number, found '{text}'")
-    return value
-
-
-def _call(function: Callable[..., Recipe], name: str, values: dict[str, Any], *args: Recipe) -> Recipe:
-    try:
-        return function(*args, **values)
+        return build(**values)
     except (ValueError, KeyError) as error:
         raise UserError(f"method '{name}': {error}") from error
 
 
 def _canonical(
-    name: str, function: Callable[..., Recipe], values: Mapping[str, Any], suite: Mapping[str, Any]
+    name: str, declared: Mapping[str, Parameter], values: Mapping[str, Any], suite: Mapping[str, Any]
 ) -> str:
     """The name with what differs from what a bare name would mean in this suite."""
     changed = {
         key: values[key]
-        for key, (_, default) in parameters(function).items()
-        if key in values and values[key] != suite.get(key, default)
+        for key, parameter in declared.items()
+        if key in values and values[key] != suite.get(key, parameter.default)
     }
     if not changed:
         return name
-    return f"{name}[{','.join(f'{key}={_text(value)}' for key, value in changed.items())}]"
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, float) and value == float(f"{value:g}"):
-        return f"{value:g}"
-    return str(value).lower() if isinstance(value, bool) or value is None else str(value)
+    return f"{name}[{','.join(f'{key}={text_of(value)}' for key, value in changed.items())}]"

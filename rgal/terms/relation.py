@@ -14,7 +14,7 @@ Everything is dense, N x N: static shapes, O(N^2) memory, no host synchronisatio
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -27,6 +27,7 @@ from rgal.terms.objective import Context, LossTerm, Reads, Term, TermContext
 Polarity = Literal["spread", "gather"]
 Net = Literal["teacher", "student"]
 Feature = Literal["layers", "global", "logits"]
+BandName = Literal["distance", "focal", "uniform"]
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,19 @@ class Band:
     clamp: float = 0.0
     weighted: bool = True
 
+    def between(self, low: float | None, high: float | None) -> Band:
+        """The band with other limits, where they are given; a given `low` also ends the clamping.
 
-BANDS = {
+        Raises:
+            ValueError: no distance lies between the limits.
+        """
+        limits = (self.low if low is None else low, self.high if high is None else high)
+        if not limits[0] < limits[1]:
+            raise ValueError(f"the band of distances is empty: low={low}, high={high}")
+        return Band(*limits, self.clamp if low is None else 0.0, self.weighted)
+
+
+BANDS: Mapping[BandName, Band] = {
     "distance": Band(high=1.4, clamp=0.5),
     "focal": Band(low=0.5, high=1.0),
     "uniform": Band(low=-1.0, high=float("inf"), weighted=False),
@@ -173,33 +185,47 @@ class Group:
     among: Tensor | None = None
 
 
-class RelationTriplet(Term):
-    """The triplet on a network's embeddings, with negatives drawn on logits. See `relation` for the arguments."""
+@dataclass(frozen=True)
+class RelationSpec:
+    """What a relation term measures and draws.
 
-    def __init__(
-        self,
-        name: str,
-        polarity: Polarity,
-        band: Band,
-        target: Net,
-        sample_on: Net,
-        features: tuple[Feature, ...],
-        layers: tuple[int, int],
-        margin: float,
-        mixed: float = 0.0,
-    ) -> None:
+    polarity: which images are pushed apart; None: what the term is called. `follows=code` has "gather" in synthesis, as
+    the release does.
+    band: which distances negatives may have.
+    target: the network on whose embeddings the margin is measured. sample_on: the one on whose logits negatives are
+    drawn. Labels are the teacher's argmax.
+    features: which embeddings are measured. layers: which layers "layers" are: layers[start:end], pooled over H x W.
+    margin: of the hinge, in units of the distance of unit vectors (0 to 2).
+    mixed: weight of triplets of real against replayed images, in steps that have both; see `RelationTriplet.groups`.
+    """
+
+    polarity: Polarity | None = None
+    band: Band = BANDS["focal"]
+    target: Net = "student"
+    sample_on: Net = "teacher"
+    features: tuple[Feature, ...] = ("layers",)
+    layers: tuple[int, int] = (2, 4)
+    margin: float = 0.2
+    mixed: float = 0.0
+
+
+class RelationTriplet(Term):
+    """The triplet on a network's embeddings, with negatives drawn on logits."""
+
+    def __init__(self, name: Polarity, spec: RelationSpec) -> None:
         super().__init__()
-        self.name, self.polarity, self.band, self.margin = name, polarity, band, margin
-        self.target, self.sample_on, self.features, self.layers = target, sample_on, features, layers
-        self.mixed = mixed
+        self.name, self.polarity = name, spec.polarity or name
+        self.band, self.margin, self.mixed = spec.band, spec.margin, spec.mixed
+        self.target, self.sample_on = spec.target, spec.sample_on
+        self.features, self.layers = spec.features, spec.layers
         reads = {"layers": "layers", "global": "feature", "logits": "logits"}
         self.reads = (
             Reads("teacher"),
-            Reads(sample_on),
-            *(Reads(target, reads[feature]) for feature in features),
+            Reads(spec.sample_on),
+            *(Reads(spec.target, reads[feature]) for feature in spec.features),
         )
-        if "layers" in features:
-            other = "teacher" if target == "student" else "student"
+        if "layers" in spec.features:
+            other = "teacher" if spec.target == "student" else "student"
             way = "feature=global" if name == "gather" else f"target={other}, if that one has layers"
             self.hint = f"set the method's parameter {way}; or {name}=0"
 
@@ -265,42 +291,23 @@ class RelationTriplet(Term):
 
 
 def relation(
-    name: Literal["spread", "gather"],
+    name: Polarity,
     weight: float,
-    polarity: Polarity | None = None,
-    band: str = "focal",
-    low: float | None = None,
-    high: float | None = None,
-    target: Net = "student",
-    sample_on: Net = "teacher",
-    features: tuple[Feature, ...] = ("layers",),
-    layers: tuple[int, int] = (2, 4),
-    margin: float = 0.2,
+    spec: RelationSpec = RelationSpec(),  # noqa: B008
     until: float = 1.0,
     after_warmup: bool = False,
-    mixed: float = 0.0,
 ) -> LossTerm:
-    """The relation term of one phase.
+    """Make the relation term of one phase.
 
-    name: the phase's role, under which it is logged. polarity: defaults to the name; `follows="code"` passes
-    "gather" to the synthesis phase as the release does. band: a name in BANDS; low/high override its limits.
-    target: whose embeddings the margin is measured on. sample_on: whose logits the negatives are drawn by.
-    features, layers: which embeddings; layers[start:end] are pooled over H x W. Labels are the teacher's argmax.
-    mixed: weight of triplets of real against replayed images, in steps that have both; see `RelationTriplet.groups`.
+    Args:
+        name: the phase's role, under which the term is logged: "spread" in synthesis, "gather" in student training.
+        weight: of the term in the phase's objective.
+        spec: what is measured and drawn.
+        until: share of the rounds after which the term is off.
+        after_warmup: whether warm-up rounds go without the term.
     """
-    limits = BANDS[band]
-    if not (limits.low if low is None else low) < (limits.high if high is None else high):
-        raise ValueError(f"the band of distances is empty: low={low}, high={high}")
-    limits = Band(
-        limits.low if low is None else low,
-        limits.high if high is None else high,
-        limits.clamp if low is None else 0.0,
-        limits.weighted,
-    )
 
     def build(context: TermContext) -> Term:
-        return RelationTriplet(
-            name, polarity or name, limits, target, sample_on, features, layers, margin, mixed
-        )
+        return RelationTriplet(name, spec)
 
     return LossTerm(name, weight, build, after_warmup=after_warmup, until=until)

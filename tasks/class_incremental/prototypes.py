@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from rgal.tasks.class_incremental.terms import head_of
 from rgal.terms.objective import Context, LossTerm, Reads, Term, TermContext
-from rgal.terms.relation import BANDS, fallback_share, sample_negatives, triplet
+from rgal.terms.relation import BANDS, BandName, fallback_share, sample_negatives, triplet
 
 
 class _OfMeans(Term):
@@ -95,7 +93,7 @@ class PrototypeTriplet(_OfMeans):
     are of such. Means are clamped at 0, like the features, which come out of a ReLU.
     """
 
-    def __init__(self, context: TermContext, draws: int, band: str, margin: float) -> None:
+    def __init__(self, context: TermContext, draws: int, band: BandName, margin: float) -> None:
         super().__init__("prototype_gather", context, draws)
         self.band, self.margin = BANDS[band], margin
 
@@ -144,9 +142,7 @@ def semantic_prototypes(
     )
 
 
-def prototype_relation(
-    weight: float, band: Literal["focal", "distance", "uniform"], margin: float, draws: int = 64
-) -> LossTerm:
+def prototype_relation(weight: float, band: BandName, margin: float, draws: int = 64) -> LossTerm:
     return LossTerm(
         "prototype_gather", weight, lambda context: PrototypeTriplet(context, draws, band, margin)
     )

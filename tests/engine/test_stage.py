@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rgal.core.seeding import Streams
 from rgal.engine.run import Diverged, Row, TransferRun
-from rgal.methods.recipe import plus_rgal
+from rgal.methods.plus_rgal import RgalOptions, plus_rgal
 from rgal.synthesis.pool import ImagePool
 from rgal.terms.objective import stateless
 from rgal.terms.transfer import distillation
@@ -86,7 +86,7 @@ def test_rgal_without_its_terms_is_plain() -> None:
 
 
 def test_rgal_is_plain_plus_rgal() -> None:
-    plus = plus_rgal(named("plain"), spread=0.0, gather=0.0)
+    plus = plus_rgal(named("plain"), RgalOptions(spread=0.0, gather=0.0))
     finish(make_stage(named("rgal[spread=0,gather=0]"))).assert_same(finish(make_stage(plus)))
     finish(make_stage(named("plain+rgal"))).assert_same(reference("rgal"))
 

@@ -17,7 +17,7 @@ from rgal.core.seeding import Streams, global_seed
 from rgal.data import Dataset, DataSpec, ImageSet
 from rgal.methods.plugins import from_files
 from rgal.methods.recipe import Recipe
-from rgal.methods.registry import methods, parameters
+from rgal.methods.registry import methods
 from rgal.suite.plan.settings import Schedule
 from rgal.suite.plan.trial import Trial
 from rgal.suite.task import Job, tasks
@@ -59,7 +59,7 @@ def necil_methods() -> list[str]:
 
 def replaying_methods() -> list[str]:
     """Those that can learn on another method's images."""
-    return [name for name in necil_methods() if "source" in parameters(methods()[name].recipe)]
+    return [name for name in necil_methods() if "source" in methods()[name].parameters]
 
 
 def sources() -> list[str]:

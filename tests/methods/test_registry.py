@@ -8,7 +8,7 @@ import pytest
 
 from rgal.core.errors import UserError
 from rgal.methods.recipe import Recipe
-from rgal.methods.registry import methods, parameters, resolve
+from rgal.methods.registry import methods, resolve
 
 
 def weight(name: str, term: str, phase: str = "synthesis") -> float:
@@ -45,9 +45,9 @@ def test_rgal_is_plain_plus_rgal() -> None:
 
 
 def test_rgal_has_the_parameters_of_both() -> None:
-    found = parameters(methods()["rgal"].recipe)
+    found = methods()["rgal"].parameters
     assert {"bn", "oh", "adv", "spread", "gather", "follows", "band"} <= set(found)
-    assert found["spread"] == (float, 0.1)
+    assert (found["spread"].kind, found["spread"].default) == (float, 0.1)
 
 
 @pytest.mark.parametrize("name", ["", "CMI", "cmi]", "cmi[adv=1]x", "+rgal", "cmi+", "../cmi", "cmi[adv==1]"])

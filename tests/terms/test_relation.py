@@ -13,12 +13,13 @@ from torch import Tensor
 from rgal.baselines.plain import plain
 from rgal.core.observe import Observation
 from rgal.core.seeding import Streams
-from rgal.methods.recipe import plus_rgal
+from rgal.methods.plus_rgal import RgalOptions, plus_rgal
 from rgal.terms.objective import LossTerm, TermContext
 from rgal.terms.relation import (
     BANDS,
     Band,
     Negatives,
+    RelationSpec,
     RelationTriplet,
     fallback_share,
     relation,
@@ -194,9 +195,9 @@ CHOICES = {
         "teacher",
         FOCAL,
     ),
-    "band": ({"band": "distance"}, pooled(STUDENT, 2), "teacher", DISTANCE),
-    "high": ({"band": "distance", "high": 0.9}, pooled(STUDENT, 2), "teacher", Band(high=0.9, clamp=0.5)),
-    "low": ({"band": "distance", "low": 0.4}, pooled(STUDENT, 2), "teacher", Band(low=0.4, high=1.4)),
+    "band": ({"band": DISTANCE}, pooled(STUDENT, 2), "teacher", DISTANCE),
+    "high": ({"band": DISTANCE.between(None, 0.9)}, pooled(STUDENT, 2), "teacher", Band(high=0.9, clamp=0.5)),
+    "low": ({"band": DISTANCE.between(0.4, None)}, pooled(STUDENT, 2), "teacher", Band(low=0.4, high=1.4)),
 }
 
 
@@ -204,19 +205,20 @@ CHOICES = {
 @pytest.mark.parametrize("name", ["spread", "gather"])
 def test_the_term_measures_what_its_arguments_say(name: str, choice: str) -> None:
     arguments, embeddings, sample_on, band = CHOICES[choice]
-    value, _ = term_value(built(relation(name, 0.1, **arguments)))
+    value, _ = term_value(built(relation(name, 0.1, RelationSpec(**arguments))))
     expected = expected_value(name, name, embeddings, sample_on, band)
     assert float(value) == pytest.approx(expected, abs=1e-5) and expected > 0
 
 
 def test_the_terms_margin_and_polarity() -> None:
-    value, _ = term_value(built(relation("spread", 0.1, polarity="gather", margin=0.7)))
+    value, _ = term_value(built(relation("spread", 0.1, RelationSpec("gather", margin=0.7))))
     expected = expected_value("spread", "gather", pooled(STUDENT, 2), "teacher", FOCAL, 0.7)
     assert float(value) == pytest.approx(expected, abs=1e-5)
 
 
 def test_the_term_declares_what_it_reads() -> None:
-    term = built(relation("gather", 0.1, sample_on="student", features=("layers", "global", "logits")))
+    spec = RelationSpec(sample_on="student", features=("layers", "global", "logits"))
+    term = built(relation("gather", 0.1, spec))
     reads = {(need.net, need.what, need.view) for need in term.reads}
     whats = ("logits", "layers", "feature")
     assert reads == {("teacher", "logits", "global"), *(("student", what, "global") for what in whats)}
@@ -236,7 +238,7 @@ def test_the_term_reports_fallback_and_distances() -> None:
 
 
 def rgal_terms(**arguments: object) -> dict[str, LossTerm]:
-    recipe = plus_rgal(plain(), **arguments)  # type: ignore[arg-type]
+    recipe = plus_rgal(plain(), RgalOptions(**arguments))  # type: ignore[arg-type]
     return {w.name: w for w in (*recipe.synthesis, *recipe.transfer)}
 
 

@@ -213,8 +213,10 @@ def expand_names(names: Iterable[str], task: str) -> list[str]:
     """The names, with every method of the task in place of "all" and every data-free one with RGAL in place of
     "all+rgal", but for those that are there already."""
     known = {name: method for name, method in methods().items() if task in method.tasks}
-    same = known["rgal"].recipe.__module__ if "rgal" in known else ""  # `rgal` is this host with RGAL
-    hosts = [name for name, method in known.items() if same not in (method.module, method.recipe.__module__)]
+    same = {
+        method.function for method in known.values() if method.with_rgal
+    }  # `rgal` is their host with RGAL
+    hosts = [name for name, method in known.items() if method.function not in same]
     groups = {
         "all": list(known),
         "all+rgal": [f"{name}+rgal" for name in hosts if resolve(name).recipe.data_free],

@@ -12,6 +12,7 @@ from rgal.terms.objective import Context, TermContext
 from rgal.terms.relation import (
     BANDS,
     Negatives,
+    RelationSpec,
     RelationTriplet,
     relation,
     relation_distances,
@@ -41,9 +42,9 @@ def new_logits(n: int = N) -> Tensor:
     return close_rows(n, CLASSES, seed=4)
 
 
-def built(polarity: str = "gather", **options: object) -> RelationTriplet:
-    arguments = {"band": "distance", "features": ("global",), **options}
-    term = relation(polarity, 0.1, **arguments).build(TermContext(small.COLOUR, {}))  # type: ignore[arg-type]
+def built(polarity: str = "gather", band: str = "distance", **options: object) -> RelationTriplet:
+    spec = RelationSpec(**{"band": BANDS[band], "features": ("global",), **options})  # type: ignore[arg-type]
+    term = relation(polarity, 0.1, spec).build(TermContext(small.COLOUR, {}))  # type: ignore[arg-type]
     assert isinstance(term, RelationTriplet)
     return term
 

@@ -1,0 +1,159 @@
+"""RGAL as a transformation of recipes: `NAME+rgal`, and `rgal` itself, which is `plain+rgal`.
+
+Liang & Fu, "Relation-Guided Adversarial Learning for Data-Free Knowledge Transfer", IJCV 2024, arXiv 2412.11380.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Annotated, cast, get_args
+
+from rgal.methods.parameters import Meaning
+from rgal.methods.recipe import Follows, Learner, Recipe
+from rgal.tasks.class_incremental.prototypes import prototype_relation
+from rgal.terms.objective import LossTerm
+from rgal.terms.relation import BANDS, BandName, Feature, Net, RelationSpec, relation
+from rgal.terms.transfer import channel_distillation, gram_distillation
+
+
+@dataclass(frozen=True)
+class RgalOptions:
+    """The parameters of RGAL. Defaults are those of the release's README command, whose options are the sources."""
+
+    spread: Annotated[float, Meaning("weight of the triplet in synthesis", "--triplet 0.1")] = 0.1
+    gather: Annotated[float, Meaning("weight of the triplet in student training", "--striplet 0.1")] = 0.1
+    cd: Annotated[float, Meaning("weight of channel distillation", "--cd_loss 0.1")] = 0.1
+    gram: Annotated[float, Meaning("weight of the release's Gram term", "--gram_loss 0")] = 0.0
+    follows: Annotated[
+        Follows,
+        Meaning(
+            "paper: synthesis spreads, and the student's negatives are drawn on the teacher's logits; code: both "
+            "phases gather, and they are drawn on the student's own, as the release does",
+            "section 3 of the paper",
+        ),
+    ] = "paper"
+    band: Annotated[
+        BandName,
+        Meaning("distances that negatives may have in synthesis; see `BANDS`", "--balanced_sampling"),
+    ] = "focal"
+    student_band: Annotated[
+        BandName,
+        Meaning("distances that negatives may have in student training", "the release's only choice"),
+    ] = "distance"
+    low: Annotated[
+        float | None, Meaning("lower limit of `band`; none: the band's own", "0.5 in the paper")
+    ] = None
+    high: Annotated[
+        float | None, Meaning("upper limit of `band`; none: the band's own", "1.0 in the paper")
+    ] = None
+    margin: Annotated[float, Meaning("margin of both triplets", "the release's constant")] = 0.2
+    target: Annotated[
+        Net, Meaning("network whose layers the synthesis triplet measures", "--triplet_target student")
+    ] = "student"
+    start_layer: Annotated[int, Meaning("first layer that is measured", "--start_layer 2")] = 2
+    end_layer: Annotated[int, Meaning("layer before which measuring stops", "--end_layer 4")] = 4
+    feature: Annotated[
+        str,
+        Meaning(
+            "the student's embeddings in training: any of layers, global, logits, joined by |",
+            "--striplet_feature global",
+        ),
+    ] = "global"
+    custom_steps: Annotated[
+        float, Meaning("share of the rounds in which cd, gram and gather are on", "--custom_steps")
+    ] = 1.0
+    pairs: Annotated[
+        bool,
+        Meaning(
+            "show the student every image twice, augmented independently, so that each has a same-label partner",
+            "--pair_sample",
+        ),
+    ] = True
+    per_class: Annotated[
+        int, Meaning("images of each class in a batch; 0: as the method without RGAL draws them")
+    ] = 0
+    fmix: Annotated[bool, Meaning("mix student batches by FMix; the teacher labels the mixture", "fmix")] = (
+        False
+    )
+    spread_warmup: Annotated[bool, Meaning("leave the spread term out of warm-up rounds")] = False
+    mixed: Annotated[
+        float,
+        Meaning(
+            "class-incremental steps: weight of triplets of new images against replayed ones, relative to the "
+            "triplets inside each of the two"
+        ),
+    ] = 0.0
+
+    def features(self) -> tuple[Feature, ...]:
+        """The parts of `feature`. ValueError for one that is none of them."""
+        parts = tuple(self.feature.split("|"))
+        if not set(parts) <= set(get_args(Feature)):
+            valid = ", ".join(get_args(Feature))
+            raise ValueError(f"feature={self.feature!r}: expected any of {valid} joined by '|'")
+        return cast(tuple[Feature, ...], parts)
+
+
+def plus_rgal(recipe: Recipe, options: RgalOptions = RgalOptions()) -> Recipe:  # noqa: B008
+    """Add RGAL to a recipe: the spread triplet to its synthesis, the gather triplet and channel distillation to the
+    training of its student.
+
+    Of a class-incremental learner's step the gather triplet is computed apart in the real images of new classes and in
+    the replayed ones of old classes, weighted by their numbers of classes. A learner that keeps class means also gets
+    new images against noisy means.
+
+    Raises:
+        ValueError: the features or the band of distances make no sense.
+    """
+    synthesis, transfer = _triplets(options)
+    of_learner, learner = _with_rgal(recipe.learner, options)
+    return replace(
+        recipe,
+        synthesis=(*recipe.synthesis, synthesis) if recipe.images is not None else (),
+        transfer=(
+            *recipe.transfer,
+            channel_distillation(options.cd, until=options.custom_steps),
+            gram_distillation(options.gram, until=options.custom_steps),
+            transfer,
+            *of_learner,
+        ),
+        learner=learner,
+        pairs=options.pairs,
+        per_class=options.per_class or recipe.per_class,
+        fmix=options.fmix,
+    )
+
+
+def _triplets(options: RgalOptions) -> tuple[LossTerm, LossTerm]:
+    """The relation terms of synthesis and of student training."""
+    features = options.features()
+    paper = options.follows == "paper"
+    layers = (options.start_layer, options.end_layer)
+    in_synthesis = RelationSpec(
+        polarity="spread" if paper else "gather",
+        band=BANDS[options.band].between(options.low, options.high),
+        target=options.target,
+        layers=layers,
+        margin=options.margin,
+    )
+    in_transfer = RelationSpec(
+        band=BANDS[options.student_band],
+        sample_on="teacher" if paper else "student",
+        features=features,
+        layers=layers,
+        margin=options.margin,
+        mixed=options.mixed,
+    )
+    return (
+        relation("spread", options.spread, in_synthesis, after_warmup=options.spread_warmup),
+        relation("gather", options.gather, in_transfer, until=options.custom_steps),
+    )
+
+
+def _with_rgal(learner: Learner | None, options: RgalOptions) -> tuple[tuple[LossTerm, ...], Learner | None]:
+    """What RGAL adds to the terms of a class-incremental learner, and changes in the learner itself."""
+    if learner is None:
+        return (), None
+    of_means: tuple[LossTerm, ...] = ()
+    if "radius" in learner.keeps:
+        of_means = (prototype_relation(options.gather, options.student_band, options.margin),)
+    return of_means, replace(learner, donor="spread") if learner.translates else learner
