@@ -1,4 +1,4 @@
-"""THE inversion loop, one step at a time, so that a run can stop and be taken up again between any two steps."""
+"""The inversion loop, one step at a time, so that a run can stop and resume between any two steps."""
 
 from __future__ import annotations
 
@@ -19,7 +19,11 @@ from rgal.terms.objective import Objective, Progress, TermContext
 
 
 def check_sizes(objective: Objective, sizes: Iterable[tuple[int, int]]) -> None:
-    """UserError if a network that the objective asks does not take images of all these (height, width)."""
+    """Check that the networks which an objective reads take images of all these (height, width).
+
+    Raises:
+        UserError: a network does not.
+    """
     channels, full_height, full_width = objective.context.domain.shape
     for (height, width), name in product(sizes, sorted(objective.nets())):
         net = objective.context.nets[name]
@@ -35,12 +39,22 @@ def check_sizes(objective: Objective, sizes: Iterable[tuple[int, int]]) -> None:
 
 
 class Inversion:
-    """Optimises one batch of images a round under a recipe's synthesis objective.
+    """Optimise one batch of images per round under a recipe's synthesis objective.
 
-    begin() -> step() x synthesis_steps -> finish(), which returns the kept images (N,C,H,W) in [0,1] and their
-    labels (N,), or the shares of the classes in them (N,C) where they are mixtures. "best" keeps the iterate with
-    the lowest total loss, chosen on the device among those that networks saw at full size. A student is consulted,
-    never changed: the caller freezes it for the phase.
+    A round is begin(), then step() `synthesis_steps` times, then finish(), which returns the kept images. If the recipe
+    keeps "best", these are the images with the lowest total loss among those that networks saw at full size; the choice
+    is made on the device. The terms may read the student, which the caller freezes meanwhile.
+
+    Args:
+        recipe: the method; it must make images.
+        problem: the teacher and its domain.
+        student: the network that terms read as "student".
+        streams: random streams of the run.
+        precision: of the networks' forward passes.
+
+    Raises:
+        UserError: a network does not take images of the sizes that the method shows it.
+        ValueError: a term reads a view that the recipe does not have.
     """
 
     def __init__(
@@ -77,23 +91,26 @@ class Inversion:
         self.best_loss = torch.full((), float("inf"), device=self.problem.device)
 
     def _draw_targets(self, n: int, rng: torch.Generator) -> Tensor:
-        """n labels (n,), each class as likely; `per_class` of each drawn class where the recipe wants that; else those
-        that the images must have."""
+        """Draw n labels (n,), all classes equally likely.
+
+        If the recipe asks for it, `per_class` labels of each drawn class; else the labels that the images require, if
+        they require any.
+        """
         classes, device = self.problem.domain.classes, self.problem.device
         if not self.recipe.per_class:
-            if (wanted := self.images.wanted_labels(n, rng)) is not None:
-                return wanted
+            if (required := self.images.wanted_labels(n, rng)) is not None:
+                return required
             return torch.randint(0, classes, (n,), generator=rng, device=device)
-        chosen = torch.randperm(classes, generator=rng, device=device)
-        return chosen[(torch.arange(n, device=device) // self.recipe.per_class) % classes]
+        shuffled = torch.randperm(classes, generator=rng, device=device)
+        return shuffled[(torch.arange(n, device=device) // self.recipe.per_class) % classes]
 
     @property
     def wanted(self) -> Tensor:
-        """What the round's images are to show: labels (N,), or shares of the classes (N,C)."""
+        """Return the targets of the round's images: labels (N,), or shares of the classes (N,C) if images mix them."""
         return self.targets if self.images.shares is None else self.images.shares
 
     def step(self, progress: Progress) -> None:
-        """One optimiser step on the images. No host synchronisation."""
+        """Take one optimiser step on the images, without synchronising the device."""
         with autocast(self.problem.device, self.precision):
             images = self.images.images()
             shown = self.images.shown(images)
@@ -128,13 +145,18 @@ class Inversion:
             }
 
     def finish(self) -> tuple[Tensor, Tensor]:
-        """End the round: the kept images, clamped to [0,1], and what they show. Without steps, as they started."""
+        """End the round and return its images, clamped to [0,1], and their targets.
+
+        The images are (N,C,H,W); the targets are labels (N,), or shares of the classes (N,C) if images mix them. In a
+        round without steps the images are returned as they started.
+        """
         kept = self.best if self.recipe.rounds.synthesis_steps else self.images.images().detach()
         self.images.finish()
         self.objective.end_round()
         return kept.clamp(0, 1), self.wanted
 
     def state_dict(self) -> dict[str, Any]:
+        """Return everything that a run needs to resume between two steps."""
         return {
             "images": self.images.state_dict(),
             "terms": self.objective.state_dict(),
@@ -146,6 +168,7 @@ class Inversion:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Resume from a checkpoint."""
         steps = self.recipe.rounds.synthesis_steps
         self.images.attach(len(state["targets"]), self.streams.get("synthesis"), steps)
         self.images.load_state_dict(state["images"])

@@ -1,4 +1,4 @@
-"""Images that mix classes: a conditional generator told several labels at once, and by how much each.
+"""Images that mix classes: a conditional generator is given several labels at once, and a weight for each.
 
 Choi et al., "Qimera: Data-free Quantization with Synthetic Boundary Supporting Samples", NeurIPS 2021,
 arXiv 2111.02625.
@@ -20,33 +20,41 @@ from rgal.synthesis.image_source import Adam
 
 @dataclass(frozen=True)
 class MixedGenerator(ConditionalGenerator):
-    """A conditional generator whose input is sum_k w_k normalise(E(y_k) + z_k), with targets sum_k w_k onehot(y_k).
+    """Make images from mixed labels: the input is sum_k w_k normalise(E(y_k) + z_k), the target sum_k w_k onehot(y_k).
 
-    normalise: mean 0 and variance 1 over the latent dimension. probability: of a batch to be mixed, w = softmax of
-    N(0, I_K), the K = `mixed` labels of an image drawn with replacement; of other batches w = (1, 0, ..., 0). E starts
-    from N(0,1), the paper's random embedding: the parameterisation sees no teacher whose head could be E's start.
+    `normalise` gives mean 0 and variance 1 over the latent dimension. In a mixed batch w = softmax of N(0, I_K), in
+    other batches w = (1, 0, ..., 0). The embedding E starts from N(0,1), the paper's random embedding; a source of
+    images does not see the teacher, whose head is the paper's other start. The shares w reach the student only with
+    source="batch"; a pool keeps the label with the largest share.
 
-    Shares reach the student with source="batch" alone; a pool keeps the label with the largest.
+    Args:
+        mixed: K, the labels of an image, drawn with replacement.
+        probability: of a batch to be mixed.
     """
 
     mixed: int = 2
     probability: float = 0.4
 
-    def build(self, domain: Domain, device: torch.device, seed: int) -> _MixedGenerator:
+    def build(self, domain: Domain, device: torch.device, seed: int) -> MixedGeneratorSource:
         if self.mixed < 1:
             raise ValueError(f"an image shows at least one label, got mixed={self.mixed}")
-        return _MixedGenerator(self, domain, device, seed)
+        return MixedGeneratorSource(self, domain, device, seed)
 
 
 def class_shares(labels: Tensor, weights: Tensor, classes: int) -> Tensor:
-    """sum_k w_ik onehot(y_ik): labels, weights (N,K) -> (N,C). A label drawn twice has the sum of its weights."""
+    """Sum the weights of each class: sum_k w_ik onehot(y_ik), for labels and weights (N,K). Returns (N, classes).
+
+    >>> class_shares(torch.tensor([[0, 2], [1, 1]]), torch.tensor([[0.75, 0.25], [0.5, 0.5]]), 3)
+    tensor([[0.7500, 0.0000, 0.2500],
+            [0.0000, 1.0000, 0.0000]])
+    """
     # Not scatter_add, whose order of summation varies on GPUs.
     onehot = labels[..., None] == torch.arange(classes, device=labels.device)
     return (weights[..., None] * onehot).sum(1)
 
 
-class _MixedGenerator(ConditionalGeneratorSource):
-    """State beside the base's: labels and weights (N,K) of the round."""
+class MixedGeneratorSource(ConditionalGeneratorSource):
+    """Optimise a generator of mixed images. Adds to the base's state the round's labels and weights (N,K)."""
 
     spec: MixedGenerator
 
@@ -59,7 +67,7 @@ class _MixedGenerator(ConditionalGeneratorSource):
         super().start(targets, optimiser)
         n, spec, rng, device = len(targets), self.spec, self.rng, self.device
         others = torch.randint(0, self.domain.classes, (n, spec.mixed - 1), generator=rng, device=device)
-        # In descending order the drawn target leads, so that batches keep their classes; the labels are exchangeable.
+        # Sorted, so that the target has the largest weight and batches keep their classes; labels are exchangeable.
         noise = torch.randn(n, spec.mixed, generator=rng, device=device)
         weights = noise.softmax(1).sort(1, descending=True).values
         alone = F.pad(torch.ones(n, 1, device=device), (0, spec.mixed - 1))

@@ -1,4 +1,4 @@
-"""Images from labels: a generator whose input is an embedding of the label, made different by layers of noise."""
+"""NAYER's generator: its input is an embedding of the label, which random layers turn into different images."""
 
 from __future__ import annotations
 
@@ -19,14 +19,17 @@ from rgal.synthesis.image_source import Adam, ImageSource
 
 @dataclass(frozen=True)
 class NoisyGenerator(FreshGenerator):
-    """NAYER's generator: label y -> BN(E y) -> a noisy linear layer -> `Generator`.
+    """Make images from labels: y -> BN(E y) -> a noisy linear layer -> `Generator` (Tran et al., CVPR 2024).
 
-    The k-th image of every class goes through the k-th of K = ceil(N / C) noisy layers, so labels are balanced: as
-    many of each class as there can be, the rest drawn without replacement. Nothing else is random: the noisy layers,
-    weights ~ N(0, 1), biases 0, are drawn anew each round, and all parts are trained. Tran et al., CVPR 2024.
+    The k-th image of every class goes through the k-th of K = ceil(N / C) noisy layers. Labels are balanced; those
+    that are left over are drawn without replacement. The noisy layers are the only source of randomness: each round
+    draws them anew, weights ~ N(0, 1) and biases 0. All parts are trained.
 
-    latent: width of E's rows where no file gives it. embeddings: file of E (C, D), "" for orthogonal rows, drawn once.
-    hidden: outputs of a noisy layer. life: rounds after which the whole generator is initialised anew.
+    Args:
+        latent: width of E's rows if no file gives it.
+        embeddings: file of E (C, D), or "" for orthogonal rows, drawn once.
+        hidden: outputs of a noisy layer.
+        life: rounds after which the whole generator is initialised anew.
     """
 
     latent: int = 512
@@ -35,14 +38,20 @@ class NoisyGenerator(FreshGenerator):
     life: int = 20
 
     def build(self, domain: Domain, device: torch.device, seed: int) -> ImageSource:
-        return _NoisyGenerator(self, domain, device, seed)
+        return NoisyGeneratorSource(self, domain, device, seed)
 
 
 class NoisyNet(nn.Module):
-    """(labels (N,), noisy layer of each (N,)) -> images (N,C,H,W). table: (classes, D) constant embeddings.
+    """Map labels (N,), and the index (N,) of the noisy layer of each, to images (N,C,H,W).
 
-    The noisy layers are one batched product over (layer, class) instead of K small ones. Two images of the same label
-    and layer are the same image.
+    The noisy layers are computed as one batched product over (layer, class) instead of K small ones. Two images of
+    the same label and layer are the same image.
+
+    Args:
+        table: constant embeddings (classes, D).
+        layers: number of noisy layers, K.
+        hidden: outputs of a noisy layer.
+        decoder: network from the hidden vectors (N, hidden) to images.
     """
 
     table: Tensor
@@ -56,27 +65,31 @@ class NoisyNet(nn.Module):
         self.decoder = decoder
 
     def redraw(self, rng: torch.Generator) -> None:
-        """New noisy layers."""
+        """Draw the noisy layers anew."""
         with torch.no_grad():
             self.weight.normal_(0, 1, generator=rng)
             self.bias.zero_()
 
     def forward(self, labels: Tensor, layer: Tensor) -> Tensor:
         embedded = self.norm(self.table[labels])
-        grid = embedded.new_zeros(len(self.weight), *self.table.shape).index_put((layer, labels), embedded)
-        hidden = torch.baddbmm(self.bias[:, None], grid, self.weight.transpose(1, 2))
+        inputs = embedded.new_zeros(len(self.weight), *self.table.shape).index_put((layer, labels), embedded)
+        hidden = torch.baddbmm(self.bias[:, None], inputs, self.weight.transpose(1, 2))
         images: Tensor = self.decoder(hidden[layer, labels])
         return images
 
 
 def rank_in_class(labels: Tensor) -> Tensor:
-    """How many of the labels (N,) before each are the same: (N,)."""
+    """Count, for each of the labels (N,), the equal labels before it: (N,).
+
+    >>> rank_in_class(torch.tensor([3, 1, 3, 3, 1]))
+    tensor([0, 0, 1, 2, 1])
+    """
     same = labels[:, None] == labels[None, :]
     return same.tril(-1).sum(1)
 
 
-class _NoisyGenerator(ImageSource):
-    """`net` is built at the first start, when the number of images, and with it of noisy layers, is known."""
+class NoisyGeneratorSource(ImageSource):
+    """Optimise a noisy generator. Its network is built at the first start, when the number of images is known."""
 
     net: NoisyNet
 
@@ -116,7 +129,7 @@ class _NoisyGenerator(ImageSource):
 
     def _make_optimiser(self, targets: Tensor, optimiser: Adam) -> None:
         self.targets, self.adam = targets, optimiser
-        # Labels that a recipe draws itself may be unbalanced: its surplus shares layers.
+        # Labels that the recipe draws may be unbalanced: the surplus of a class shares layers.
         self.layer = rank_in_class(targets) % len(self.net.weight)
         groups = [{"params": list(self.net.parameters()), "lr": optimiser.lr}]
         self.optimiser = adam(groups, optimiser.betas, self.device)

@@ -9,15 +9,32 @@ from torch import Tensor
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """[0,1] -> 0..255, rounded to nearest (the public implementations truncate, which darkens by half a level)."""
+    """Convert images in [0,1] to 0..255, rounded to nearest; truncating, as others do, darkens by half a level.
+
+    >>> to_uint8(torch.tensor([-1.0, 0.0, 0.5, 1.0]))
+    tensor([  0,   0, 128, 255], dtype=torch.uint8)
+    """
     return images.clamp(0, 1).mul(255).add_(0.5).to(torch.uint8)
 
 
 class ImagePool:
-    """Append-only store of images with an optional capacity, beyond which the oldest are overwritten.
+    """Store images and sample batches of them.
 
-    Storage doubles when full, so appending is O(1) per image. Sampling goes through shuffled epochs without
-    replacement; images that were added meanwhile join at the next epoch, and every batch is full.
+    Storage doubles when it is full, so that adding an image takes constant time. Sampling goes through the pool in
+    shuffled epochs without replacement. Images added during an epoch join the next one, and every batch is full.
+
+    Args:
+        shape: (C, H, W) of the images.
+        device: where they are stored.
+        capacity: the most images to hold; further ones overwrite the oldest. None holds all.
+
+    Raises:
+        ValueError: the capacity is below one.
+
+    >>> pool = ImagePool((1, 2, 2), capacity=2)
+    >>> pool.add(torch.zeros(3, 1, 2, 2), torch.tensor([0, 1, 2]))
+    >>> len(pool), pool.added, pool.targets.tolist()
+    (2, 2, [1, 2])
     """
 
     def __init__(
@@ -31,23 +48,23 @@ class ImagePool:
         self.added = 0
         self._order = torch.empty(0, dtype=torch.int64, device=self.device)
         self._cursor = 0
-        self._by_label: tuple[Tensor, Tensor] | None = None  # until the next image comes: see `_classes`
+        self._by_label: tuple[Tensor, Tensor] | None = None  # cleared by `add`; see `_classes`
 
     def __len__(self) -> int:
         return self.added if self.capacity is None else min(self.added, self.capacity)
 
     @property
     def images(self) -> Tensor:
-        """uint8 (len, C, H, W): a view, in storage order."""
+        """Return the images, uint8 (len,C,H,W), in storage order and without a copy."""
         return self._images[: len(self)]
 
     @property
     def targets(self) -> Tensor:
-        """int64 (len,): a view, in storage order."""
+        """Return the labels, int64 (len,), in storage order and without a copy."""
         return self._targets[: len(self)]
 
     def add(self, images: Tensor, targets: Tensor) -> None:
-        """Append images (N,C,H,W), either in [0,1] or uint8, with their labels (N,)."""
+        """Add images (N,C,H,W), either in [0,1] or uint8, with their labels (N,)."""
         if images.dtype != torch.uint8:
             images = to_uint8(images)
         if self.capacity is not None:
@@ -75,9 +92,18 @@ class ImagePool:
         self._targets = torch.cat([self._targets, self._targets.new_zeros(extra)])
 
     def sample(self, n: int, rng: torch.Generator, per_class: int = 0) -> tuple[Tensor, Tensor]:
-        """n images as float (n,C,H,W) in [0,1] and their labels, next in the shuffled order.
+        """Return the next images of the shuffled order and their labels.
 
-        per_class: if not 0, classes are drawn instead, and that many different images of each of them.
+        Args:
+            n: number of images.
+            rng: generator on the pool's device.
+            per_class: if not 0, draw classes instead of images, and this many different images of each class.
+
+        Returns:
+            Float images (n,C,H,W) in [0,1] and int64 labels (n,).
+
+        Raises:
+            ValueError: the pool is empty.
         """
         if not len(self):
             raise ValueError("the image pool is empty: synthesise before sampling")
@@ -98,29 +124,33 @@ class ImagePool:
         return self._images[index].float().div_(255), self._targets[index]
 
     def _by_class(self, n: int, per_class: int, rng: torch.Generator) -> Tensor:
-        """Rows of a classes x samples batch (n,). Fewer classes than n / per_class: they take turns. A class with
-        fewer images than its share repeats them."""
+        """Choose the rows (n,) of a batch of n / per_class classes with per_class images each.
+
+        If there are fewer classes, they take turns. A class with fewer images than its share repeats them.
+        """
         counts, present = self._classes()
-        # One sort puts the images in class order, and in random order inside a class.
+        # One sort puts the images in class order, and in random order within a class.
         keys = torch.rand(len(self), generator=rng, device=self.device, dtype=torch.float64)
         order = (self.targets + keys).argsort()
-        chosen = present[torch.randperm(len(present), generator=rng, device=self.device)]
+        shuffled = present[torch.randperm(len(present), generator=rng, device=self.device)]
         slot = torch.arange(n, device=self.device)
         group, turn = slot // per_class, slot // per_class // len(present)
-        labels = chosen[group % len(present)]
+        labels = shuffled[group % len(present)]
         position = (slot % per_class + turn * per_class) % counts[labels]
         return order[(counts.cumsum(0) - counts)[labels] + position]
 
     def _classes(self) -> tuple[Tensor, Tensor]:
-        """(images of every label, the labels that occur). Kept, because sizes that depend on data cost a host
-        synchronisation."""
+        """Return the number of images of every label, and the labels that occur.
+
+        Cached, because computing a size that depends on data synchronises the device.
+        """
         if self._by_label is None:
             counts = torch.bincount(self.targets)
             self._by_label = counts, counts.nonzero().flatten()
         return self._by_label
 
     def state_dict(self, contents: bool = True) -> dict[str, Any]:
-        """contents=False leaves the images out and stores only where sampling stands."""
+        """Return the pool for a checkpoint. contents=False leaves the images out: only the state of sampling."""
         state: dict[str, Any] = {"order": self._order.cpu(), "cursor": self._cursor}
         if contents:
             state |= {
@@ -131,6 +161,7 @@ class ImagePool:
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up the pool of a checkpoint, with its images if they are in it."""
         self._order, self._cursor = state["order"].to(self.device), int(state["cursor"])
         if "images" in state:
             self._images, self._targets = state["images"].to(self.device), state["targets"].to(self.device)

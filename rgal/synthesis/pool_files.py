@@ -1,9 +1,9 @@
-"""Pools on disk: one safetensors file for programs, a folder of PNGs for people. Either can start another run.
+"""Pools on disk: a safetensors file for programs, a folder of PNGs for people. Either can start another run.
 
     pool.safetensors                   images uint8 (N,C,H,W), targets int64 (N,), and where they come from
-    pool/<class>-<name>/<number>.png   the same images; numbers are their places in the file
+    pool/<class>-<name>/<number>.png   the same images; numbers are their positions in the file
 
-A pool that is read is untrusted input: nothing in it is executed, and its shape is checked before its pixels are read.
+A pool to read is untrusted input: nothing in it is executed, and its shape is checked before its pixels are read.
 """
 
 from __future__ import annotations
@@ -38,15 +38,20 @@ Shape = tuple[int, int, int]
 
 
 def save_pool(
-    pool: ImagePool, folder: Path, about: Mapping[str, str], classes: int, class_names: Sequence[str] = ()
+    pool: ImagePool, folder: Path, metadata: Mapping[str, str], classes: int, class_names: Sequence[str] = ()
 ) -> None:
-    """Write both forms into `folder`, over older ones; each is whole or absent, whenever the process is killed.
+    """Write a pool in both forms, over older ones. Each form is complete or absent, even if the process is killed.
 
-    about: metadata of the file. class_names: of the first classes; the others' folders have a number only.
+    Args:
+        pool: the images and their labels.
+        folder: an existing folder.
+        metadata: where the images come from; stored in the safetensors file.
+        classes: number of classes.
+        class_names: names of the first classes; the folders of further classes have a number only.
     """
     images, targets = pool.images.cpu(), pool.targets.cpu()
     with replacing(folder / FILE) as temporary:
-        save_file({"images": images, "targets": targets}, temporary, dict(about))
+        save_file({"images": images, "targets": targets}, temporary, dict(metadata))
     half = folder / f".{FOLDER}.tmp"
     shutil.rmtree(half, ignore_errors=True)
     half.mkdir()
@@ -59,13 +64,17 @@ def save_pool(
 
 
 def class_folder(label: int, classes: int, class_names: Sequence[str]) -> str:
-    """`07-truck`: padded, so that the order of the names is the order of the classes."""
+    """Name the folder of a class, with a padded number, so that names sort in the order of the classes.
+
+    >>> class_folder(7, 20, ["plane"] * 7 + ["Fire truck"])
+    '07-fire-truck'
+    """
     number = f"{label:0{len(str(classes - 1))}d}"
     return f"{number}-{slug(class_names[label])[:80]}" if label < len(class_names) else number
 
 
 def _as_picture(image: Tensor) -> NDArray[np.uint8]:
-    """uint8 (C,H,W) -> (H,W) for one channel, else (H,W,C)."""
+    """Convert uint8 (C,H,W) to (H,W) for one channel, else to (H,W,C)."""
     return (image[0] if len(image) == 1 else image.permute(1, 2, 0)).numpy()
 
 
@@ -73,11 +82,20 @@ def _as_picture(image: Tensor) -> NDArray[np.uint8]:
 
 
 def load_pool(path: Path, shape: Shape, classes: int) -> tuple[Tensor, Tensor | None]:
-    """uint8 images (N, *shape) and int64 targets (N,), on the host; None for targets that nobody has written down.
+    """Read a pool.
 
-    path: a .safetensors file, a trial's folder that holds one, or a folder of PNG or JPEG images: in class folders
-    whose names begin with the class's number, else without labels. Images of a folder come in the order of the numbers
-    in their names. UserError, one line, for anything that is no pool of such images.
+    Args:
+        path: a .safetensors file, a trial's folder that holds one, or a folder of PNG or JPEG images. Images are in
+            class folders, whose names begin with the number of the class, or directly in the folder, without labels.
+        shape: (C, H, W) that the images must have.
+        classes: number of classes.
+
+    Returns:
+        uint8 images (N,C,H,W) and int64 labels (N,) on the host, or None if there are no labels. The images of a folder
+        are ordered by the numbers in their names.
+
+    Raises:
+        UserError: the path holds anything but a pool of such images.
     """
     try:
         if path.is_dir():
@@ -94,7 +112,7 @@ def load_pool(path: Path, shape: Shape, classes: int) -> tuple[Tensor, Tensor | 
 
 
 def pool_key(images: Tensor, targets: Tensor | None) -> str:
-    """12 hex digits over the images and their labels, whatever kind of file they came from."""
+    """Hash images and labels to 12 hex digits, the same for either kind of file."""
     digest = hashlib.sha256(f"{tuple(images.shape)} {targets is not None}".encode())
     for part in (images, targets):
         if part is not None:
@@ -106,15 +124,15 @@ def _read_tensors(path: Path, shape: Shape, classes: int) -> tuple[Tensor, Tenso
     wanted = f"'images' uint8 (N, {', '.join(map(str, shape))}) and 'targets' int64 (N,)"
     try:
         with safe_open(path, "pt") as file:
-            found = {
+            stored = {
                 name: (file.get_slice(name).get_dtype(), tuple(file.get_slice(name).get_shape()))
                 for name in ("images", "targets")
                 if name in file.keys()  # noqa: SIM118 (no mapping)
             }
-            count = found.get("images", ("", ()))[1][:1]
-            if found != {"images": ("U8", (*count, *shape)), "targets": ("I64", count)}:
-                seen = ", ".join(f"'{name}' {kind} {size}" for name, (kind, size) in found.items())
-                raise UserError(f"{path}: found {seen or 'neither images nor targets'}; expected {wanted}")
+            count = stored.get("images", ("", ()))[1][:1]
+            if stored != {"images": ("U8", (*count, *shape)), "targets": ("I64", count)}:
+                listing = ", ".join(f"'{name}' {kind} {size}" for name, (kind, size) in stored.items())
+                raise UserError(f"{path}: found {listing or 'neither images nor targets'}; expected {wanted}")
             images, targets = file.get_tensor("images"), file.get_tensor("targets")
     except SafetensorError as error:
         raise UserError(f"{path}: not a safetensors file, or a damaged one; expected {wanted}") from error
@@ -138,9 +156,8 @@ def _read_folder(root: Path, shape: Shape, classes: int) -> tuple[Tensor, Tensor
             f"{root}: found images beside class folders ('{flat[0].name}'); expected one or the other"
         )
     paths = sorted(flat or labels, key=_natural)
-    images = torch.empty(
-        len(paths), *shape, dtype=torch.uint8
-    )  # one array from the start: no image is held twice
+    # One array from the start: stacking a list would hold every image twice.
+    images = torch.empty(len(paths), *shape, dtype=torch.uint8)
     for row, path in enumerate(paths):
         images[row] = _read_picture(path, shape)
     return images, None if flat else torch.tensor([labels[path] for path in paths])
@@ -153,12 +170,12 @@ def _is_trial(folder: Path) -> bool:
 def _pictures(folder: Path) -> list[Path]:
     if _is_trial(folder):
         return []  # samples.png is for people to look at
-    found = (path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
-    return [path for path in found if not path.name.startswith(".")]
+    pictures = (path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+    return [path for path in pictures if not path.name.startswith(".")]
 
 
 def _label(folder: Path, classes: int) -> int:
-    """The number that a class folder's name begins with."""
+    """Read the number with which a class folder's name begins. Raises UserError if it is no class."""
     match = re.fullmatch(r"([0-9]{1,9})(-.*)?", folder.name)
     if match is None or int(match[1]) >= classes:
         raise UserError(
@@ -168,21 +185,21 @@ def _label(folder: Path, classes: int) -> int:
 
 
 def _natural(path: Path) -> tuple[list[tuple[int, str]], str]:
-    """9-3.png before 10-1.png; images of equal names by their folders."""
+    """Sort key that puts 9-3.png before 10-1.png, and images of equal names in the order of their folders."""
     parts = re.split(r"([0-9]+)", path.stem)
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts], str(path)
 
 
 def _read_picture(path: Path, shape: Shape) -> Tensor:
-    """uint8 (C,H,W), exactly as stored: nothing is resized or converted."""
+    """Read an image as uint8 (C,H,W). Raises UserError unless its size and channels are those of `shape`."""
     channels, height, width = shape
     wanted = f"{MODES[channels]} image of {width}x{height} pixels"
     try:
         with Image.open(path, formats=("PNG", "JPEG")) as picture:
-            found = f"{picture.mode} image of {picture.width}x{picture.height} pixels"
-            pixels = np.array(picture) if found == wanted else None
+            actual = f"{picture.mode} image of {picture.width}x{picture.height} pixels"
+            pixels = np.array(picture) if actual == wanted else None
     except Exception as error:  # decoders raise whatever they meet in broken bytes
         raise UserError(f"{path}: not a PNG or JPEG image, or a damaged one; expected {wanted}") from error
     if pixels is None:
-        raise UserError(f"{path}: found {found}; expected {wanted}")
+        raise UserError(f"{path}: found {actual}; expected {wanted}")
     return torch.from_numpy(pixels.reshape(height, width, channels)).permute(2, 0, 1)

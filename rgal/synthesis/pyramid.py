@@ -1,4 +1,4 @@
-"""Pixels found from coarse to fine: the networks first see them averaged over squares, then as they are.
+"""Pixels optimised from coarse to fine: networks first see them averaged over squares, then as they are.
 
 Yin et al., "Dreaming to Distill: Data-free Knowledge Transfer via DeepInversion", CVPR 2020, arXiv 1912.08795, in the
 form of its code for ImageNet.
@@ -36,11 +36,14 @@ class Level:
 
 @dataclass(frozen=True)
 class PyramidPixels:
-    """Pixels at full resolution, in normalised space, clipped after each step, which the networks see level by level;
-    each level has an optimiser of its own.
+    """Optimise pixels at full resolution, which networks see level by level; each level has an optimiser of its own.
 
-    The default is the code's: 2000 steps at half resolution, 1000 at full, a rise of 100 steps in both; at other
-    numbers of steps the same shares. Batch norm statistics are the teacher's at every level, as there.
+    Pixels are in normalised space and clipped after each step. The default levels are those of DeepInversion's code:
+    2000 steps at half resolution and 1000 at full, with 100 steps of warm-up in both; for other numbers of steps the
+    shares are the same. As in that code, every level matches the same batch norm statistics.
+
+    Raises:
+        ValueError: the last level is not at full resolution, or a level has no steps.
     """
 
     levels: tuple[Level, ...] = (Level(2, 2, 0.05), Level(1, 1, 0.1))
@@ -52,11 +55,11 @@ class PyramidPixels:
             )
 
     def build(self, domain: Domain, device: torch.device, seed: int) -> ImageSource:
-        return _PyramidPixels(self.levels, domain, device)
+        return PyramidSource(self.levels, domain, device)
 
 
-class _PyramidPixels(PixelSource):
-    """State beside the base's: `done`, the steps of the round so far."""
+class PyramidSource(PixelSource):
+    """Optimise a pyramid of pixels. Adds to the base's state the steps of the round so far, `done`."""
 
     def __init__(self, levels: tuple[Level, ...], domain: Domain, device: torch.device) -> None:
         super().__init__(domain, device)
@@ -69,7 +72,7 @@ class _PyramidPixels(PixelSource):
         super().start(targets, optimiser)
 
     def _span(self) -> tuple[Level, int, int]:
-        """The current level, its first step and the step after its last. The last level always has a step."""
+        """Return the current level, its first step and the step after its last. The last level always has a step."""
         total, first, parts = sum(level.parts for level in self.levels), 0, 0
         for level in self.levels:
             parts += level.parts
@@ -80,7 +83,7 @@ class _PyramidPixels(PixelSource):
         return self.levels[-1], first, end
 
     def shown(self, images: Tensor) -> Tensor:
-        """Averaged over squares; those at the border of an odd size are cut."""
+        """Average the images over squares, which are cut at the border of an odd size."""
         pooling = self._span()[0].pooling
         return images if pooling == 1 else F.avg_pool2d(images, pooling, ceil_mode=True)
 

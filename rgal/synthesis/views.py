@@ -1,6 +1,6 @@
-"""What the networks see of an image: batched, differentiable, seeded augmentations.
+"""Views: the augmented versions of images that networks are shown. They are batched, differentiable and seeded.
 
-A view takes images (N,C,H,W) in [0,1] and returns them in [0,1]; normalisation comes after. Zero padding
+A view takes images (N,C,H,W) in [0,1] and returns images in [0,1], which are normalised afterwards. Zero padding
 therefore means black, as in the public implementations.
 """
 
@@ -16,20 +16,24 @@ from rgal.core.problem import Domain
 
 
 class View(Protocol):
-    """(images in [0,1], domain, generator on the images' device) -> images in [0,1]."""
+    """Augment images in [0,1], with random draws from a generator on the images' device."""
 
     def __call__(self, images: Tensor, domain: Domain, rng: torch.Generator) -> Tensor: ...
 
 
 def identity(images: Tensor, domain: Domain, rng: torch.Generator) -> Tensor:
-    """The image itself."""
+    """Return the images as they are."""
     return images
 
 
 def crop_flip(images: Tensor, domain: Domain, rng: torch.Generator) -> Tensor:
-    """Random crop of the zero-padded image, then a horizontal flip with p = 0.5 where labels allow it.
+    """Crop each zero-padded image at an offset of its own, then flip it with probability 0.5 if labels allow it.
 
-    Every image draws its own offset. One gather: exact, and five times faster than resampling.
+    Implemented as one gather, which is exact and five times faster than resampling.
+
+    >>> domain = Domain((3, 8, 8), 10, (0.5,) * 3, (0.5,) * 3, crop_padding=1)
+    >>> crop_flip(torch.rand(2, 3, 8, 8), domain, torch.Generator().manual_seed(0)).shape
+    torch.Size([2, 3, 8, 8])
     """
     n, channels, height, width = images.shape
     padding = domain.crop_padding
@@ -48,17 +52,19 @@ def crop_flip(images: Tensor, domain: Domain, rng: torch.Generator) -> Tensor:
 
 
 def jitter_flip(pixels: float, flip: bool = True) -> View:
-    """One roll of up to `pixels` in both directions and one flip for the whole batch (DeepInversion).
+    """Make a view that rolls the whole batch by one offset and flips it by one coin (DeepInversion).
 
-    pixels are those of a 32-pixel image; at other sizes the roll scales with the image, and is at least one pixel.
-    flip=False: never flipped, whatever labels allow.
+    Args:
+        pixels: the largest roll in both directions, for images of 32 pixels; at other sizes it scales with the image,
+            and is at least one pixel unless `pixels` is 0.
+        flip: whether to flip at all, if labels allow it.
     """
 
     def view(images: Tensor, domain: Domain, rng: torch.Generator) -> Tensor:
         n, channels, height, width = images.shape
         device = images.device
         reach = max(1, round(pixels * height / 32)) if pixels else 0
-        # Gather with device-side offsets instead of torch.roll, which needs its shifts on the host.
+        # Gathers take offsets on the device; torch.roll would need its shifts on the host.
         shift = torch.randint(-reach, reach + 1, (2,), generator=rng, device=device)
         rows = (torch.arange(height, device=device) - shift[0]) % height
         columns = (torch.arange(width, device=device) - shift[1]) % width
@@ -73,9 +79,13 @@ def jitter_flip(pixels: float, flip: bool = True) -> View:
 def resized_crop(
     scale: tuple[float, float] = (0.25, 1.0), ratio: tuple[float, float] = (3 / 4, 4 / 3)
 ) -> View:
-    """A random crop of `scale` of the area, resized back, then a flip where labels allow it (CMI's local view).
+    """Make a view that resizes a random crop of each image back to full size, then flips it if labels allow it.
 
-    The boxes are drawn here, from the given stream; kornia resamples, on a GPU two products of matrices.
+    This is CMI's local view.
+
+    Args:
+        scale: lowest and highest share of the image's area in a crop.
+        ratio: lowest and highest ratio of a crop's width to its height.
     """
 
     def view(images: Tensor, domain: Domain, rng: torch.Generator) -> Tensor:
@@ -95,7 +105,15 @@ def resized_crop(
 
 
 def crops(images: Tensor, left: Tensor, top: Tensor, right: Tensor, bottom: Tensor) -> Tensor:
-    """Boxes whose corner pixels are given, (N,) each in pixels, of images (N,C,H,W), resized back to (N,C,H,W)."""
+    """Cut a box out of each image and resize it back to the image's size, with kornia.
+
+    Args:
+        images: (N,C,H,W).
+        left, top, right, bottom: positions (N,) in pixels of the boxes' corner pixels.
+
+    Returns:
+        (N,C,H,W).
+    """
     from kornia.geometry.transform import crop_and_resize
 
     corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
@@ -104,10 +122,14 @@ def crops(images: Tensor, left: Tensor, top: Tensor, right: Tensor, bottom: Tens
 
 
 def crops_in_order(images: Tensor, left: Tensor, top: Tensor, right: Tensor, bottom: Tensor) -> Tensor:
-    """The same as `crops`, as rows @ image @ columns.
+    """Do the same as `crops` by two matrix products, rows @ image @ columns.
 
-    A bilinear sample weighs a pixel with max(0, 1 - distance) in either direction. The gradient of `crops` adds in
-    another order at every run on a GPU; that of a product does not.
+    A bilinear sample weights a pixel with max(0, 1 - distance) in each direction. On a GPU, the gradient of `crops` is
+    summed in a different order in every run; the gradient of a product is not.
+
+    >>> images, ends = torch.arange(4.0).view(1, 1, 2, 2), (torch.tensor([0.0]), torch.tensor([1.0]))
+    >>> crops_in_order(images, ends[0], ends[0], ends[1], ends[1]).equal(images)  # the whole image
+    True
     """
 
     def weights(start: Tensor, end: Tensor, size: int) -> Tensor:
@@ -120,20 +142,24 @@ def crops_in_order(images: Tensor, left: Tensor, top: Tensor, right: Tensor, bot
 
 
 def sometimes(view: View, probability: float = 0.5) -> View:
-    """The view with a probability, else the image itself: one coin for the whole batch, drawn before the view's draws.
+    """Make a view that applies another one with some probability: one coin for the whole batch, drawn first.
 
-    The view is made in either case: the coin stays on the device.
+    The other view is computed either way, so that the coin can stay on the device.
     """
 
-    def chosen(images: Tensor, domain: Domain, rng: torch.Generator) -> Tensor:
+    def coin_view(images: Tensor, domain: Domain, rng: torch.Generator) -> Tensor:
         coin = torch.rand((), generator=rng, device=images.device)
         return torch.where(coin < probability, view(images, domain, rng), images)
 
-    return chosen
+    return coin_view
 
 
 def rotations(images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Square images (N,C,S,S) and labels y (N,) -> (4N,C,S,S), turned by k = 0, 1, 2, 3 quarters, and 4y + k (4N,)."""
+    """Turn square images (N,C,S,S) with labels y (N,) by k = 0, 1, 2 and 3 quarters: (4N,C,S,S), with labels 4y + k.
+
+    >>> rotations(torch.zeros(2, 1, 4, 4), torch.tensor([0, 1]))[1]
+    tensor([0, 4, 1, 5, 2, 6, 3, 7])
+    """
     turned = torch.cat([torch.rot90(images, k, (2, 3)) for k in range(4)])
     return turned, torch.cat([4 * targets + k for k in range(4)])
 
@@ -141,10 +167,16 @@ def rotations(images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
 def fmix(
     images: Tensor, rng: torch.Generator, decay: float = 3.0, concentration: float = 1.0
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """FMix (Harris et al. 2020): mix the batch with a permutation of itself under one low-frequency mask.
+    """Mix the batch with a permutation of itself under one low-frequency mask: FMix (Harris et al. 2020).
 
-    images (N,C,H,W). Returns (mixed images, permutation (N,), mask (H,W) of zeros and ones); the share of ones
-    follows Beta(concentration, concentration).
+    Args:
+        images: (N,C,H,W).
+        rng: generator on the images' device.
+        decay: power of the frequency by which the mask's spectrum falls.
+        concentration: the share of ones in the mask follows Beta(concentration, concentration).
+
+    Returns:
+        The mixed images, the permutation (N,), and the mask (H,W) of zeros and ones.
     """
     n, _, height, width = images.shape
     device = images.device
@@ -154,7 +186,7 @@ def fmix(
     noise = torch.randn(2, *frequency.shape, generator=rng, device=device)
     grey = torch.fft.irfft2(torch.complex(noise[0], noise[1]) / frequency**decay, s=(height, width))
     share = _beta(concentration, rng, device)
-    # The brightest `share` of the pixels: rank against a threshold, without a host round trip.
+    # Ranks against a threshold select the brightest `share` of the pixels without a host round trip.
     rank = grey.flatten().argsort().argsort().reshape(height, width)
     mask = (rank >= ((1 - share) * height * width).round()).to(images.dtype)
     permutation = torch.randperm(n, generator=rng, device=device)
@@ -162,7 +194,7 @@ def fmix(
 
 
 def _beta(concentration: float, rng: torch.Generator, device: torch.device) -> Tensor:
-    """One draw of Beta(a, a): for a = 1 uniform, else through two gamma draws."""
+    """Draw once from Beta(a, a): uniform for a = 1, else by two gamma draws."""
     if concentration == 1.0:
         return torch.rand((), generator=rng, device=device)
     shape = torch.full((2,), concentration, device=device)

@@ -18,7 +18,7 @@ from rgal.suite.task import tasks
 from rgal.synthesis.image_source import Adam
 from rgal.synthesis.loop import Inversion
 from rgal.synthesis.pixels import Pixels
-from rgal.synthesis.pyramid import Level, PyramidPixels, _PyramidPixels
+from rgal.synthesis.pyramid import Level, PyramidPixels, PyramidSource
 from rgal.terms.objective import Context, Progress, Reads, stateless
 from tests.helpers import small
 from tests.helpers.runs import named, recorded
@@ -28,9 +28,9 @@ IMAGENET = "deepinversion[variant=imagenet]"
 OPTIMISER = Adam(0.2, (0.5, 0.9))
 
 
-def begun(steps: int, domain: Domain = small.GREY, spec: PyramidPixels | None = None) -> _PyramidPixels:
+def begun(steps: int, domain: Domain = small.GREY, spec: PyramidPixels | None = None) -> PyramidSource:
     images = (spec or PyramidPixels()).build(domain, torch.device("cpu"), 0)
-    assert isinstance(images, _PyramidPixels)
+    assert isinstance(images, PyramidSource)
     images.attach(2, small.rng(), steps)
     images.start(torch.tensor([0, 1]), OPTIMISER)
     return images
