@@ -9,6 +9,7 @@ import pytest
 # Before torch is imported: see run_suite.py.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+import hypothesis
 import torch
 from torch import nn
 
@@ -18,6 +19,10 @@ from rgal.core.problem import Domain, Problem
 from rgal.core.seeding import Streams
 from rgal.methods.plugins import load_plugins
 from tests.helpers import small
+
+# The same few examples in every run: a failure can be repeated, and slow machines set no deadline.
+hypothesis.settings.register_profile("rgal", derandomize=True, max_examples=30, deadline=None, database=None)
+hypothesis.settings.load_profile("rgal")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
