@@ -1,0 +1,43 @@
+"""Where networks are put and in what they compute."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from rgal.core.precision import adam, autocast, place, reproducible
+
+CPU = torch.device("cpu")
+
+
+def test_bf16_is_for_networks_and_ends_with_the_block() -> None:
+    net, row = nn.Linear(3, 2), torch.ones(1, 3)
+    with autocast(CPU, "bf16"):
+        assert net(row).dtype == torch.bfloat16 and row.sum().dtype == torch.float32
+    with autocast(CPU, "fp32"):
+        assert net(row).dtype == torch.float32
+    assert net(row).dtype == torch.float32
+
+
+def test_placing_changes_the_layout_and_no_number() -> None:
+    net = nn.Conv2d(3, 4, 3)
+    before = net.weight.detach().clone()
+    assert place(net, CPU) is net
+    assert net.weight.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(net.weight, before)
+
+
+def test_on_a_cpu_nothing_global_is_touched() -> None:
+    before = torch.are_deterministic_algorithms_enabled()
+    reproducible(CPU)
+    assert torch.are_deterministic_algorithms_enabled() == before
+
+
+def test_adam_keeps_the_groups() -> None:
+    weights = [nn.Parameter(torch.ones(2)) for _ in range(2)]
+    groups: list[dict[str, object]] = [
+        {"params": [w], "lr": lr} for w, lr in zip(weights, (0.1, 0.2), strict=True)
+    ]
+    made = adam(groups, (0.5, 0.9), CPU)
+    assert [group["lr"] for group in made.param_groups] == [0.1, 0.2]
+    assert all(group["betas"] == (0.5, 0.9) and group["fused"] for group in made.param_groups)
