@@ -1,4 +1,4 @@
-"""Data-free knowledge distillation: a fresh, smaller student learns from the teacher on synthesised images."""
+"""The task kd, data-free knowledge distillation: a smaller student learns from the teacher on synthesised images."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from rgal.suite.task import Job, Task
 
 
 class KnowledgeDistillation(Task):
+    """Trains a new student, which starts from the same weights for every method of a seed."""
+
     name = "kd"
     summary = "data-free distillation: a smaller student from a teacher without its data"
     takes_pool = True
 
     def start(self, job: Job) -> SingleStage:
-        """The student starts from the same weights for every method of a seed."""
         domain, device = job.problem.domain, job.problem.device
         student = build_net(job.trial.student, domain, device, *job.trial.seed_parts(), "student")
         return SingleStage(job, student)

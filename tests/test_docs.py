@@ -76,3 +76,12 @@ def test_readme_commands_parse() -> None:
 
     for command in commands:
         cli.parser().parse_args(shlex.split(command.split("#")[0].rstrip("`|").strip()))
+
+
+def test_the_documented_quantization_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("onnxruntime", "onnxscript", "onnx"):
+        pytest.importorskip(name)
+    (source,) = code_blocks("quantization.md")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(source, "docs/quantization.md", "exec"), {})
+    assert (tmp_path / "student.onnx").stat().st_size > 0

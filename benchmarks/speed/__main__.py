@@ -1,9 +1,12 @@
-"""`python -m rgal.benchmarks.speed`: milliseconds per synthesis step and per student step, and each as a ratio to
-the bare cost of the same networks' forward and backward passes, measured alternately in the same run.
+"""Measure what the suite's steps cost: `python -m rgal.benchmarks.speed`.
 
-Bare synthesis step: generator, teacher and student forward, backward to the generator's parameters and the codes,
-frozen teacher and student, a scalar sum as the loss. Bare student step: teacher forward without gradient, student
-forward and backward. The suite's steps add views, every loss term of RGAL, optimisers and bookkeeping.
+Prints milliseconds for each synthesis step and each student step, and the ratio to the bare cost of the same
+networks' forward and backward passes, measured alternately in the same run.
+
+A bare synthesis step is a forward pass of generator, teacher and student, and a backward pass from the sum of their
+logits' squares to the generator's parameters and codes; teacher and student are frozen. A bare student step is a
+forward pass of the teacher without gradient, and a forward and backward pass of the student. The suite's steps add
+views, every loss term of RGAL, optimisers and bookkeeping.
 """
 
 from __future__ import annotations
@@ -32,7 +35,13 @@ DOMAIN = Domain((3, 32, 32), 10, (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.20
 
 
 class Bench:
-    """The same networks under the suite's loops and bare. batch: synthesised images and student images a step."""
+    """The same networks in the suite's loops and bare.
+
+    Args:
+        method: the method whose steps are timed.
+        batch: how many images each synthesis step makes, and each student step trains on.
+        device, precision: where and in what the networks compute.
+    """
 
     def __init__(self, method: str, batch: int, device: torch.device, precision: Precision) -> None:
         self.device, self.precision, self.batch = device, precision, batch
@@ -63,6 +72,7 @@ class Bench:
         self.inversion.begin()
 
     def freeze_student(self, frozen: bool) -> None:
+        """Freeze the student, as synthesis does, or let it train."""
         self.student.train(not frozen).requires_grad_(not frozen)
 
     def synthesis(self) -> None:
@@ -93,16 +103,25 @@ def _total(logits: Tensor) -> Tensor:
 def alternate(
     ours: Callable[[], None], bare: Callable[[], None], repeats: int, device: torch.device
 ) -> tuple[float, float, float]:
-    """(median ms of ours, of bare, median of the paired ratios), the two timed in turn after one warm-up each."""
+    """Time two functions in turn, after one warm-up call each.
+
+    Args:
+        ours, bare: a step of the suite, and the bare passes of the same networks.
+        repeats: how many times to call each.
+        device: where they compute; it is synchronised before the clock is read.
+
+    Returns:
+        (median ms of ours, median ms of bare, median of the paired ratios).
+    """
 
     def timed(work: Callable[[], None]) -> float:
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        began = time.perf_counter()
+        start = time.perf_counter()
         work()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        return 1000 * (time.perf_counter() - began)
+        return 1000 * (time.perf_counter() - start)
 
     ours()
     bare()
@@ -134,8 +153,10 @@ def main() -> None:
         ("student step", bench.student_step, bench.bare_student, False),
     ):
         bench.freeze_student(frozen)
-        mine, floor, ratio = alternate(ours, bare, options.repeats, device)
-        print(f"{name:<15} {mine:9.1f} ms   bare networks {floor:9.1f} ms   ratio {ratio:.2f}", flush=True)
+        ours_ms, bare_ms, ratio = alternate(ours, bare, options.repeats, device)
+        print(
+            f"{name:<15} {ours_ms:9.1f} ms   bare networks {bare_ms:9.1f} ms   ratio {ratio:.2f}", flush=True
+        )
 
 
 if __name__ == "__main__":

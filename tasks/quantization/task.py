@@ -17,76 +17,18 @@ from rgal.core.problem import Domain
 from rgal.methods.recipe import SGD, Recipe
 from rgal.nets import is_own
 from rgal.nets.checkpoint import load_weights
-from rgal.suite.measures import ACCURACY, Measure, costs
+from rgal.suite.measures import ACCURACY, costs
 from rgal.suite.plan.settings import Strict
 from rgal.suite.running.single import SingleStage
 from rgal.suite.store.folders import write_json
 from rgal.suite.task import Job, Task
 from rgal.tasks.quantization.layer_report import layer_report
+from rgal.tasks.quantization.measures import EXPORTED, FLOAT_MB, LATENCY_RATIO, MODEL_MB
 from rgal.tasks.quantization.placement import quantize
 from rgal.tasks.quantization.quantized_net import Coverage, QuantizedNet, megabytes
 from rgal.tasks.quantization.scheme import ActivationRange, Bits, Gradient, Placement, Scheme, WeightRange
 from rgal.terms.transfer import cross_entropy
 
-MODEL_MB, FLOAT_MB = (
-    Measure("model_mb", "Model", "MB", 3, place="back", optional=True),
-    Measure(
-        "float_mb", "Float model", "MB", 3, place="csv", optional=True,
-        note="Model: weights packed at their bit width; the float model has {} MB.",
-    ),
-)  # fmt: skip
-LATENCY_RATIO = Measure(
-    "latency_ms_64", "Latency ratio", bounds="", place="back", name="latency_ratio", over="float_latency_ms_64",
-    optional=True,
-    note="Latency ratio: ONNX Runtime, batch 64, exported model over float model, same run; below 1 is faster. Mean "
-    "over the exported trials.",
-)  # fmt: skip
-TIMED = (
-    "b1, b64: ONNX Runtime, a batch of 1 or 64 images; speed-up: float model over exported model, same run, above 1 is "
-    "faster."
-)
-
-
-def _exported(key: str, heading: str, unit: str = "", **details: Any) -> Measure:
-    """A column of the table of exported models."""
-    return Measure(key, heading, unit, place="", tables=("export",), **details)
-
-
-def _timed(batch: int) -> tuple[Measure, ...]:
-    """The latency at a batch size, and how many times faster the exported model is than the float one."""
-    ours, floats, group = f"latency_ms_{batch}", f"float_latency_ms_{batch}", f"Batch {batch}"
-    return (
-        _exported(
-            ours, f"b{batch}", "ms", decimals=None, name=f"latency_{batch}_ms", group=group, short="ms",
-            optional=True, note=TIMED,
-        ),
-        _exported(floats, "", "ms", decimals=None, name=f"float_latency_{batch}_ms", optional=True),
-        _exported(
-            floats, f"b{batch} speed-up", "×", bounds="", name=f"speedup_{batch}", over=ours, group=group,
-            short="speed-up (×)", optional=True,
-        ),
-    )  # fmt: skip
-
-
-EXPORTED = (
-    _exported("onnx_top1", "ONNX top-1", "%", bounds="percentage", group="Top-1 (%)", short="ONNX"),
-    _exported(
-        "onnx_agreement", "Agreement", "%", name="agreement", scale=100, optional=True,
-        note="Agreement: share of the test images on which the exported model and the simulation give the same class.",
-    ),
-    _exported(
-        "integer_layers", "Integer layers", decimals=1, out_of="layers", optional=True,
-        note="Integer layers: those that run as integer kernels in ONNX Runtime.",
-    ),
-    _exported("onnx_mb", "File", "MB", decimals=3, name="file_mb", group="File", short="MB", optional=True),
-    _exported("onnx_float_mb", "", "MB", decimals=3, name="float_file_mb", optional=True),
-    _exported(
-        "onnx_mb", "File / float", decimals=3, bounds="", name="file_ratio", over="onnx_float_mb", group="File",
-        short="/ float", optional=True,
-    ),
-    *_timed(1),
-    *_timed(64),
-)  # fmt: skip
 REPORT_IMAGES = 512  # test images that the ranges and errors of the layers are reported for
 
 
@@ -105,7 +47,8 @@ class Options(Strict):
 
     @field_validator("bits", mode="before")
     @classmethod
-    def _widths(cls, value: Any) -> Any:
+    def _parsed_widths(cls, value: Any) -> Any:
+        """Accept one width or several, and write each as `Bits` does."""
         texts = [value] if isinstance(value, str) else value
         if not isinstance(texts, (list, tuple)) or not texts:
             raise ValueError("expected widths such as w8a8 w4a4")
@@ -118,6 +61,7 @@ class Options(Strict):
         return widths
 
     def scheme(self) -> Scheme:
+        """Return the options that are no bit widths."""
         return Scheme(**{field.name: getattr(self, field.name) for field in fields(Scheme)})
 
 
