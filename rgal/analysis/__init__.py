@@ -1,1 +1,1 @@
-"""What the synthesised images are like: diversity and confusion, embeddings, image grids."""
+"""Analysis of synthesised images: their diversity and confusion, embeddings, image grids."""

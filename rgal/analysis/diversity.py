@@ -1,9 +1,9 @@
-"""How diverse and how confusable the images are that a trial kept, as numbers.
+"""Measure how diverse and how confusable the images are that a trial kept.
 
-RGAL's spread term claims to push same-label images apart and to pull different-label images together (Liang & Fu, IJCV
-2024). Here that is measured for every method alike, on distances in [0,2] of unit vectors: penultimate features of
-teacher and student, and the teacher's logits, on which the focal sampler draws its negatives. Labels are the teacher's
-argmax, as in RGAL. Pairs are those inside one batch of images that were made together, as RGAL's are.
+RGAL's spread term is said to push images of the same label apart and to pull images of different labels together
+(Liang & Fu, IJCV 2024). This module measures that for every method, on distances in [0,2] between unit vectors: the
+penultimate features of teacher and student, and the teacher's logits, on which the focal sampler draws its negatives.
+As in RGAL, labels are the teacher's argmax, and pairs are formed within a batch of images that were made together.
 
 Nothing here draws from a trial's random streams, and networks are left as they were.
 """
@@ -34,7 +34,7 @@ BAND = BANDS["focal"]
 BINS = {"low": 0.0, "high": 2.0, "count": 40}
 LAST_ROUNDS = 3
 SHOWN = 200  # images of either kind in the embedding
-CHUNK = 512  # images a forward pass
+CHUNK = 512  # images in a forward pass
 DIGITS = 6
 
 Sums = Mapping[str, tuple[float, int]]  # name -> (sum, what it is divided by)
@@ -42,7 +42,7 @@ Sums = Mapping[str, tuple[float, int]]  # name -> (sum, what it is divided by)
 
 @dataclass(frozen=True)
 class Batch:
-    """Images that were made together: their round, from 1, and their rows among the kept images in order."""
+    """Locate images that were made together: their round, from 1, and their rows among the kept images, in order."""
 
     round: int
     rows: slice
@@ -50,7 +50,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Measured:
-    """What one batch adds: (sum, count) of each quantity, and counts in `BINS` of each kind of distance."""
+    """Hold what one batch adds: (sum, count) of each quantity, and counts in `BINS` of each kind of distance."""
 
     sums: Sums
     histograms: Mapping[str, Tensor]
@@ -60,10 +60,10 @@ class Measured:
 
 
 def batches_made(recipe: Recipe) -> list[tuple[int, int]]:
-    """(round, images) of each batch that a whole run of the recipe adds to its pool, in order; rounds from 1.
+    """List (round, images) of each batch that a complete run of the recipe adds to its pool, in order; rounds from 1.
 
-    See `rgal.engine.run`: students of a pool get every batch; of those that see each batch once, the pool keeps the
-    last of a round, and of fresh draws the last of a round that trains the student.
+    As in `rgal.engine.run`, a student that trains on the pool has every batch in it. If the student sees each batch
+    once, the pool keeps the last batch of a round; if it draws from the generator, the last of each round that trains.
     """
     rounds = recipe.rounds
     if recipe.source == "generator":
@@ -75,24 +75,38 @@ def batches_made(recipe: Recipe) -> list[tuple[int, int]]:
 
 
 def kept_batches(made: Sequence[tuple[int, int]], kept: int) -> list[Batch]:
-    """The batches that are wholly among the `kept` newest images, oldest first.
+    """List the batches that lie completely among the newest images, oldest first.
 
-    What lies before the first of them is left out: images that were there at the start, or the rest of a batch that a
-    full pool overwrote in part, whose labels are not those of a batch.
+    Images before the first of them are left out: they were in the pool at the start, or belong to a batch that a full
+    pool has overwritten in part.
+
+    Args:
+        made: (round, images) of each batch, from `batches_made`.
+        kept: number of images in the pool.
+
+    >>> [(batch.round, batch.rows) for batch in kept_batches([(1, 4), (2, 4), (3, 4)], kept=10)]
+    [(2, slice(2, 6, None)), (3, slice(6, 10, None))]
     """
-    found: list[Batch] = []
+    batches: list[Batch] = []
     end = kept
     for number, size in reversed(made):
-        start = end - min(size, kept)  # a pool that is smaller than a batch keeps the end of it
+        start = end - min(size, kept)  # a pool smaller than a batch keeps its last images
         if start < 0 or start == end:
             break
-        found.append(Batch(number, slice(start, end)))
+        batches.append(Batch(number, slice(start, end)))
         end = start
-    return found[::-1]
+    return batches[::-1]
 
 
 def oldest_first(pool: ImagePool) -> Tensor:
-    """Rows of the pool's images in the order in which they were added, (len,): a full pool overwrites in a circle."""
+    """Order the rows (len,) of a pool's images by when they were added: a full pool overwrites its oldest images.
+
+    >>> pool = ImagePool((1, 1, 1), capacity=3)
+    >>> for label in range(4):
+    ...     pool.add(torch.zeros(1, 1, 1, 1), torch.tensor([label]))
+    >>> pool.targets[oldest_first(pool)].tolist()
+    [1, 2, 3]
+    """
     kept = len(pool)
     return torch.arange(pool.added - kept, pool.added, device=pool.device) % max(1, kept)
 
@@ -101,9 +115,19 @@ def oldest_first(pool: ImagePool) -> Tensor:
 
 
 def pair_distances(rows: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Distances of the normalised rows (N,D) of every pair i < j: of equal labels (P,), of different ones (Q,).
+    """Compute the distances of normalised rows for every pair i < j.
 
-    NaN to a row that is not finite, where `unit_distances` has 0.
+    Args:
+        rows: (N,D); normalised here.
+        labels: (N,).
+
+    Returns:
+        The distances of the pairs of equal labels (P,) and of different labels (Q,). The distance to a row that is not
+        finite is NaN, where `unit_distances` has 0.
+
+    >>> same, different = pair_distances(torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 3.0]]), torch.tensor([0, 0, 1]))
+    >>> same.tolist(), [round(value, 4) for value in different.tolist()]
+    ([0.0], [1.4142, 1.4142])
     """
     distance = unit_distances(F.normalize(rows.float(), dim=1))
     broken = ~torch.isfinite(rows).all(1)
@@ -114,18 +138,24 @@ def pair_distances(rows: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def histogram(distances: Tensor) -> Tensor:
-    """Counts in the `BINS`, whose last one holds its upper end; int64 on the host. NaN is in none."""
-    known = distances[torch.isfinite(distances)].cpu()
+    """Count distances in the `BINS`, int64 on the host. The last bin includes its upper end; NaN is not counted."""
+    finite = distances[torch.isfinite(distances)].cpu()
     count = int(BINS["count"])
-    place = (known - BINS["low"]) * (count / (BINS["high"] - BINS["low"]))
+    place = (finite - BINS["low"]) * (count / (BINS["high"] - BINS["low"]))
     return torch.bincount(place.long().clamp(0, count - 1), minlength=count)
 
 
 def measure_batch(logits: Tensor, feature: Tensor, student: Tensor | None = None) -> Measured:
-    """Of images made together: the teacher's logits (N,C) and feature (N,D), and the student's feature (N,D').
+    """Measure a batch of images that were made together.
 
-    same, different: distances of features. in_band: other-label pairs whose logits are inside the focal band.
-    fallback: anchors that form a pair and have a negative, but none inside it.
+    The quantities are: "same" and "different", the distances of features of equal and of different labels; "in_band",
+    pairs of different labels whose logits lie in the focal band; "fallback", anchors that have a partner and
+    a negative, but no negative in the band.
+
+    Args:
+        logits: the teacher's logits (N,C).
+        feature: the teacher's feature (N,D).
+        student: the student's feature (N,D'), or None.
     """
     labels = logits.argmax(1)
     same, different = pair_distances(feature, labels)
@@ -142,14 +172,14 @@ def measure_batch(logits: Tensor, feature: Tensor, student: Tensor | None = None
     }
     if student is not None:
         theirs = pair_distances(student, labels)
-        for name, found in zip(("student_same", "student_different"), theirs, strict=True):
-            sums[name] = (float(found.sum()), len(found))
+        for name, distances in zip(("student_same", "student_different"), theirs, strict=True):
+            sums[name] = (float(distances.sum()), len(distances))
     kinds = {"same": same, "different": different, "negatives": other}
-    return Measured(sums, {name: histogram(found) for name, found in kinds.items()})
+    return Measured(sums, {name: histogram(distances) for name, distances in kinds.items()})
 
 
-def summed_up(parts: Iterable[Measured]) -> dict[str, Any]:
-    """Quantity -> mean over all pairs, or share; None where there is nothing to take it over. And how many pairs."""
+def averages(parts: Iterable[Measured]) -> dict[str, Any]:
+    """Average each quantity over all pairs of the parts, None if there are none, and count the pairs."""
     totals: dict[str, tuple[float, int]] = {}
     for part in parts:
         for name, (value, count) in part.sums.items():
@@ -161,7 +191,7 @@ def summed_up(parts: Iterable[Measured]) -> dict[str, Any]:
 
 
 def _rounded(value: float) -> float | None:
-    """A number that JSON has; None for others."""
+    """Round a number, or return None for those that JSON cannot hold."""
     return round(value, DIGITS) if math.isfinite(value) else None
 
 
@@ -169,23 +199,32 @@ def _rounded(value: float) -> float | None:
 
 
 def has_feature(net: nn.Module) -> bool:
-    """Whether the net names the head whose input is its penultimate feature."""
+    """Tell whether the network names the head whose input is its penultimate feature."""
     name = getattr(net, "head_name", "")
     return isinstance(name, str) and bool(name)
 
 
 @torch.no_grad()
-def seen_by(net: nn.Module, images: Tensor, domain: Domain) -> tuple[Tensor, Tensor]:
-    """Logits (N, classes) and penultimate features (N,D) of uint8 images (N,C,H,W), in float32, evaluation mode."""
+def logits_and_features(net: nn.Module, images: Tensor, domain: Domain) -> tuple[Tensor, Tensor]:
+    """Compute a network's logits and penultimate features in evaluation mode.
+
+    Args:
+        net: a network with a head.
+        images: uint8 (N,C,H,W).
+        domain: how images are normalised.
+
+    Returns:
+        Logits (N, classes) and features (N,D), in float32.
+    """
     device = next(net.parameters()).device
     logits, features = [], []
     with evaluating(net):
         for chunk in images.split(CHUNK):
             inputs = domain.normalise(to_float(chunk.to(device)))
-            seen = observe(net, inputs.contiguous(memory_format=torch.channels_last), ("logits", "feature"))
-            assert seen.feature is not None
-            logits.append(seen.logits.float())
-            features.append(seen.feature.float().flatten(1))
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+            observation = observe(net, inputs, ("logits", "feature"))
+            logits.append(observation.logits.float())
+            features.append(observation.required_feature.float().flatten(1))
     return torch.cat(logits), torch.cat(features)
 
 
@@ -195,10 +234,17 @@ def seen_by(net: nn.Module, images: Tensor, domain: Domain) -> tuple[Tensor, Ten
 def diversity(
     pool: ImagePool, recipe: Recipe, domain: Domain, teacher: nn.Module, student: nn.Module, real: ImageSet
 ) -> dict[str, Any]:
-    """The record of a finished trial: see results/README.md. The same trial gives the same record.
+    """Measure the kept images of a finished trial; the record is described in results/README.md.
 
-    real: images to compare with in the embedding, such as test images. A reason under "skipped" where nothing could be
-    measured. Never raises: the result of a trial does not depend on what is said about its images.
+    The same trial gives the same record. This never raises, so that a trial's result does not depend on it: if nothing
+    can be measured, the record has a reason under "skipped".
+
+    Args:
+        pool: the images that the trial kept.
+        recipe: its method.
+        domain: how images are normalised.
+        teacher, student: its networks.
+        real: images to compare with in the embedding, such as test images.
     """
     try:
         return {"schema": SCHEMA, **_measure(pool, recipe, domain, teacher, student, real)}
@@ -224,8 +270,8 @@ def _measure(
         "band": [BAND.low, BAND.high],
         "warmup": recipe.rounds.warmup,
         "rounds": _rounds(batches, measured),
-        "after_warmup": summed_up(part for _, part in after),
-        "last": summed_up(part for number, part in measured if number in last),
+        "after_warmup": averages(part for _, part in after),
+        "last": averages(part for number, part in measured if number in last),
         "histograms": _histograms([part for _, part in after]),
     }
     if not has_feature(student):
@@ -235,19 +281,19 @@ def _measure(
 
 
 def _observed(images: Tensor, domain: Domain, teacher: nn.Module, student: nn.Module) -> Measured:
-    logits, feature = seen_by(teacher, images, domain)
+    logits, feature = logits_and_features(teacher, images, domain)
     return measure_batch(
-        logits, feature, seen_by(student, images, domain)[1] if has_feature(student) else None
+        logits, feature, logits_and_features(student, images, domain)[1] if has_feature(student) else None
     )
 
 
 def _rounds(batches: Sequence[Batch], measured: Sequence[tuple[int, Measured]]) -> list[dict[str, Any]]:
-    """One entry a round, over its batches."""
+    """Average over the batches of each round."""
     images: dict[int, int] = {}
     for batch in batches:
         images[batch.round] = images.get(batch.round, 0) + batch.rows.stop - batch.rows.start
     return [
-        {"round": number, "images": count, **summed_up(part for at, part in measured if at == number)}
+        {"round": number, "images": count, **averages(part for at, part in measured if at == number)}
         for number, count in images.items()
     ]
 
@@ -260,19 +306,19 @@ def _histograms(parts: Sequence[Measured]) -> dict[str, list[int]]:
 def _embedded(
     images: Tensor, shown: Sequence[Tensor], domain: Domain, teacher: nn.Module, real: ImageSet
 ) -> dict[str, Any]:
-    """Evenly chosen images of these rows beside evenly chosen real ones."""
+    """Embed an even selection of the images in these rows together with an even selection of real images."""
     rows = torch.cat(list(shown)) if shown else torch.empty(0, dtype=torch.int64)
     if min(len(rows), len(real)) < FEWEST:
         return {"skipped": f"{len(rows)} kept and {len(real)} real images; it takes {FEWEST} of each"}
-    chosen, theirs = _evenly(len(rows)), _evenly(len(real))
-    logits, feature = seen_by(teacher, images[rows[chosen.to(rows.device)]], domain)
-    _, real_feature = seen_by(teacher, real.images[theirs], domain)
+    picked, picked_real = _evenly(len(rows)), _evenly(len(real))
+    logits, feature = logits_and_features(teacher, images[rows[picked.to(rows.device)]], domain)
+    _, real_feature = logits_and_features(teacher, real.images[picked_real], domain)
     points = torch.cat([feature, real_feature])
-    labels = [*logits.argmax(1).tolist(), *real.labels[theirs].tolist()]
-    return embedding(F.normalize(points, dim=1).cpu().numpy(), labels, len(chosen))
+    labels = [*logits.argmax(1).tolist(), *real.labels[picked_real].tolist()]
+    return embedding(F.normalize(points, dim=1).cpu().numpy(), labels, len(picked))
 
 
 def _evenly(n: int) -> Tensor:
-    """At most `SHOWN` of n rows, the same distance apart."""
+    """Pick at most `SHOWN` of n rows at equal distances."""
     count = min(n, SHOWN)
     return torch.arange(count) * n // count

@@ -1,4 +1,4 @@
-"""Images in the plane: t-SNE of their features, the same points every time."""
+"""Place images in the plane by t-SNE of their features, reproducibly."""
 
 from __future__ import annotations
 
@@ -11,17 +11,23 @@ from numpy.typing import NDArray
 
 from rgal.core.errors import in_short
 
-FEWEST = 30  # images of either kind below which a map says nothing
+FEWEST = 30  # images of either kind that a meaningful map takes
 STEPS = 500
 PERPLEXITY = 30.0  # at most; fewer points have fewer neighbours
 DIGITS = 2
 
 
 def embedding(features: NDArray[np.float32], labels: Sequence[int], synthetic: int) -> dict[str, Any]:
-    """Coordinates of features (N,D) with their labels (N,); the first `synthetic` rows are synthetic images.
+    """Compute coordinates in the plane by t-SNE (van der Maaten & Hinton, JMLR 2008), as scikit-learn has it.
 
-    {"x", "y", "label", "synthetic"}, lists of N, and "perplexity"; {"skipped": reason} where t-SNE fails, whatever
-    the reason. van der Maaten & Hinton, "Visualizing Data using t-SNE", JMLR 2008, as in scikit-learn.
+    Args:
+        features: (N,D).
+        labels: (N,).
+        synthetic: how many of the first rows are synthetic images.
+
+    Returns:
+        "x", "y", "label" and "synthetic", lists of N values, and "perplexity"; or "skipped" with the reason if t-SNE
+        fails for any reason.
     """
     perplexity = min(PERPLEXITY, (len(features) - 1) / 3)
     try:
@@ -42,7 +48,7 @@ def embedding(features: NDArray[np.float32], labels: Sequence[int], synthetic: i
 
 
 def _tsne(features: NDArray[np.float32], perplexity: float) -> NDArray[np.float32]:
-    """In one thread: sums that several threads share come out in another order, and t-SNE magnifies the difference."""
+    """Run t-SNE in one thread: several threads add in varying order, and t-SNE magnifies the difference."""
     from sklearn.manifold import TSNE  # takes a second to import
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped,import-not-found]
 

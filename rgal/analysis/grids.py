@@ -1,4 +1,4 @@
-"""A grid of synthesised images, one row a class: the quickest way to see what a method has learnt to draw."""
+"""Draw synthesised images as a grid with one row per class, the quickest way to see what a method makes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 MAX_CLASSES = 10
 MAX_PHASES = 8
-CELL = 64  # pixels that a small image is enlarged to, at least
+CELL = 64  # smallest side in pixels to which small images are enlarged
 GAP = 4  # pixels between cells
 BLANK = 240  # grey level of a cell without an image
 FONT_SIZE = 8.0
@@ -34,11 +34,21 @@ def class_grid(
     class_names: Sequence[str] = (),
     title: str = "",
 ) -> Figure:
-    """The first `per_class` images of each class, uint8 (N, C, H, W) with C = 1 or 3, labels (N,).
+    """Draw the first images of each class, at most ten classes, as one row per class.
 
-    Rows are `classes`; else every class of `class_names`, so that one without images shows as a blank row;
-    else the labels that occur. At most ten rows: more by default are cut, more asked for raise ValueError.
-    Small images are enlarged by a whole factor without smoothing, and every image pixel stays square.
+    Small images are enlarged by a whole factor without smoothing, so that every image pixel stays square.
+
+    Args:
+        images: uint8 (N,C,H,W) with C = 1 or 3.
+        labels: (N,).
+        per_class: images in a row.
+        classes: the classes to draw. By default those of `class_names`, where one without images is a blank row, else
+            the labels that occur; of these, the first ten.
+        class_names: in the order of the labels.
+        title: written above the grid.
+
+    Raises:
+        ValueError: more than ten classes are asked for, or images and labels are not as described.
     """
     pixels, targets = _checked(images, labels, per_class)
     if classes is None:
@@ -52,7 +62,7 @@ def class_grid(
 
 
 def write_grid(path: str | Path, images: Tensor, labels: Tensor, *args: Any, **kwargs: Any) -> Path:
-    """`class_grid(images, labels, ...)` as a PNG, written atomically; the same images give the same bytes."""
+    """Write `class_grid(images, labels, ...)` as a PNG, atomically. The same images give the same bytes."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     return write_atomically(path, figure_bytes(class_grid(images, labels, *args, **kwargs), "png"))
@@ -61,39 +71,46 @@ def write_grid(path: str | Path, images: Tensor, labels: Tensor, *args: Any, **k
 def write_replay_grid(
     path: str | Path, phases: Sequence[tuple[Tensor, Tensor]], class_names: Sequence[str], per_phase: int = 3
 ) -> Path:
-    """Replayed images, old classes down and phases across, `per_phase` columns each; a PNG, written atomically.
+    """Write replayed images as a PNG, atomically: a row for each old class, and some columns for each phase.
 
-    phases: uint8 images (N,C,H,W) and labels (N,) a phase. A class is blank where it was not replayed, as classes of
-    later phases are at first. At most ten classes, evenly taken, and eight phases.
+    At most ten classes and eight phases are drawn, picked evenly. A class is blank in phases that do not replay it.
+
+    Args:
+        path: of the PNG.
+        phases: uint8 images (N,C,H,W) and labels (N,) of each phase.
+        class_names: in the order of the labels.
+        per_phase: columns of a phase.
     """
     import torch
 
     phases = _evenly(phases, MAX_PHASES)
     every = sorted({int(label) for _, labels in phases for label in labels.unique()})
-    chosen = _evenly(every, MAX_CLASSES)
-    rows, known = [], []
-    for label in chosen:
+    classes = _evenly(every, MAX_CLASSES)
+    rows, row_labels = [], []
+    for label in classes:
         for images, labels in phases:
-            found = images[labels == label][:per_phase]
-            blank = torch.full((per_phase - len(found), *images.shape[1:]), BLANK, dtype=torch.uint8)
-            rows.append(torch.cat([found, blank]))
-            known.append(torch.full((per_phase,), label))
+            replayed = images[labels == label][:per_phase]
+            blank = torch.full((per_phase - len(replayed), *images.shape[1:]), BLANK, dtype=torch.uint8)
+            rows.append(torch.cat([replayed, blank]))
+            row_labels.append(torch.full((per_phase,), label))
     names = [
         class_names[label] if label < len(class_names) else str(label) for label in range(max(every) + 1)
     ]
     title = f"replayed in {len(phases)} phases, {per_phase} columns each"
-    return write_grid(path, torch.cat(rows), torch.cat(known), per_phase * len(phases), chosen, names, title)
+    return write_grid(
+        path, torch.cat(rows), torch.cat(row_labels), per_phase * len(phases), classes, names, title
+    )
 
 
 def _evenly(items: Sequence[Any], limit: int) -> list[Any]:
-    """At most `limit` of the items, the first and the last among them."""
+    """Pick at most `limit` of the items evenly, the first and the last among them."""
     if len(items) <= limit:
         return list(items)
     return [items[round(i * (len(items) - 1) / (limit - 1))] for i in range(limit)]
 
 
 def _checked(images: Tensor, labels: Tensor, per_class: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Images as (N, H, W, 3) and labels as (N,) arrays on the host."""
+    """Return images as an array (N,H,W,3) and labels as (N,) on the host, or raise ValueError."""
     pixels, targets = images.detach().cpu().numpy(), labels.detach().cpu().numpy()
     if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1] not in (1, 3):
         raise ValueError(f"expected uint8 images (N, 1 or 3, H, W), got {pixels.dtype} {tuple(pixels.shape)}")
@@ -105,21 +122,21 @@ def _checked(images: Tensor, labels: Tensor, per_class: int) -> tuple[NDArray[np
 
 
 def _canvas(rows: Sequence[NDArray[np.uint8]], columns: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """All cells on white, each image enlarged by repeating its pixels."""
+    """Put all images on white, each enlarged by repeating its pixels."""
     factor = -(-CELL // max(shape[:2]))
     height, width = shape[0] * factor, shape[1] * factor
     size = (len(rows) * (height + GAP) - GAP, columns * (width + GAP) - GAP, 3)
     canvas = np.full((max(size[0], height), *size[1:]), 255, dtype=np.uint8)
-    for row, found in enumerate(rows):
+    for row, images in enumerate(rows):
         for column in range(columns):
             top, left = row * (height + GAP), column * (width + GAP)
-            cell = found[column] if column < len(found) else np.full(shape, BLANK, dtype=np.uint8)
+            cell = images[column] if column < len(images) else np.full(shape, BLANK, dtype=np.uint8)
             canvas[top : top + height, left : left + width] = cell.repeat(factor, 0).repeat(factor, 1)
     return canvas
 
 
 def _figure(canvas: NDArray[np.uint8], names: Sequence[str], title: str) -> Figure:
-    """The canvas at one canvas pixel a figure pixel, so that nothing is resampled, with names to its left."""
+    """Show each canvas pixel as one figure pixel, so that nothing is resampled, with names to the left."""
     height, width = canvas.shape[:2]
     points = DPI / 72  # pixels in a point
     with paper_style():

@@ -15,15 +15,15 @@ from torch import Tensor, nn
 from rgal.analysis import embedding
 from rgal.analysis.diversity import (
     Batch,
+    averages,
     batches_made,
     diversity,
     histogram,
     kept_batches,
+    logits_and_features,
     measure_batch,
     oldest_first,
     pair_distances,
-    seen_by,
-    summed_up,
 )
 from rgal.core.observe import observe
 from rgal.core.problem import Problem
@@ -107,7 +107,7 @@ def test_quantities_are_those_of_a_loop(sizes: list[int]) -> None:
     ]
     parts = [measure_batch(*batch) for batch in batches]
     wanted = naive_diversity.summary(batches)
-    assert approximately(summed_up(parts), wanted)
+    assert approximately(averages(parts), wanted)
     if max(sizes) > 2:
         assert 0 < wanted["in_band"] < 1 and wanted["same"] != wanted["student_same"]
     for kind, rows in (("same", 1), ("different", 1), ("negatives", 0)):
@@ -124,7 +124,7 @@ def test_fallback_is_the_share_of_anchors_without_a_negative_in_the_band() -> No
     near = torch.tensor([[1.0, 0.99, 0.0], [0.99, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.4, 0.0]])
     near[1] = torch.tensor([0.4, 1.0, 0.0])
     logits = near[[3, 3, 1, 1, 2, 2]]
-    found = summed_up([measure_batch(logits, logits)])
+    found = averages([measure_batch(logits, logits)])
     assert found["fallback"] == pytest.approx(1 / 3, abs=1e-6) and found["in_band"] == pytest.approx(
         4 / 12, abs=1e-6
     )
@@ -133,21 +133,21 @@ def test_fallback_is_the_share_of_anchors_without_a_negative_in_the_band() -> No
 
 def test_one_class_has_no_negatives() -> None:
     logits = torch.ones(8, 4) + torch.tensor([3.0, 0, 0, 0])
-    found = summed_up([measure_batch(logits, small.randn(8, 5))])
+    found = averages([measure_batch(logits, small.randn(8, 5))])
     assert found["different"] is found["in_band"] is found["fallback"] is None
     assert found["same_pairs"] == 28 and found["different_pairs"] == 0
 
 
 def test_nothing_measured_is_nothing_known() -> None:
-    assert summed_up([]) == {}
-    assert set(summed_up([measure_batch(torch.ones(1, 3), torch.ones(1, 3))]).values()) == {None, 0}
+    assert averages([]) == {}
+    assert set(averages([measure_batch(torch.ones(1, 3), torch.ones(1, 3))]).values()) == {None, 0}
 
 
 def test_a_number_that_is_none_is_unknown() -> None:
     """A student may end with weights that are not finite."""
     broken = small.randn(6, 3)
     broken[2] = math.nan
-    found = summed_up([measure_batch(logits_of(6), small.randn(6, 3), broken)])
+    found = averages([measure_batch(logits_of(6), small.randn(6, 3), broken)])
     assert found["student_different"] is None and found["different"] > 0
     assert histogram(torch.tensor([math.nan, 0.01])).sum() == 1
 
@@ -299,9 +299,9 @@ def test_measuring_changes_nothing() -> None:
 
 def test_chunks_change_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
     images = pictures(11)
-    whole = seen_by(TEACHER, images, DOMAIN)
+    whole = logits_and_features(TEACHER, images, DOMAIN)
     monkeypatch.setattr("rgal.analysis.diversity.CHUNK", 4)
-    for a, b in zip(whole, seen_by(TEACHER, images, DOMAIN), strict=True):
+    for a, b in zip(whole, logits_and_features(TEACHER, images, DOMAIN), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
