@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.textpath import TextPath
 from numpy.typing import NDArray
 
+from rgal.analysis.drawing import DPI, figure_bytes, paper_style
 from rgal.core.files import write_atomically
-from rgal.reporting.figures.style import DPI, figure_bytes, paper_style
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import product
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +14,37 @@ from rgal.core.meters import Meter
 from rgal.core.precision import Precision, autocast
 from rgal.core.problem import Problem, evaluating
 from rgal.core.seeding import Streams, seed_for
-from rgal.methods.recipe import Recipe
-from rgal.terms.objective import Objective, Progress, TermContext
+from rgal.synthesis.image_source import Adam, ImageSpec
+from rgal.synthesis.views import View
+from rgal.terms.objective import LossTerm, Objective, Progress, TermContext
+
+
+class SynthesisRounds(Protocol):
+    """Describe what the loop reads about rounds: images of a round, and optimiser steps on them."""
+
+    @property
+    def synthesis_batch(self) -> int: ...
+    @property
+    def synthesis_steps(self) -> int: ...
+
+
+class SynthesisRecipe(Protocol):
+    """Describe the parts of a method that the loop reads; see the fields of `rgal.methods.recipe.Recipe`."""
+
+    @property
+    def images(self) -> ImageSpec | None: ...
+    @property
+    def views(self) -> Mapping[str, View]: ...
+    @property
+    def synthesis(self) -> tuple[LossTerm, ...]: ...
+    @property
+    def optimiser(self) -> Adam: ...
+    @property
+    def rounds(self) -> SynthesisRounds: ...
+    @property
+    def keep(self) -> Literal["best", "last"]: ...
+    @property
+    def per_class(self) -> int: ...
 
 
 def check_sizes(objective: Objective, sizes: Iterable[tuple[int, int]]) -> None:
@@ -54,13 +83,19 @@ class Inversion:
 
     Raises:
         UserError: a network does not take images of the sizes that the method shows it.
-        ValueError: a term reads a view that the recipe does not have.
+        ValueError: the recipe makes no images, or a term reads a view that it does not have.
     """
 
     def __init__(
-        self, recipe: Recipe, problem: Problem, student: nn.Module, streams: Streams, precision: Precision
+        self,
+        recipe: SynthesisRecipe,
+        problem: Problem,
+        student: nn.Module,
+        streams: Streams,
+        precision: Precision,
     ) -> None:
-        assert recipe.images is not None
+        if recipe.images is None:
+            raise ValueError("the recipe synthesises no images")
         self.recipe, self.problem, self.streams, self.precision = recipe, problem, streams, precision
         seed = seed_for(*streams.parts, "synthesis parameters")
         self.images = recipe.images.build(problem.domain, problem.device, seed)

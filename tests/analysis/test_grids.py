@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from rgal.analysis.drawing import figure_bytes
 from rgal.analysis.grids import BLANK, GAP, class_grid, write_grid
-from rgal.reporting.figures.style import figure_bytes
 
 
 def pixels_of(figure_png: bytes) -> np.ndarray:

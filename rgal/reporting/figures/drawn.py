@@ -17,6 +17,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 
+from rgal.analysis import drawing
 from rgal.core.files import write_atomically
 
 NAME = ".drawn.json"
@@ -73,6 +74,6 @@ def _file_hash(path: Path) -> str | None:
 def _code() -> str:
     """The modules that draw, and the versions of what they draw with."""
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in (Path(drawing.__file__), *sorted(Path(__file__).parent.glob("*.py"))):
         digest.update(path.read_bytes())
     return f"{digest.hexdigest()} {matplotlib.__version__} {np.__version__} {pd.__version__}"

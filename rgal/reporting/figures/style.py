@@ -1,25 +1,23 @@
-"""What all figures share: look, legends and level lines, one line style a method, the same bytes every time.
+"""What the figures of results share: legends, level lines, one line style per method.
 
-Figures are made without pyplot, so nothing global is left behind, and saved without a date or a random id.
+Settings and output, which image grids share too, are in `rgal.analysis.drawing`.
 """
 
 from __future__ import annotations
 
-import io
 import math
 import textwrap
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from rgal.analysis.drawing import figure_bytes as figure_bytes
+from rgal.analysis.drawing import paper_style as paper_style
 from rgal.reporting.results import methods, uses_real_data
 
 # Okabe and Ito's colours, which stay apart for colour-blind readers; without the yellow, too pale on white.
@@ -30,33 +28,8 @@ GREY = "#555555"
 # References on real data are grey, with unfilled markers that no data-free method has.
 REFERENCE_MARKERS = ("<", ">", "h", "p")
 REFERENCE_DASHES = ((0, (1, 1.5)), (0, (1, 3)), (0, (3, 1.5, 1, 1.5)), (0, (4, 3)))
-DPI = 150
 WIDTH, HEIGHT = 6.4, 4.2  # inches
 TITLE_LETTERS = 80
-
-STYLE: dict[Any, Any] = {
-    "font.family": "sans-serif",
-    "font.size": 9,
-    "axes.titlesize": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.8,
-    "axes.unicode_minus": True,
-    "legend.fontsize": 8.5,
-    "text.parse_math": False,
-    "text.usetex": False,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "rgal",
-}
-
-
-@contextmanager
-def paper_style() -> Iterator[None]:
-    """Our settings on matplotlib's defaults inside the block: a user's matplotlibrc changes nothing."""
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(STYLE)
-        yield
 
 
 @dataclass(frozen=True)
@@ -133,23 +106,6 @@ def legend_below(figure: Figure, handles: Sequence[Any], names: Sequence[str]) -
     rows, columns = legend_shape(names, width)
     figure.set_size_inches(width, height + 0.18 * max(0, rows - 2))
     figure.legend(handles, names, loc="outside lower center", ncols=columns, frameon=False, handlelength=3.2)
-
-
-def figure_bytes(figure: Figure, fmt: str) -> bytes:
-    """The figure as "png" (at DPI) or "svg", the same bytes each time.
-
-    The canvas prints right away: `savefig` would draw everything once more, to lay it out, which a draw does anyway.
-    """
-    buffer = io.BytesIO()
-    before = figure.dpi
-    with paper_style():
-        if fmt == "png":
-            figure.dpi = DPI
-            FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
-        else:
-            FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
-    figure.dpi = before
-    return buffer.getvalue()
 
 
 def draw_levels(axes: Axes, levels: pd.DataFrame, limits: tuple[float, float]) -> None:
