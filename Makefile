@@ -7,7 +7,7 @@ PACKAGE := pyproject.toml setup.py constraints.txt
 export OMP_WAIT_POLICY := passive
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow cov speed lint wheel clean
+.PHONY: help demo check test slow cov speed lint wheel clean
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,17 +15,19 @@ help:  ## print this list
 demo: $(VENV)/installed  ## install, then compare five methods on scikit-learn's digits: minutes on two cores
 	$(BIN)/rgal --task kd
 
-test: $(VENV)/installed-dev  ## lint, check types and run the tests that are not marked slow
+check: $(VENV)/installed-dev  ## look for faults without running the code: linter, format, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+test: check  ## the above, and the tests that are not marked slow
 	$(BIN)/python -m pytest -m "not slow" -n auto --dist worksteal $(PYTEST)
 
 slow: $(VENV)/installed-dev  ## run the slow tests
 	$(BIN)/python -m pytest -m slow
 
 cov: PYTEST := --cov --cov-report=term:skip-covered --cov-report=html
-cov: test  ## the same as test, and measure which lines the tests run: table and htmlcov/index.html
+cov: test  ## the same as test, and which lines the tests run: a table and htmlcov/index.html
 
 speed: $(VENV)/installed  ## time the synthesis and student steps against the bare networks
 	$(BIN)/python -m rgal.benchmarks.speed
