@@ -1,28 +1,26 @@
 """Finds methods and turns what a user writes into a Recipe.
 
 A method is a file in `baselines/`, or a plug-in (`rgal.methods.plugins`), with a decorated function that returns a
-Recipe. On the command line it is `name`, `name[param=value,...]`, and either of them
-`+rgal` or `+rgal[param=value,...]`.
+Recipe. What names it on the command line and in suites is told in `rgal.methods.names`.
 """
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
-import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from rgal.core.errors import UserError, nearest
 from rgal.core.files import code_hash
+from rgal.methods.names import RGAL, MethodName, Parameters
 from rgal.methods.parameters import Parameter, parameters, text_of, values_from
 from rgal.methods.plus_rgal import RgalOptions, plus_rgal
 from rgal.methods.recipe import INCREMENTAL, Recipe, replaying
 
 _METHODS: dict[str, Method] = {}
-_PART = re.compile(r"^([a-z][a-z0-9_]*)(?:\[(.*)\])?$")
 
 
 @dataclass(frozen=True)
@@ -101,36 +99,71 @@ def methods() -> Mapping[str, Method]:
 def resolve(
     text: str, tuned: Mapping[str, Any] | None = None, defaults: Mapping[str, Any] | None = None
 ) -> Resolved:
-    """`cmi[adv=1.0]+rgal[follows=code]` -> Resolved. UserError: unknown name or parameter, bad value.
+    """Turn what a user wrote, such as `cmi[adv=1.0]+rgal[follows=code]`, into a recipe and its canonical name.
 
-    tuned: parameters of the host that a suite sets for its data set; what the text gives goes before them. defaults:
-    what parameters of host and plug-in are on a task, where that differs from their functions' defaults. Both are
-    settings of the suite, not part of the name.
+    Args:
+        text: a method's name; see `rgal.methods.names`.
+        tuned: parameters of the host that a suite sets for its data set. What the text gives goes before them.
+        defaults: what parameters of host and plug-in are on a task, where that differs from what they are declared
+            as. What is tuned goes before them. Both are settings of the suite, not part of the name.
+
+    Raises:
+        UserError: there is no such method or parameter, or a value makes no sense.
     """
-    host, *plugins = text.strip().split("+")
-    registered = methods()
-    name, given = _split(host, text)
-    if name not in registered:
-        raise UserError(f"unknown method '{name}'; {nearest(name, registered)}")
-    method = registered[name]
+    name = MethodName.parse(text)
+    method = _registered(name)
     declared = method.parameters
-    values = values_from(declared, name, given)
-    suite = values_from(declared, name, {key: text_of(value) for key, value in (tuned or {}).items()})
+    values = values_from(declared, name.host, dict(name.parameters))
+    suite = values_from(declared, name.host, {key: text_of(value) for key, value in (tuned or {}).items()})
     suite = _declared(declared, defaults) | suite
-    recipe = _built(name, method.recipe, {**suite, **values})
-    canonical = _canonical(name, declared, values, suite)
-    for position, plugin in enumerate(plugins):
-        plugin_name, plugin_given = _split(plugin, text)
-        if plugin_name != "rgal":
-            raise UserError(f"unknown plug-in '+{plugin_name}' in '{text}'; valid: +rgal")
-        if position or any(w.name in ("spread", "gather") for w in (*recipe.synthesis, *recipe.transfer)):
-            raise UserError(f"'{text}' would add RGAL to a method that already has it; write '{name}'")
+    recipe = _built(name.host, method.recipe, {**suite, **values})
+    canonical = MethodName(name.host, _changed(declared, values, suite))
+    if name.plugin is not None:
+        if any(term.name in ("spread", "gather") for term in (*recipe.synthesis, *recipe.transfer)):
+            raise _has_rgal(name)
         options = parameters(RgalOptions)
-        values = values_from(options, "+rgal", plugin_given)
+        values = values_from(options, f"+{RGAL}", dict(name.plugin))
         task = _declared(options, defaults)
-        recipe = _built("+rgal", partial(_with_rgal, recipe), {**task, **values})
-        canonical += "+" + _canonical("rgal", options, values, task)
-    return Resolved(canonical, recipe, method)
+        recipe = _built(f"+{RGAL}", partial(_with_rgal, recipe), {**task, **values})
+        canonical = replace(canonical, plugin=_changed(options, values, task))
+    return Resolved(str(canonical), recipe, method)
+
+
+def canonical_name(text: str, defaults: Mapping[str, Any] | None = None) -> MethodName:
+    """Check a name without building its recipe, and write it as `resolve` does.
+
+    Parameters come in the order they are declared in, and those that have their default anyway are left out.
+
+    Args:
+        text, defaults: as for `resolve`.
+
+    Raises:
+        UserError: there is no such method or parameter, or a value cannot be read.
+    """
+    name = MethodName.parse(text)
+    method = _registered(name)
+    declared = method.parameters
+    values = values_from(declared, name.host, dict(name.parameters))
+    canonical = MethodName(name.host, _changed(declared, values, _declared(declared, defaults)))
+    if name.plugin is None:
+        return canonical
+    if method.with_rgal:
+        raise _has_rgal(name)
+    options = parameters(RgalOptions)
+    values = values_from(options, f"+{RGAL}", dict(name.plugin))
+    return replace(canonical, plugin=_changed(options, values, _declared(options, defaults)))
+
+
+def _registered(name: MethodName) -> Method:
+    registered = methods()
+    if name.host not in registered:
+        raise UserError(f"unknown method '{name.host}'; {nearest(name.host, registered)}")
+    return registered[name.host]
+
+
+def _has_rgal(name: MethodName) -> UserError:
+    host = name.without_plugin
+    return UserError(f"'{name}' would add RGAL to a method that already has it; write '{host}'")
 
 
 def _with_rgal(recipe: Recipe, **values: Any) -> Recipe:
@@ -152,21 +185,6 @@ def _declared(declared: Mapping[str, Parameter], defaults: Mapping[str, Any] | N
     return {key: value for key, value in (defaults or {}).items() if key in declared}
 
 
-def _split(part: str, text: str) -> tuple[str, dict[str, str]]:
-    match = _PART.match(part.strip())
-    if not match:
-        raise UserError(f"cannot read method '{text}'; expected name, name[param=value,...] or name+rgal")
-    given: dict[str, str] = {}
-    for item in filter(None, (match[2] or "").split(",")):
-        key, equals, value = item.partition("=")
-        if not equals or not value.strip():
-            raise UserError(f"cannot read '{item.strip()}' in method '{text}'; expected param=value")
-        if key.strip() in given:
-            raise UserError(f"parameter '{key.strip()}' is given twice in '{text}'")
-        given[key.strip()] = value.strip()
-    return match[1], given
-
-
 def _built(name: str, build: Callable[..., Recipe], values: Mapping[str, Any]) -> Recipe:
     try:
         return build(**values)
@@ -174,15 +192,12 @@ def _built(name: str, build: Callable[..., Recipe], values: Mapping[str, Any]) -
         raise UserError(f"method '{name}': {error}") from error
 
 
-def _canonical(
-    name: str, declared: Mapping[str, Parameter], values: Mapping[str, Any], suite: Mapping[str, Any]
-) -> str:
-    """The name with what differs from what a bare name would mean in this suite."""
-    changed = {
-        key: values[key]
+def _changed(
+    declared: Mapping[str, Parameter], values: Mapping[str, Any], suite: Mapping[str, Any]
+) -> Parameters:
+    """Write those values that differ from what a bare name would mean in this suite."""
+    return tuple(
+        (key, text_of(values[key]))
         for key, parameter in declared.items()
         if key in values and values[key] != suite.get(key, parameter.default)
-    }
-    if not changed:
-        return name
-    return f"{name}[{','.join(f'{key}={text_of(value)}' for key, value in changed.items())}]"
+    )

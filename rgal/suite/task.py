@@ -19,8 +19,9 @@ from rgal.data import Dataset, ImageSet
 from rgal.methods.recipe import Recipe
 from rgal.methods.registry import Resolved, resolve
 from rgal.suite.measures import ACCURACY, Measure, costs
+from rgal.suite.plan.budget import apply_schedule
 from rgal.suite.plan.settings import Schedule, Strict
-from rgal.suite.plan.trial import Trial, apply_schedule
+from rgal.suite.plan.trial import Trial
 from rgal.suite.running.drive import Run
 from rgal.suite.running.teachers import Pretraining
 from rgal.synthesis.pool import ImagePool

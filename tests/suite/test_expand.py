@@ -9,9 +9,10 @@ import pytest
 from rgal import benchmarks
 from rgal.core.errors import UserError
 from rgal.data import load
+from rgal.methods.names import MethodName
+from rgal.suite.plan.budget import schedule_for
 from rgal.suite.plan.expansion import expand
 from rgal.suite.plan.settings import Budget, Pair, Schedule, load_suite
-from rgal.suite.plan.trial import schedule_for
 from rgal.suite.task import tasks
 from tests.helpers.suites import PAIRS, SUITE, SWEEP, suite, trials
 
@@ -41,17 +42,21 @@ def test_a_sweep(tmp_path: Path) -> None:
     assert one.key == same.key
 
 
+def schedule(budget: Budget, pair: Pair, name: str, **swept: int) -> Schedule:
+    return schedule_for(budget, pair, swept, MethodName.parse(name)).schedule
+
+
 def test_what_is_swept_goes_over_exceptions() -> None:
     budget = Budget(
         rounds=3, methods={"cmi": Schedule(rounds=5, synthesis_lr=0.1), "cmi[bn=2]": Schedule(rounds=6)}
     )
     pair = Pair(teacher="a", methods={"cmi": Schedule(synthesis_lr=0.2)})
     plain = Pair(teacher="a")
-    assert schedule_for(budget, plain, {}, "dafl", "dafl").rounds == 3
-    assert schedule_for(budget, plain, {}, "cmi[oh=1]+rgal", "cmi") == Schedule(rounds=5, synthesis_lr=0.1)
-    assert schedule_for(budget, plain, {}, "cmi[bn=2]", "cmi") == Schedule(rounds=6)
-    assert schedule_for(budget, pair, {}, "cmi", "cmi") == Schedule(rounds=5, synthesis_lr=0.2)
-    assert schedule_for(budget, pair, {"rounds": 9}, "cmi", "cmi") == Schedule(rounds=9, synthesis_lr=0.2)
+    assert schedule(budget, plain, "dafl").rounds == 3
+    assert schedule(budget, plain, "cmi[oh=1]+rgal") == Schedule(rounds=5, synthesis_lr=0.1)
+    assert schedule(budget, plain, "cmi[bn=2]") == Schedule(rounds=6)
+    assert schedule(budget, pair, "cmi") == Schedule(rounds=5, synthesis_lr=0.2)
+    assert schedule(budget, pair, "cmi", rounds=9) == Schedule(rounds=9, synthesis_lr=0.2)
 
 
 def test_a_method_with_rgal_has_its_hosts_exceptions() -> None:
@@ -59,7 +64,7 @@ def test_a_method_with_rgal_has_its_hosts_exceptions() -> None:
     budget = Budget(methods={"fast": Schedule(synthesis_steps=5), "fast[k=10]": Schedule(synthesis_steps=10)})
     pair = Pair(teacher="wrn10_1")
     for name, steps in (("fast[k=10]+rgal", 10), ("fast[k=2]+rgal", 5), ("fast+rgal", 5), ("fast[k=10]", 10)):
-        assert schedule_for(budget, pair, {}, name, "fast").synthesis_steps == steps
+        assert schedule(budget, pair, name).synthesis_steps == steps
 
 
 def test_the_command_line_goes_over_exceptions(tmp_path: Path) -> None:
@@ -78,7 +83,7 @@ def test_the_command_line_goes_over_exceptions(tmp_path: Path) -> None:
 def test_parameters_of_budget_and_pair_join() -> None:
     budget = Budget(methods={"cmi": Schedule(parameters={"bn": 1.0, "oh": 2.0})})
     pair = Pair(teacher="a", methods={"cmi": Schedule(parameters={"oh": 3.0})})
-    assert schedule_for(budget, pair, {}, "cmi", "cmi").parameters == {"bn": 1.0, "oh": 3.0}
+    assert schedule(budget, pair, "cmi").parameters == {"bn": 1.0, "oh": 3.0}
 
 
 def test_extends(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import pytest
 from rgal.core.errors import UserError
 from rgal.methods.recipe import SGD, Recipe, Rounds
 from rgal.methods.registry import methods, resolve
+from rgal.suite.plan.budget import apply_schedule
 from rgal.suite.plan.settings import Schedule
-from rgal.suite.plan.trial import apply_schedule
 from rgal.suite.task import tasks
 
 LONG = Schedule(rounds=7, warmup=2, synthesis_steps=11, student_steps=13, synthesis_batch=17, batch=18)

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from rgal import __version__, nets
-from rgal.core.errors import UserError, nearest
+from rgal.core.errors import UserError
 from rgal.data import Dataset
+from rgal.methods.names import MethodName
 from rgal.methods.recipe import Recipe
 from rgal.methods.registry import Resolved, methods, resolve
+from rgal.suite.plan.budget import Taken, read_entries, schedule_for
 from rgal.suite.plan.initial_pool import initial_pool_key, samples_from_pool
-from rgal.suite.plan.settings import Budget, Pair, Schedule, Suite, suggest
-from rgal.suite.plan.trial import Trial, file_hash, schedule_for, short_hash
+from rgal.suite.plan.settings import Budget, Pair, Suite, suggest
+from rgal.suite.plan.trial import Trial, file_hash, short_hash
 
 if TYPE_CHECKING:
     from rgal.suite.task import Task
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 def expand(suite: Suite, task: Task, dataset: Dataset, device: str) -> list[Trial]:
     """Every trial of a suite. UserError for anything that is wrong with a name or a number."""
     options = check_options(suite, task)
-    _check_exceptions(suite)
+    _check_exceptions(suite, task)
     cases: list[tuple[str, dict[str, Any], dict[str, Any]]] = [(*case, {}) for case in task.cases(options)]
     if suite.sweep:
         if task.case_title:
@@ -43,13 +45,27 @@ def expand(suite: Suite, task: Task, dataset: Dataset, device: str) -> list[Tria
     ]
 
 
+def entries_taken(suite: Suite, task: Task, dataset: Dataset, device: str) -> dict[tuple[str, str, str], str]:
+    """Say which of a suite's exceptions each method takes, by (teacher, student, method); see `nearest_entry`."""
+    options = check_options(suite, task)
+    settings = [_Setting(suite, task, dataset, device, pair, options) for pair in suite.networks]
+    return {
+        (setting.common["teacher"], setting.common["student"], resolved.name): taken.describe(suite.budget)
+        for setting in settings
+        for resolved, taken in setting.chosen({})
+    }
+
+
 def _initial(setting: _Setting, swept: Mapping[str, Any]) -> dict[str, str]:
     """What a trial that starts from the suite's pool knows of it. All settings have the methods of this one."""
     path = setting.suite.init_pool
     if path is None:
         return {}
-    chosen = [resolved for resolved, _ in setting.chosen(swept)]
-    return {"init_pool": path, "init_pool_key": initial_pool_key(path, setting.task, chosen, setting.dataset)}
+    resolved = [resolved for resolved, _ in setting.chosen(swept)]
+    return {
+        "init_pool": path,
+        "init_pool_key": initial_pool_key(path, setting.task, resolved, setting.dataset),
+    }
 
 
 @dataclass(frozen=True)
@@ -79,7 +95,7 @@ class _Setting:
             Trial(
                 method=resolved.name,
                 seed=seed,
-                schedule=schedule.model_dump(exclude_none=True),
+                schedule=taken.schedule.model_dump(exclude_none=True),
                 order=order,
                 teacher_key=self.teacher_key(resolved.recipe, seed),
                 options=options,
@@ -89,7 +105,7 @@ class _Setting:
                 **self.common,
                 **(initial if samples_from_pool(resolved.recipe) else {}),  # type: ignore[arg-type]
             )
-            for order, (resolved, schedule) in enumerate(chosen)
+            for order, (resolved, taken) in enumerate(chosen)
             for seed in self.suite.seeds
         ]
 
@@ -162,29 +178,32 @@ class _Setting:
             }
         )
 
-    def chosen(self, swept: Mapping[str, Any]) -> list[tuple[Resolved, Schedule]]:
+    def chosen(self, swept: Mapping[str, Any]) -> list[tuple[Resolved, Taken]]:
         """`methods`, resolved once for all cases in which nothing of the schedule is swept."""
         return self.methods(swept) if swept else self._unswept
 
     @cached_property
-    def _unswept(self) -> list[tuple[Resolved, Schedule]]:
+    def _unswept(self) -> list[tuple[Resolved, Taken]]:
         return self.methods({})
 
-    def methods(self, swept: Mapping[str, Any]) -> list[tuple[Resolved, Schedule]]:
+    def methods(self, swept: Mapping[str, Any]) -> list[tuple[Resolved, Taken]]:
         """The suite's methods on the task, each with its schedule."""
-        suite, task, found = self.suite, self.task, []
+        suite, task = self.suite, self.task
+        planned: list[tuple[Resolved, Taken]] = []
         for text in expand_names(suite.methods, suite.task):
             method = resolve(text, None, task.defaults)
             if suite.task not in method.method.tasks:
                 valid = ", ".join(method.method.tasks)
                 raise UserError(f"method '{method.name}' is not for task '{suite.task}'; it is for: {valid}")
-            schedule = schedule_for(suite.chosen_budget(), self.pair, swept, method.name, method.method.name)
-            found.append((task.recipe(text, schedule), schedule))
-            task.check(found[-1][0].recipe, self.dataset)
-        names = [resolved.name for resolved, _ in found]
+            name = MethodName.parse(method.name)
+            taken = schedule_for(suite.chosen_budget(), self.pair, swept, name, task.defaults)
+            scheduled = task.recipe(text, taken.schedule)
+            task.check(scheduled.recipe, self.dataset)
+            planned.append((scheduled, taken))
+        names = [resolved.name for resolved, _ in planned]
         if doubled := sorted({name for name in names if names.count(name) > 1}):
             raise UserError(f"methods: '{doubled[0]}' is listed twice")
-        return found
+        return planned
 
 
 def check_options(suite: Suite, task: Task) -> Any:
@@ -210,28 +229,34 @@ def check_options(suite: Suite, task: Task) -> Any:
 
 
 def expand_names(names: Iterable[str], task: str) -> list[str]:
-    """The names, with every method of the task in place of "all" and every data-free one with RGAL in place of
-    "all+rgal", but for those that are there already."""
-    known = {name: method for name, method in methods().items() if task in method.tasks}
-    same = {
-        method.function for method in known.values() if method.with_rgal
-    }  # `rgal` is their host with RGAL
-    hosts = [name for name, method in known.items() if method.function not in same]
+    """Put the methods they stand for in place of the groups "all" and "all+rgal".
+
+    "all" is every method of the task, "all+rgal" every data-free one with RGAL, but for the host of a method that is
+    this already. A group leaves out what was named before it.
+    """
+    of_task = {name: method for name, method in methods().items() if task in method.tasks}
+    plugged = {method.function for method in of_task.values() if method.with_rgal}
+    hosts = [name for name, method in of_task.items() if method.function not in plugged]
     groups = {
-        "all": list(known),
-        "all+rgal": [f"{name}+rgal" for name in hosts if resolve(name).recipe.data_free],
+        "all": list(of_task),
+        "all+rgal": [str(MethodName(name, plugin=())) for name in hosts if resolve(name).recipe.data_free],
     }
-    found: list[str] = []
+    expanded: list[str] = []
     for name in names:
-        found += [one for one in groups[name] if one not in found] if name in groups else [name]
-    return found
+        expanded += [one for one in groups[name] if one not in expanded] if name in groups else [name]
+    return expanded
 
 
-def _check_exceptions(suite: Suite) -> None:
-    """UserError for a name, among those with a schedule of their own, that no method has."""
+def _check_exceptions(suite: Suite, task: Task) -> None:
+    """Check the names that have a schedule of their own.
+
+    Raises:
+        UserError: one is that of no method, or has parameters that the method has not.
+    """
     places = {f"budgets.{suite.budget}.methods": suite.chosen_budget().methods}
     places |= {f"pairs.{i}.methods": pair.methods for i, pair in enumerate(suite.pairs)}
     for where, exceptions in places.items():
-        for name in exceptions:
-            if name.partition("[")[0].partition("+")[0] not in methods():
-                raise UserError(f"{where}: unknown method '{name}'; {nearest(name, methods())}")
+        try:
+            read_entries(exceptions, task.defaults)
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from error

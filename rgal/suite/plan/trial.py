@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rgal import __version__
-from rgal.core.errors import UserError
 from rgal.core.files import slug
-from rgal.methods.recipe import Recipe
-from rgal.suite.plan.settings import Budget, Pair, Schedule
-from rgal.synthesis.generators import FreshGenerator
 
 
 @dataclass(frozen=True)
@@ -106,59 +101,3 @@ def short_hash(value: Any) -> str:
 
 def file_hash(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
-
-
-def schedule_for(budget: Budget, pair: Pair, swept: Mapping[str, Any], name: str, host: str) -> Schedule:
-    """The budget's schedule; over it the exceptions for this method, its full name's, else its host's, else its bare
-    name's: the budget's, then those for these networks; over it all what is swept."""
-    names = (name, name.removesuffix("+rgal"), host)
-    merged: dict[str, Any] = {field: getattr(budget, field) for field in Schedule.model_fields}
-    for exceptions in (budget.methods, pair.methods):
-        found = next((exceptions[one] for one in names if one in exceptions), Schedule())
-        chosen = found.model_dump(exclude_none=True)
-        parameters = {**(merged["parameters"] or {}), **chosen.get("parameters", {})}
-        merged |= chosen | {"parameters": parameters or None}
-    return Schedule(**{**merged, **swept})
-
-
-def apply_schedule(recipe: Recipe, schedule: Schedule, where: str) -> Recipe:
-    """The recipe with a budget's numbers in place of its published ones.
-
-    A budget's `batch` counts the images a student step sees, so that methods compare at equal cost: a recipe with
-    paired views takes half as many images from the pool, twice. Recipes that never train the student, or take no
-    synthesis steps, keep it so.
-    """
-    trains = recipe.rounds.student_steps > 0
-
-    def given(**fields: Any) -> dict[str, Any]:
-        return {key: value for key, value in fields.items() if value is not None}
-
-    rounds = replace(
-        recipe.rounds,
-        **given(
-            count=schedule.rounds if trains else None,
-            warmup=schedule.warmup if trains else None,
-            synthesis_steps=schedule.synthesis_steps if recipe.rounds.synthesis_steps else None,
-            student_steps=schedule.student_steps if trains else None,
-            synthesis_batch=schedule.synthesis_batch,
-            batch=schedule.batch if schedule.batch is None or not recipe.pairs else schedule.batch // 2,
-        ),
-    )
-    if recipe.images is None:
-        rounds = replace(rounds, synthesis_steps=0, warmup=0)
-    if schedule.warmup is None:  # a published warm-up in a budget shorter than it
-        rounds = replace(rounds, warmup=min(rounds.warmup, rounds.count - 1))
-    if rounds.warmup >= rounds.count:
-        raise UserError(
-            f"{where}: warmup={rounds.warmup} leaves no round for the student, rounds={rounds.count}"
-        )
-    images = recipe.images
-    if schedule.generator_width is not None and isinstance(images, FreshGenerator):
-        images = replace(images, width=schedule.generator_width)
-    return replace(
-        recipe,
-        images=images,
-        rounds=rounds,
-        student=replace(recipe.student, **given(lr=schedule.student_lr)),
-        optimiser=replace(recipe.optimiser, **given(lr=schedule.synthesis_lr)),
-    )

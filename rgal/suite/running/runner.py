@@ -13,7 +13,7 @@ from rgal.core.errors import UserError, nearest
 from rgal.data import Dataset
 from rgal.methods.plugins import load_plugins
 from rgal.suite.plan.checks import check_networks
-from rgal.suite.plan.expansion import check_options, expand
+from rgal.suite.plan.expansion import check_options, entries_taken, expand
 from rgal.suite.plan.settings import Suite
 from rgal.suite.plan.trial import Trial
 from rgal.suite.running.console import Console
@@ -77,12 +77,14 @@ def describe_plan(plan: Plan) -> str:
     times = task.stages(plan.dataset, check_options(plan.suite, task))
     titles = [f"{t.setting}: {t.title}" if len(settings) > 1 else t.title for t in plan.trials]
     width = max(map(len, titles))
+    entries = entries_taken(plan.suite, task, plan.dataset, plan.device)
     for trial, title in zip(plan.trials, titles, strict=True):
         rounds = trial_recipe(trial).rounds
         lines.append(
             f"  {trial.key}  {title:<{width}}  "
             f"{rounds.count} rounds  {times * rounds.count * rounds.synthesis_steps:>7,} synthesis steps  "
-            f"{times * rounds.total_student_steps():>7,} student steps"
+            f"{times * rounds.total_student_steps():>7,} student steps  "
+            f"{entries[trial.teacher, trial.student, trial.method]}"
         )
     return "\n".join(lines)
 
