@@ -85,3 +85,18 @@ def test_the_documented_quantization_runs(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir(tmp_path)
     exec(compile(source, "docs/quantization.md", "exec"), {})
     assert (tmp_path / "student.onnx").stat().st_size > 0
+
+
+def test_architecture_names_paths_that_exist() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    paths = set(re.findall(r"`((?:rgal|tasks|baselines|benchmarks|tests|results)/[^`]*)`", text))
+    missing = sorted(path for path in paths if not (ROOT / path).exists())
+    assert len(paths) > 30 and not missing, f"docs/architecture.md: no such file: {missing}"
+
+
+def test_architecture_has_a_line_for_every_room() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    packages = [path.parent for path in [*ROOT.glob("rgal/*/__init__.py"), *ROOT.glob("tasks/*/__init__.py")]]
+    rooms = {path.relative_to(ROOT).as_posix() for path in packages if not path.is_symlink()}
+    missing = sorted(room for room in rooms if f"| `{room}/` |" not in text)
+    assert rooms and not missing, f"docs/architecture.md says nothing about {missing}"

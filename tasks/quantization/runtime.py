@@ -27,7 +27,7 @@ def open_session(path: Path, threads: int = 1, optimised: Path | None = None) ->
     """Open a model as an onnxruntime.InferenceSession on the CPU.
 
     Two of the runtime's rewritings are unwanted in some of the models that `export_onnx` writes:
-    - WeightBiasQuantization rounds float biases, which the simulation of narrow grids and of the paper's placement
+    - WeightBiasQuantization rounds float biases, which the simulation of narrow widths and of the paper's placement
       does not do.
     - Weights of 4 bits, and the paper's placement, have no integer kernels for convolutions. Left as they are, their
       weights would be dequantized in every call: here that is done once, which halves the time.

@@ -1,4 +1,4 @@
-"""Laws of the quantizer's grid for any range, width and scheme."""
+"""Laws of fake quantization for any range, width and scheme."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ QUANTIZERS = {
 def quantizer(
     low: float, high: float, bits: int, symmetric: bool, seed: int
 ) -> tuple[Tensor, dict[str, Any]]:
-    """Sorted values in and around the range, and the arguments that make the grid of it."""
+    """Sorted values in and around the range, and the arguments that quantize to it."""
     low, high = min(low, high), max(low, high)
     scale, zero_point = choose_qparams(torch.tensor(low), torch.tensor(high), bits, symmetric)
     width = max(high, 0.0) - min(low, 0.0)
@@ -39,20 +39,22 @@ def quantizer(
 
 
 @given(**QUANTIZERS)
-def test_the_grid_keeps_order_and_its_own_points(**drawn: Any) -> None:
-    values, grid = quantizer(**drawn)
-    rounded = fake_quantize(values, **grid)
+def test_fake_quantize_keeps_order_and_representable_values(**drawn: Any) -> None:
+    values, options = quantizer(**drawn)
+    rounded = fake_quantize(values, **options)
     assert (rounded.diff() >= 0).all()
-    assert torch.equal(fake_quantize(rounded, **grid), rounded)
-    assert len(rounded.unique()) <= 2 ** grid["bits"]
-    assert fake_quantize(torch.zeros(1), **grid).item() == 0
+    assert torch.equal(fake_quantize(rounded, **options), rounded)
+    assert len(rounded.unique()) <= 2 ** options["bits"]
+    assert fake_quantize(torch.zeros(1), **options).item() == 0
 
 
 @given(**QUANTIZERS)
-def test_the_grid_has_ends_and_steps_of_one_scale(**drawn: Any) -> None:
-    values, grid = quantizer(**drawn)
-    rounded, scale = fake_quantize(values, **grid), grid["scale"]
-    low, high = (scale * (end - grid["zero_point"]) for end in limits(grid["bits"], grid["symmetric"]))
+def test_fake_quantize_has_ends_and_moves_by_half_a_scale_at_most(**drawn: Any) -> None:
+    values, options = quantizer(**drawn)
+    rounded, scale = fake_quantize(values, **options), options["scale"]
+    low, high = (
+        scale * (end - options["zero_point"]) for end in limits(options["bits"], options["symmetric"])
+    )
     assert (rounded >= low).all() and (rounded <= high).all()
     inside = (values >= low) & (values <= high)
     assert ((rounded - values).abs() <= scale * 0.50001 + values.abs() * 1e-6)[inside].all()
@@ -60,22 +62,22 @@ def test_the_grid_has_ends_and_steps_of_one_scale(**drawn: Any) -> None:
 
 
 @given(**QUANTIZERS)
-def test_the_range_that_was_asked_for_is_representable(**drawn: Any) -> None:
-    """Up to half a step, by which rounding the zero-point may shift the grid."""
-    _, grid = quantizer(**drawn)
+def test_choose_qparams_makes_the_range_representable(**drawn: Any) -> None:
+    """Up to half a scale, by which rounding the zero-point may shift the range."""
+    _, options = quantizer(**drawn)
     for end in (min(drawn["low"], drawn["high"]), max(drawn["low"], drawn["high"])):
-        error = abs(fake_quantize(torch.tensor([end]), **grid).item() - end)
-        assert error <= grid["scale"].item() * 0.50001 + abs(end) * 1e-6
+        error = abs(fake_quantize(torch.tensor([end]), **options).item() - end)
+        assert error <= options["scale"].item() * 0.50001 + abs(end) * 1e-6
 
 
 @given(bits=st.integers(2, 8), seed=st.integers(0, 99), high=st.floats(0.125, 1e4, width=32))
-def test_a_symmetric_grid_is_symmetric(bits: int, seed: int, high: float) -> None:
-    values, grid = quantizer(-high, high, bits, True, seed)
-    assert torch.equal(fake_quantize(-values, **grid), -fake_quantize(values, **grid))
+def test_fake_quantize_symmetric_is_an_odd_function(bits: int, seed: int, high: float) -> None:
+    values, options = quantizer(-high, high, bits, True, seed)
+    assert torch.equal(fake_quantize(-values, **options), -fake_quantize(values, **options))
 
 
 @given(bits=st.integers(2, 6), symmetric=st.booleans(), seed=st.integers(0, 99))
-def test_the_searched_range_is_no_worse_than_the_whole(bits: int, symmetric: bool, seed: int) -> None:
+def test_mse_range_is_no_worse_than_the_whole(bits: int, symmetric: bool, seed: int) -> None:
     rows = small.randn(3, 40, seed=seed) ** 3
 
     def error(low: Tensor, high: Tensor) -> Tensor:
