@@ -42,7 +42,6 @@ UPWARD = {
     ("rgal/methods/plus_rgal.py", "rgal.tasks.class_incremental.prototypes"),
     ("rgal/methods/recipe.py", "rgal.tasks.class_incremental.spec"),
     ("rgal/suite/running/teachers.py", "rgal.tasks.class_incremental.spec"),
-    ("rgal/suite/store/frames.py", "rgal.reporting.figures.diversity_data"),
     ("rgal/suite/task.py", "rgal.tasks.class_incremental.phases"),
     ("rgal/terms/objective.py", "rgal.tasks.class_incremental.statistics"),
 }

@@ -62,7 +62,10 @@ def class_grid(
 
 
 def write_grid(path: str | Path, images: Tensor, labels: Tensor, *args: Any, **kwargs: Any) -> Path:
-    """Write `class_grid(images, labels, ...)` as a PNG, atomically. The same images give the same bytes."""
+    """Write the grid that `class_grid` draws from these arguments as a PNG, atomically.
+
+    Missing folders are made. The same images give the same bytes.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     return write_atomically(path, figure_bytes(class_grid(images, labels, *args, **kwargs), "png"))

@@ -1,4 +1,4 @@
-"""Running means on the device: losses are summed there and read once a phase, never within a step."""
+"""Running means on the device: losses are summed there and read once per phase, never within a step."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 def conv(width_in: int, width: int, kernel: int = 3, stride: int = 1) -> nn.Conv2d:
-    """Make a convolution without bias whose output has ceil(size / stride) pixels a side.
+    """Make a convolution without bias whose output is ceil(size / stride) pixels wide and high.
 
     Args:
         width_in, width: channels of the input and of the output.

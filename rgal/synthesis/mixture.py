@@ -42,7 +42,14 @@ class MixedGenerator(ConditionalGenerator):
 
 
 def class_shares(labels: Tensor, weights: Tensor, classes: int) -> Tensor:
-    """Sum the weights of each class: sum_k w_ik onehot(y_ik), for labels and weights (N,K). Returns (N, classes).
+    """Sum the weights of each class: sum_k w_ik onehot(y_ik).
+
+    Args:
+        labels, weights: y and w, (N,K).
+        classes: number of classes, C.
+
+    Returns:
+        (N,C).
 
     >>> class_shares(torch.tensor([[0, 2], [1, 1]]), torch.tensor([[0.75, 0.25], [0.5, 0.5]]), 3)
     tensor([[0.7500, 0.0000, 0.2500],

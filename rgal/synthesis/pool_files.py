@@ -66,6 +66,11 @@ def save_pool(
 def class_folder(label: int, classes: int, class_names: Sequence[str]) -> str:
     """Name the folder of a class, with a padded number, so that names sort in the order of the classes.
 
+    Args:
+        label: the class.
+        classes: number of classes, which sets the padding.
+        class_names: names of the first classes.
+
     >>> class_folder(7, 20, ["plane"] * 7 + ["Fire truck"])
     '07-fire-truck'
     """

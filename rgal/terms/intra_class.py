@@ -149,5 +149,10 @@ def soft_inception(weight: float, low: float = 0.95) -> LossTerm:
 
 
 def marginal_distance(weight: float, lower: float = 0.05, upper: float = 0.8) -> LossTerm:
-    """Keep features at a cosine distance from `lower` to `upper` of their class's mean, by `MarginalDistance`."""
+    """Keep features at some distance from their class's mean feature, by `MarginalDistance`.
+
+    Args:
+        weight: the term's weight.
+        lower, upper: bounds of the cosine distance, in [0,2].
+    """
     return LossTerm("margin", weight, lambda context: MarginalDistance(context, lower, upper))
