@@ -8,7 +8,14 @@ Differs from the code: the generator ends in a sigmoid, as all here, and is new 
 keeps generator and optimiser for the whole run); colour is not jittered.
 """
 
-from rgal.methods.parameters import LearningRate, PositiveNumber
+from rgal.methods.parameters import (
+    BatchNormWeight,
+    ClassWeight,
+    DistillationWeight,
+    DiversityWeight,
+    LearningRate,
+    PositiveNumber,
+)
 from rgal.methods.recipe import Learner, Recipe, dreaming, learning
 from rgal.methods.registry import from_source, method
 from rgal.tasks.class_incremental.replay import dreams
@@ -18,11 +25,11 @@ from rgal.tasks.class_incremental.terms import replay_learning
 @method("abd", reference="Smith et al., ICCV 2021, arXiv 2106.09701", tasks=("necil",))
 def abd(
     source: str = "",
-    kd: float = 0.1,
-    bn: float = 50.0,
-    oh: float = 1.0,
+    kd: DistillationWeight = 0.1,
+    bn: BatchNormWeight = 50.0,
+    oh: ClassWeight = 1.0,
     oh_temperature: PositiveNumber = 1000.0,
-    ie: float = 1.0,
+    ie: DiversityWeight = 1.0,
     smooth: float = 1e-3,
     lr: LearningRate = 1e-3,
     warm: bool = False,

@@ -11,7 +11,14 @@ CIFAR-10: 0.2 is what the README says the paper used for ImageNet. The code dist
 student steps, and T = 3 are what the authors say they ran; the student's optimiser is the other methods'.
 """
 
-from rgal.methods.parameters import LearningRate, Temperature
+from rgal.methods.parameters import (
+    AdversarialWeight,
+    BatchNormWeight,
+    ClassWeight,
+    LearningRate,
+    Temperature,
+    TotalVariationWeight,
+)
 from rgal.methods.recipe import SGD, Follows, Recipe, Rounds
 from rgal.methods.registry import method
 from rgal.synthesis.image_source import Adam
@@ -26,10 +33,10 @@ PRIORS = {"paper": (2.5e-5, 0.05), "code": (1e-3, 0.1)}  # weight of total varia
 @method("adaptive_deepinversion", reference="Yin et al., CVPR 2020, arXiv 1912.08795")
 def adaptive_deepinversion(
     follows: Follows = "paper",
-    adv: float = 0.2,
-    bn: float = 10.0,
-    oh: float = 1.0,
-    tv: float | None = None,
+    adv: AdversarialWeight = 0.2,
+    bn: BatchNormWeight = 10.0,
+    oh: ClassWeight = 1.0,
+    tv: TotalVariationWeight | None = None,
     jitter: float = 2.0,
     lr: LearningRate | None = None,
     temperature: Temperature = 3.0,

@@ -10,7 +10,14 @@ says 20) are CMI's either way; the paper's weight of the terms falls during trai
 generators against several students, which is not reproduced.
 """
 
-from rgal.methods.parameters import LearningRate, Temperature
+from rgal.methods.parameters import (
+    AdversarialWeight,
+    BatchNormWeight,
+    ClassWeight,
+    DiversityWeight,
+    LearningRate,
+    Temperature,
+)
 from rgal.methods.recipe import Follows, Recipe, alternating
 from rgal.methods.registry import method
 from rgal.synthesis.generators import PersistentGenerator
@@ -24,10 +31,10 @@ from rgal.terms.transfer import distillation
 @method("adversarial_dfq", reference="Choi et al., CVPR Workshops 2020, arXiv 2005.04136")
 def adversarial_dfq(
     follows: Follows = "code",
-    adv: float = 1.0,
-    bn: float = 1.0,
-    oh: float = 1.0,
-    ie: float = 20.0,
+    adv: AdversarialWeight = 1.0,
+    bn: BatchNormWeight = 1.0,
+    oh: ClassWeight = 1.0,
+    ie: DiversityWeight = 20.0,
     lr: LearningRate = 1e-3,
     temperature: Temperature = 1.0,
 ) -> Recipe:

@@ -4,7 +4,14 @@ Fang et al., "Contrastive Model Inversion for Data-Free Knowledge Distillation",
 Weights and schedule of the repository's "from scratch" command.
 """
 
-from rgal.methods.parameters import LearningRate, PositiveNumber, Temperature
+from rgal.methods.parameters import (
+    AdversarialWeight,
+    BatchNormWeight,
+    ClassWeight,
+    LearningRate,
+    PositiveNumber,
+    Temperature,
+)
 from rgal.methods.recipe import Recipe, Rounds
 from rgal.methods.registry import method
 from rgal.synthesis.generators import FreshGenerator
@@ -17,9 +24,9 @@ from rgal.terms.transfer import distillation
 
 @method("cmi", reference="Fang et al., IJCAI 2021, arXiv 2105.08584", tasks=("kd", "dfq", "necil"))
 def cmi(
-    bn: float = 1.0,
-    oh: float = 1.0,
-    adv: float = 0.5,
+    bn: BatchNormWeight = 1.0,
+    oh: ClassWeight = 1.0,
+    adv: AdversarialWeight = 0.5,
     cr: float = 0.8,
     cr_temperature: PositiveNumber = 0.1,
     bank: int = 40_960,

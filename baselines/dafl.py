@@ -8,7 +8,7 @@ script says 20. "paper" has the paper's weights of the two terms (act 0.1, ie 5)
 generator step, on the same images. Generator and optimisers are CMI's either way.
 """
 
-from rgal.methods.parameters import LearningRate, Temperature
+from rgal.methods.parameters import ClassWeight, DiversityWeight, LearningRate, Temperature
 from rgal.methods.recipe import Follows, Recipe, alternating
 from rgal.methods.registry import method
 from rgal.synthesis.generators import PersistentGenerator
@@ -22,9 +22,9 @@ WEIGHTS = {"code": (1e-3, 20.0), "paper": (0.1, 5.0)}
 @method("dafl", reference="Chen et al., ICCV 2019, arXiv 1904.01186")
 def dafl(
     follows: Follows = "code",
-    oh: float = 1.0,
+    oh: ClassWeight = 1.0,
     act: float | None = None,
-    ie: float | None = None,
+    ie: DiversityWeight | None = None,
     lr: LearningRate = 1e-3,
     temperature: Temperature = 1.0,
 ) -> Recipe:

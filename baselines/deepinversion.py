@@ -12,7 +12,14 @@ losses of both and stores the image after the step whose loss it was. adv is its
 from dataclasses import replace
 from typing import Literal
 
-from rgal.methods.parameters import LearningRate, Temperature
+from rgal.methods.parameters import (
+    AdversarialWeight,
+    BatchNormWeight,
+    ClassWeight,
+    LearningRate,
+    Temperature,
+    TotalVariationWeight,
+)
 from rgal.methods.recipe import SGD, Recipe, Rounds
 from rgal.methods.registry import method
 from rgal.synthesis.image_source import Adam
@@ -31,10 +38,10 @@ PUBLISHED = {
 @method("deepinversion", reference="Yin et al., CVPR 2020, arXiv 1912.08795", tasks=("kd", "dfq", "necil"))
 def deepinversion(
     variant: Literal["cifar", "imagenet"] = "cifar",
-    bn: float | None = None,
-    oh: float = 1.0,
-    adv: float | None = None,
-    tv: float | None = None,
+    bn: BatchNormWeight | None = None,
+    oh: ClassWeight = 1.0,
+    adv: AdversarialWeight | None = None,
+    tv: TotalVariationWeight | None = None,
     l2: float | None = None,
     jitter: float | None = None,
     lr: LearningRate | None = None,

@@ -6,7 +6,7 @@ epochs (200 of 80 generator steps; theirs are 500 of 50) and the weight decay (1
 student batches with batch statistics, CMI's with running ones, as here.
 """
 
-from rgal.methods.parameters import LearningRate
+from rgal.methods.parameters import AdversarialWeight, DistillationWeight, LearningRate
 from rgal.methods.recipe import Recipe, alternating
 from rgal.methods.registry import method
 from rgal.synthesis.generators import PersistentGenerator
@@ -16,7 +16,7 @@ from rgal.terms.transfer import logit_distance
 
 
 @method("dfad", reference="Fang et al. 2019, arXiv 1912.11006")
-def dfad(adv: float = 1.0, kd: float = 1.0, lr: LearningRate = 1e-3) -> Recipe:
+def dfad(adv: AdversarialWeight = 1.0, kd: DistillationWeight = 1.0, lr: LearningRate = 1e-3) -> Recipe:
     return alternating(
         images=PersistentGenerator(latent=256),
         synthesis=(game(adv, "l1"),),

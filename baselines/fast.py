@@ -11,7 +11,7 @@ round earlier; the student's learning rate falls to 0, in the release to 2e-4 af
 
 from typing import Literal
 
-from rgal.methods.parameters import LearningRate, Temperature
+from rgal.methods.parameters import AdversarialWeight, BatchNormWeight, ClassWeight, LearningRate, Temperature
 from rgal.methods.recipe import SGD, Recipe, Rounds
 from rgal.methods.registry import method
 from rgal.synthesis.image_source import Adam
@@ -27,9 +27,9 @@ STEP_SIZES = {2: (5e-3, 0.015), 5: (3e-3, 0.01), 10: (2e-3, 0.01)}  # k: of the 
 def fast(
     k: int = 5,
     form: Literal["fomaml", "reptile"] = "fomaml",
-    bn: float = 10.0,
-    oh: float = 0.4,
-    adv: float = 1.1,
+    bn: BatchNormWeight = 10.0,
+    oh: ClassWeight = 0.4,
+    adv: AdversarialWeight = 1.1,
     bn_momentum: float = 0.9,
     reset: int = 140,
     lr: LearningRate | None = None,

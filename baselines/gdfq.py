@@ -5,7 +5,15 @@ CIFAR-100 configuration of its code, whose KL is divided by batch and classes: `
 learning rate falls with the student's; ours is constant.
 """
 
-from rgal.methods.parameters import LearningRate, StudentLearningRate, Temperature
+from rgal.methods.parameters import (
+    BatchNormWeight,
+    ClassWeight,
+    CrossEntropyWeight,
+    DistillationWeight,
+    LearningRate,
+    StudentLearningRate,
+    Temperature,
+)
 from rgal.methods.recipe import SGD, Recipe, Rounds
 from rgal.methods.registry import method
 from rgal.synthesis.generators import ConditionalGenerator
@@ -22,10 +30,10 @@ def quantized_transfer(kd: float, ce: float, temperature: float) -> tuple[LossTe
 
 @method("gdfq", reference="Xu et al., ECCV 2020, arXiv 2003.03603", tasks=("dfq",))
 def gdfq(
-    bn: float = 0.1,
-    oh: float = 1.0,
-    kd: float = 1.0,
-    ce: float = 1.0,
+    bn: BatchNormWeight = 0.1,
+    oh: ClassWeight = 1.0,
+    kd: DistillationWeight = 1.0,
+    ce: CrossEntropyWeight = 1.0,
     temperature: Temperature = 20.0,
     lr: LearningRate = 1e-3,
     student_lr: StudentLearningRate = 1e-4,

@@ -12,7 +12,14 @@ kept step, which may be those of crops; the student's learning rate falls after 
 absent here. Its ImageNet script turns margins (0, 2) and soft targets (1) off.
 """
 
-from rgal.methods.parameters import LearningRate, StudentLearningRate, Temperature
+from rgal.methods.parameters import (
+    BatchNormWeight,
+    CrossEntropyWeight,
+    DistillationWeight,
+    LearningRate,
+    StudentLearningRate,
+    Temperature,
+)
 from rgal.methods.recipe import SGD, Recipe, Rounds
 from rgal.methods.registry import method
 from rgal.synthesis.image_source import Adam
@@ -25,15 +32,15 @@ from rgal.terms.transfer import cross_entropy, distillation
 
 @method("intraq", reference="Zhong et al., CVPR 2022, arXiv 2111.09136", tasks=("dfq",))
 def intraq(
-    bn: float = 1.0,
+    bn: BatchNormWeight = 1.0,
     inception: float = 1.0,
     low: float = 0.95,
     margin: float = 1.0,
     lower: float = 0.05,
     upper: float = 0.8,
     crop: float = 0.5,
-    kd: float = 20.0,
-    ce: float = 1.0,
+    kd: DistillationWeight = 20.0,
+    ce: CrossEntropyWeight = 1.0,
     temperature: Temperature = 20.0,
     lr: LearningRate = 0.5,
     student_lr: StudentLearningRate = 1e-4,

@@ -11,7 +11,7 @@ too, where the release's 10 epochs are 100 batches; surplus labels are drawn wit
 would be the same image twice; the student's learning rate falls to 0, not 2e-4.
 """
 
-from rgal.methods.parameters import LearningRate, Temperature
+from rgal.methods.parameters import AdversarialWeight, BatchNormWeight, ClassWeight, LearningRate, Temperature
 from rgal.methods.recipe import SGD, Recipe, Rounds
 from rgal.methods.registry import method
 from rgal.synthesis.image_source import Adam
@@ -23,9 +23,9 @@ from rgal.terms.transfer import distillation
 
 @method("nayer", reference="Tran et al., CVPR 2024, arXiv 2310.00258")
 def nayer(
-    bn: float = 10.0,
-    oh: float = 0.5,
-    adv: float = 1.33,
+    bn: BatchNormWeight = 10.0,
+    oh: ClassWeight = 0.5,
+    adv: AdversarialWeight = 1.33,
     bn_momentum: float = 0.9,
     embeddings: str = "",
     life: int = 20,

@@ -11,7 +11,7 @@ class is augmented by its own covariance, in the closed form of IL2A (Zhu et al.
 from typing import Literal
 
 from rgal.core.optimiser import StudentAdam
-from rgal.methods.parameters import PositiveNumber, StudentLearningRate
+from rgal.methods.parameters import DistillationWeight, PositiveNumber, StudentLearningRate
 from rgal.methods.recipe import Learner, Recipe, learning
 from rgal.methods.registry import method
 from rgal.tasks.class_incremental.prototypes import prototype_cross_entropy, semantic_prototypes
@@ -20,7 +20,7 @@ from rgal.tasks.class_incremental.terms import feature_norm_distillation, seen_c
 
 @method("pass", reference="Zhu et al., CVPR 2021", tasks=("necil",))
 def pass_(
-    kd: float = 10.0,
+    kd: DistillationWeight = 10.0,
     proto: float = 10.0,
     temperature: PositiveNumber = 0.1,
     draws: int = 64,

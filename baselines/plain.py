@@ -1,6 +1,6 @@
 """Plain generator inversion: RGAL's host, without any relation term. The zero point of every ablation."""
 
-from rgal.methods.parameters import LearningRate, Temperature
+from rgal.methods.parameters import AdversarialWeight, BatchNormWeight, ClassWeight, LearningRate, Temperature
 from rgal.methods.recipe import Recipe, Rounds
 from rgal.methods.registry import method
 from rgal.synthesis.generators import FreshGenerator
@@ -11,9 +11,9 @@ from rgal.terms.transfer import distillation
 
 @method("plain", reference="the host recipe of Liang & Fu, IJCV 2024", tasks=("kd", "dfq", "necil"))
 def plain(
-    bn: float = 1.0,
-    oh: float = 1.0,
-    adv: float = 1.0,
+    bn: BatchNormWeight = 1.0,
+    oh: ClassWeight = 1.0,
+    adv: AdversarialWeight = 1.0,
     lr: LearningRate = 1e-3,
     temperature: Temperature = 20.0,
 ) -> Recipe:

@@ -13,7 +13,15 @@ that start from the teacher's last layer, as on other data sets, are not offered
 from dataclasses import replace
 
 from rgal.baselines.gdfq import gdfq
-from rgal.methods.parameters import LearningRate, StudentLearningRate, Temperature
+from rgal.methods.parameters import (
+    BatchNormWeight,
+    ClassWeight,
+    CrossEntropyWeight,
+    DistillationWeight,
+    LearningRate,
+    StudentLearningRate,
+    Temperature,
+)
 from rgal.methods.recipe import Recipe
 from rgal.methods.registry import method
 from rgal.synthesis.mixture import MixedGenerator
@@ -24,10 +32,10 @@ def qimera(
     mixing: float = 0.4,
     labels: int = 2,
     latent: int = 64,
-    bn: float = 0.1,
-    oh: float = 1.0,
-    kd: float = 1.0,
-    ce: float = 1.0,
+    bn: BatchNormWeight = 0.1,
+    oh: ClassWeight = 1.0,
+    kd: DistillationWeight = 1.0,
+    ce: CrossEntropyWeight = 1.0,
     temperature: Temperature = 20.0,
     lr: LearningRate = 1e-3,
     student_lr: StudentLearningRate = 1e-4,

@@ -11,7 +11,14 @@ refinement on, there from the phase's start.
 """
 
 from rgal.core.optimiser import SGD
-from rgal.methods.parameters import LearningRate, PositiveNumber
+from rgal.methods.parameters import (
+    BatchNormWeight,
+    ClassWeight,
+    CrossEntropyWeight,
+    DiversityWeight,
+    LearningRate,
+    PositiveNumber,
+)
 from rgal.methods.recipe import Learner, Recipe, dreaming, learning
 from rgal.methods.registry import from_source, method
 from rgal.tasks.class_incremental import terms as terms
@@ -23,13 +30,13 @@ DROPS = ((0.4, 0.1), (0.6, 0.01), (0.8, 0.05))
 @method("r_dfcil", reference="Gao et al., ECCV 2022, arXiv 2203.13104", tasks=("necil",))
 def r_dfcil(
     source: str = "",
-    ce: float = 0.5,
+    ce: CrossEntropyWeight = 0.5,
     hkd: float = 0.15,
     rkd: float = 0.5,
-    bn: float = 50.0,
-    oh: float = 1.0,
+    bn: BatchNormWeight = 50.0,
+    oh: ClassWeight = 1.0,
     oh_temperature: PositiveNumber = 1000.0,
-    ie: float = 1.0,
+    ie: DiversityWeight = 1.0,
     smooth: float = 1e-3,
     refine: float = 0.8,
     lr: LearningRate = 1e-3,

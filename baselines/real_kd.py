@@ -4,7 +4,7 @@ T^2 * KL at T = 20 plus 0.1 cross-entropy on the true labels, the recipe the CMI
 default temperature is 1.
 """
 
-from rgal.methods.parameters import StudentLearningRate, Temperature
+from rgal.methods.parameters import CrossEntropyWeight, StudentLearningRate, Temperature
 from rgal.methods.recipe import SGD, Recipe, Rounds
 from rgal.methods.registry import method
 from rgal.terms.transfer import cross_entropy, distillation
@@ -13,7 +13,7 @@ from rgal.terms.transfer import cross_entropy, distillation
 @method("real_kd", reference="KD on real data (upper reference, not data-free)")
 def real_kd(
     temperature: Temperature = 20.0,
-    ce: float = 0.1,
+    ce: CrossEntropyWeight = 0.1,
     lr: StudentLearningRate = 0.1,
     weight_decay: float = 5e-4,
 ) -> Recipe:

@@ -5,7 +5,7 @@ of deviation 0.014 and divides the step size by ten on plateaus; ours starts fro
 mixed-precision search of the paper is not in its code, nor here.
 """
 
-from rgal.methods.parameters import LearningRate
+from rgal.methods.parameters import BatchNormWeight, LearningRate
 from rgal.methods.recipe import Recipe, Rounds
 from rgal.methods.registry import method
 from rgal.synthesis.image_source import Adam
@@ -15,7 +15,7 @@ from rgal.terms.inversion import bn_statistics
 
 
 @method("zeroq", reference="Cai et al., CVPR 2020, arXiv 2001.00281", tasks=("dfq",))
-def zeroq(bn: float = 1.0, lr: LearningRate = 0.1) -> Recipe:
+def zeroq(bn: BatchNormWeight = 1.0, lr: LearningRate = 0.1) -> Recipe:
     return Recipe(
         images=Pixels(),
         views={"global": identity},

@@ -10,7 +10,7 @@ networks with Adam and clip gradients, and their code divides KL by the number o
 the proportion of the two terms does; the paper does not divide, nor do we.
 """
 
-from rgal.methods.parameters import LearningRate, Temperature
+from rgal.methods.parameters import AdversarialWeight, LearningRate, Temperature
 from rgal.methods.recipe import Follows, Recipe, alternating
 from rgal.methods.registry import method
 from rgal.synthesis.generators import PersistentGenerator
@@ -22,7 +22,7 @@ from rgal.terms.transfer import attention_transfer, distillation
 @method("zskt", reference="Micaelli & Storkey, NeurIPS 2019, arXiv 1905.09768")
 def zskt(
     follows: Follows = "code",
-    adv: float = 1.0,
+    adv: AdversarialWeight = 1.0,
     at: float | None = None,
     lr: LearningRate = 1e-3,
     temperature: Temperature = 1.0,

@@ -102,7 +102,7 @@ def _add_output(add: Callable[..., object]) -> None:
     add("--export", metavar="FORMAT", help="dfq: export and measure the students; onnx")
     add("--export-only", metavar="TRIAL", help="export one finished trial: its key or folder")
     add("--tensorboard", action="store_true", help="also write event files: results/tensorboard/")
-    add("--list", metavar="WHAT", help=f"what there is: {', '.join(LISTS)}")
+    add("--list", nargs="+", metavar="WHAT", help=f"{', '.join(LISTS)}; or methods and names of some")
     add("-h", "--help", action="help", help="print this text")
 
 
@@ -114,7 +114,7 @@ def main(argv: list[str] | None = None) -> int:
         if find_spec("torch") is None:
             raise UserError(f"{sys.executable} has no torch: activate the environment that rgal is in")
         if options.list is not None:
-            print(listing(options.list, options.plugins or ()))
+            print(listing(options.list[0], options.list[1:], options.plugins or ()))
             return 0
         return run(options)
     except UserError as error:
@@ -199,36 +199,34 @@ def default_suite(task: str, dataset: str | None) -> Path:
     return own if dataset and own.is_file() else suites_folder() / f"{task}.yaml"
 
 
-def listing(what: str, plugins: Sequence[str] = ()) -> str:
+def listing(what: str, names: Sequence[str] = (), plugins: Sequence[str] = ()) -> str:
     """Return the text of `--list what`, with what the plug-in files add.
 
+    Args:
+        what: one of LISTS.
+        names: the methods to describe, of the list of methods; none: list all of them.
+        plugins: files with methods, data sets and networks.
+
     Raises:
-        UserError: there is no such list, or a plug-in cannot be loaded.
+        UserError: there is no such list or method, or a plug-in cannot be loaded.
     """
     from rgal import data, nets
+    from rgal.methods.listing import list_methods
     from rgal.methods.plugins import load_plugins
     from rgal.suite.task import tasks
 
     if what not in LISTS:
         raise UserError(f"--list {what}: {nearest(what, LISTS)}")
+    if names and what != "methods":
+        raise UserError(f"--list {what} {names[0]}: expected no name; only methods are described one by one")
     load_plugins(plugins)
     if what == "tasks":
         return "\n".join(f"{name:<8} {task.summary}" for name, task in tasks().items())
     if what == "methods":
-        return _methods()
+        return list_methods(names)
     if what == "suites":
         return _suites()
     return "\n".join(data.names() if what == "datasets" else (*nets.names(), *nets.forms()))
-
-
-def _methods() -> str:
-    from rgal.methods.registry import methods
-
-    lines = []
-    for name, method in methods().items():
-        defaults = ", ".join(f"{key}={given.default}" for key, given in method.parameters.items())
-        lines.append(f"{name:<14} [{', '.join(method.tasks)}] {method.reference}\n{'':<15}{defaults}")
-    return "\n".join(lines)
 
 
 def _suites() -> str:

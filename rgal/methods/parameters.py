@@ -31,18 +31,31 @@ class Meaning:
     source: str = ""
 
 
+# Parameters that have one meaning in many methods, in the words of `--list methods NAME`.
 PositiveNumber = Annotated[float, Positive]
 LearningRate = Annotated[float, Positive, Meaning("learning rate of synthesis")]
 StudentLearningRate = Annotated[float, Positive, Meaning("learning rate of the student")]
 Temperature = Annotated[float, Positive, Meaning("temperature of the distillation")]
+
+BatchNormWeight = Annotated[float, Meaning("weight of the distance from the teacher's batch norm statistics")]
+ClassWeight = Annotated[float, Meaning("weight of what makes the teacher sure of an image's class")]
+AdversarialWeight = Annotated[
+    float, Meaning("weight of the disagreement of student and teacher, which images are to raise")
+]
+DistillationWeight = Annotated[float, Meaning("weight of keeping to the teacher, or to the old model")]
+CrossEntropyWeight = Annotated[float, Meaning("weight of the student's cross-entropy with the labels")]
+DiversityWeight = Annotated[
+    float, Meaning("weight of the classes' entropy over a batch, which images are to raise")
+]
+TotalVariationWeight = Annotated[float, Meaning("weight of the images' total variation")]
 
 
 @dataclass(frozen=True)
 class Parameter:
     """One parameter that a user may set.
 
-    kinds: the types its text is tried as. choices: the words it may be, if it is a word out of a few. optional: it may
-    be `none`.
+    kind: the type that its text is read as. choices: the words it may be, if it is a word out of a few. optional: it
+    may be `none`. meaning, source: see `Meaning`.
     """
 
     name: str
@@ -56,9 +69,10 @@ class Parameter:
 
     @property
     def type_text(self) -> str:
-        """The type in words: `number above 0`, `paper or code`, `true or false`, ..."""
+        """The type in words: `number above 0`, `distance, focal or uniform`, `true or false`, ..."""
         words = {bool: "true or false", int: "whole number", float: "number", str: "text"}
-        text = " or ".join(self.choices) or words[self.kind]
+        *others, last = self.choices or (words[self.kind],)
+        text = f"{', '.join(others)} or {last}" if others else last
         return text + " above 0" * self.positive + " or none" * self.optional
 
     def read(self, text: str, where: str) -> Any:

@@ -29,16 +29,18 @@ class RgalOptions:
         Meaning(
             "paper: synthesis spreads, and the student's negatives are drawn on the teacher's logits; code: both "
             "phases gather, and they are drawn on the student's own, as the release does",
-            "section 3 of the paper",
+            "the paper",
         ),
     ] = "paper"
     band: Annotated[
         BandName,
-        Meaning("distances that negatives may have in synthesis; see `BANDS`", "--balanced_sampling"),
+        Meaning(
+            "distances that negatives may have in synthesis; see docs/fidelity.md", "--balanced_sampling"
+        ),
     ] = "focal"
     student_band: Annotated[
         BandName,
-        Meaning("distances that negatives may have in student training", "the release's only choice"),
+        Meaning("distances that negatives may have in student training", "as in the release"),
     ] = "distance"
     low: Annotated[
         float | None, Meaning("lower limit of `band`; none: the band's own", "0.5 in the paper")
