@@ -73,7 +73,12 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_what(add: Callable[..., object]) -> None:
     add("--task", metavar="NAME", help="kd (default), ...: see --list tasks")
-    add("--suite", metavar="FILE", type=Path, help="settings; default benchmarks/TASK[_DATASET].yaml")
+    add(
+        "--suite",
+        metavar="FILE",
+        type=Path,
+        help="settings, or a name of --list suites; default TASK[_DATASET]",
+    )
     add("--methods", nargs="+", metavar="M", help="name, name[param=value], name+rgal; or all, all+rgal")
     add("--dataset", metavar="NAME", help="digits, cifar10, ..., or any name with --data-root")
     add("--data-root", metavar="DIR", help="folder of parquet shards or image folders")
@@ -180,7 +185,7 @@ def load(options: argparse.Namespace) -> Suite:
     task = options.task or "kd"
     if options.task and task not in tasks():
         raise UserError(f"unknown task '{task}'; {nearest(task, tasks())}")
-    path = options.suite or default_suite(task, options.dataset)
+    path = named_suite(options.suite) if options.suite else default_suite(task, options.dataset)
     overrides = {name: getattr(options, name) for name in OVERRIDES}
     own = {name: getattr(options, name) for name in OPTIONS}
     return load_suite(path, overrides, tuple(options.set), own)
@@ -191,6 +196,17 @@ def suites_folder() -> Path:
     from rgal import benchmarks
 
     return Path(benchmarks.__file__).parent
+
+
+def named_suite(path: Path) -> Path:
+    """Return the file at `path`; if there is none, the suite of that name that comes with rgal.
+
+    `benchmarks/plugin.yaml`, `plugin.yaml` and `plugin` name the same suite wherever rgal is installed.
+    """
+    if path.exists() or path.parent not in (Path(), Path("benchmarks")):
+        return path
+    own = suites_folder() / path.with_suffix(".yaml").name
+    return own if own.is_file() else path
 
 
 def default_suite(task: str, dataset: str | None) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -66,16 +67,21 @@ def test_methods_has_a_line_for_every_method_of_distillation() -> None:
     assert sorted(set(described)) == registered
 
 
-def test_readme_commands_parse() -> None:
-    """Every run_suite.py command in the README and on teachers is understood by the parser."""
-    pages = (ROOT / "README.md", ROOT / "docs" / "teachers.md")
+def test_documented_commands_parse() -> None:
+    """Every command of run_suite.py and rgal in the README, CONTRIBUTING and docs is understood by the parser."""
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
     text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
-    commands = re.findall(r"python run_suite\.py (.*)", text)
-    assert commands
-    import shlex
-
+    commands = re.findall(r"(?:python run_suite\.py|^ {4}rgal) (.*)", text, flags=re.M)
+    assert len(commands) > 30
     for command in commands:
-        cli.parser().parse_args(shlex.split(command.split("#")[0].rstrip("`|").strip()))
+        cli.parser().parse_args(shlex.split(command.split("#")[0].split("`")[0].rstrip("|").strip()))
+
+
+def test_paths_that_contributors_are_told_exist() -> None:
+    """Files and folders in backticks in CONTRIBUTING.md, from the top or from tests/ or reporting/."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    paths = re.findall(r"`((?:rgal|tasks|baselines|benchmarks|tests|docs)/[\w/.]+)`", text)
+    assert len(paths) > 20 and not [path for path in paths if not (ROOT / path).exists()]
 
 
 def test_the_documented_quantization_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

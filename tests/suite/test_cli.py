@@ -30,6 +30,19 @@ def test_examples_of_the_help_run(capsys: pytest.CaptureFixture[str]) -> None:
         assert cli.main([*example.split(), "--dry-run"]) == 0, example
 
 
+@pytest.mark.parametrize("name", ["plugin", "plugin.yaml", "benchmarks/plugin.yaml"])
+def test_suites_of_rgal_are_found_from_any_folder(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of the user's own goes before the suite of that name."""
+    monkeypatch.chdir(tmp_path)
+    assert cli.named_suite(Path(name)) == cli.suites_folder() / "plugin.yaml"
+    (tmp_path / "benchmarks").mkdir()
+    (tmp_path / name).write_text(SUITE)
+    assert cli.named_suite(Path(name)) == Path(name)
+    assert cli.named_suite(Path("elsewhere") / "plugin.yaml") == Path("elsewhere/plugin.yaml")
+
+
 def test_links_that_are_text_files_are_one_line(tmp_path: Path) -> None:
     """git writes symbolic links as text files where core.symlinks is false."""
     root = Path(cli.__file__).parents[1]
