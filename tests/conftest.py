@@ -70,3 +70,9 @@ def streams() -> Streams:
 def symmetric(request: pytest.FixtureRequest) -> bool:
     """Of grids."""
     return request.param == "symmetric"
+
+
+@pytest.fixture
+def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of what a run does: drawing its plots is two thirds of a smoke run, and tests/reporting draws them."""
+    monkeypatch.setattr("rgal.reporting.report.write_plots", lambda *_: [])

@@ -14,6 +14,8 @@ from rgal.methods import registry
 from tests.helpers.documents import ROOT, code_blocks
 from tests.helpers.suites import SUITE
 
+pytestmark = pytest.mark.usefixtures("no_plots")
+
 
 def test_the_documented_baseline_is_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The file from docs/adding_a_baseline.md, dropped into the package, runs, with RGAL too."""

@@ -22,6 +22,8 @@ from rgal.methods import plugins, registry
 from tests.helpers.documents import code_blocks
 from tests.helpers.suites import SUITE as DIGITS
 
+pytestmark = pytest.mark.usefixtures("no_plots")
+
 ROOT = Path(cli.__file__).parents[1]
 SUITE = (
     DIGITS.replace("dataset: digits", "dataset: bars")

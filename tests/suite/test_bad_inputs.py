@@ -19,6 +19,8 @@ from rgal import nets
 from rgal.suite.store.folders import Store
 from tests.helpers.suites import SUITE, call, fails, snapshot
 
+pytestmark = pytest.mark.usefixtures("no_plots")
+
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -13,6 +13,8 @@ import pytest
 from rgal import cli
 from tests.helpers.suites import SUITE
 
+pytestmark = pytest.mark.usefixtures("no_plots")
+
 
 def test_help_fits_one_screen(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "100")

@@ -25,6 +25,8 @@ from tests.helpers.stopped_runs import command, outcome, run_in_pieces, suite_fi
 from tests.helpers.suites import DFQ_SUITE, PAIRS, SUITE, SWEEP, trials
 from tests.helpers.trials import OPTIONS, TRIAL, job
 
+pytestmark = pytest.mark.usefixtures("no_plots")
+
 SHAPE = (1, 8, 8)
 GIVEN = 16  # images: two rounds of eight
 

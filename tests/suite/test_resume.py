@@ -24,6 +24,8 @@ from tests.helpers.stopped_runs import (
     suite_file,
 )
 
+pytestmark = pytest.mark.usefixtures("no_plots")
+
 # Every method is stopped in tests/contracts/test_contract.py as well; these through the command line.
 ALSO_STOPPED = [("kd", "cmi"), ("kd", "deepinversion"), ("dfq", "rgal"), ("dfq", "zeroq")]
 

@@ -16,6 +16,8 @@ from tests.helpers.data_builders import image_folder
 from tests.helpers.suites import SUITE
 from tests.helpers.trials import TRIAL
 
+pytestmark = pytest.mark.usefixtures("no_plots")
+
 
 @pytest.mark.parametrize(
     "change",

@@ -14,6 +14,8 @@ from rgal.suite.running.tensorboard import costs, event_files, scalars
 from tests.helpers.stopped_runs import command, run_in_pieces, suite_file
 from tests.helpers.suites import SUITE
 
+pytestmark = pytest.mark.usefixtures("no_plots")
+
 Events = dict[str, list[tuple[int, float]]]
 
 

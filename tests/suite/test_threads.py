@@ -11,7 +11,7 @@ import torch
 from rgal import cli
 from rgal.suite.running import runner
 from rgal.suite.running.runner import HowToRun, share_cores
-from tests.suite.test_bad_inputs import SUITE
+from tests.helpers.suites import SUITE
 
 # granted cores, OMP_NUM_THREADS, --jobs, --threads, device, number of trials -> (at a time, threads of each)
 CASES = [
