@@ -160,6 +160,13 @@ def test_no_test_file_is_taken_for_a_library() -> None:
     assert not wrong, "\n".join(["move what is shared to tests/helpers:", *wrong])
 
 
+def test_the_tests_have_the_rooms_of_the_code() -> None:
+    """Contracts are about every method of every task; helpers hold what several tests are built from."""
+    folders = {path.parent.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("test_*.py")}
+    without = sorted(str(f) for f in folders if not (ROOT / "rgal" / f).is_dir() and str(f) != "contracts")
+    assert not without, f"rgal has no such rooms: {without}"
+
+
 def code_lines(path: Path) -> list[str]:
     """Lines of code, without what is alike wherever the same parts are used: imports, signatures, docstrings."""
     text = path.read_text(encoding="utf-8")
