@@ -98,7 +98,8 @@ def _add_how(add: Callable[..., object]) -> None:
     add("--precision", metavar="P", help="fp32 or bf16")
     add("--jobs", type=int, metavar="N", help="trials at a time (0: in this process, for debugging)")
     add("--threads", type=int, metavar="N", help="threads of each trial (default: the cores shared out)")
-    add("--dry-run", action="store_true", help="print trials, keys and steps; run nothing")
+    add("--fresh", action="store_true", help="run finished trials again, retrain teachers of other code")
+    add("--dry-run", action="store_true", help="print trials, keys, steps, what is done; run nothing")
 
 
 def _add_output(add: Callable[..., object]) -> None:
@@ -144,11 +145,12 @@ def run(options: argparse.Namespace) -> int:
     """Do what the options say: render, export, print the plan, or run it. Return the exit code."""
     from rgal.reporting.report import render, summary
     from rgal.suite.running.exports import check_export, export_trials, find_trial
-    from rgal.suite.running.runner import HowToRun, describe_plan, exit_code, make_plan, run_plan
+    from rgal.suite.running.resources import HowToRun
+    from rgal.suite.running.runner import describe_plan, exit_code, make_plan, run_plan
     from rgal.suite.running.tensorboard import check_tensorboard
     from rgal.suite.store.folders import Store
 
-    how = HowToRun(options.jobs, options.threads, options.tensorboard)
+    how = HowToRun(options.jobs, options.threads, options.tensorboard, options.fresh)
     store = Store(options.results)
     if options.report_only:
         print(summary(render(store)))
@@ -164,7 +166,7 @@ def run(options: argparse.Namespace) -> int:
     if options.export:
         check_export(plan.suite.task, options.export)
     if options.dry_run:
-        print(describe_plan(plan))
+        print(describe_plan(plan, store))
         return 0
     store.prepare()
     with store.lock():

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import ast
-import hashlib
-import inspect
 import os
 import re
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,25 +21,6 @@ def slug(text: str) -> str:
     'etc'
     """
     return re.sub(r"[^a-z0-9_.]+", "-", text.lower()).strip("-.") or "unnamed"
-
-
-def code_hash(*modules: str) -> str:
-    """Hash the code of imported modules to 12 hex digits; comments and layout do not count.
-
-    Returns "" when none of the modules has source code.
-
-    >>> code_hash("rgal.core.files") == code_hash("rgal.core.files", "rgal.core.files")
-    True
-    >>> code_hash("no_such_module")
-    ''
-    """
-    sources = []
-    for name in dict.fromkeys(modules):
-        try:
-            sources.append(ast.unparse(ast.parse(inspect.getsource(sys.modules[name]))))
-        except (KeyError, OSError, TypeError, SyntaxError):
-            continue
-    return hashlib.sha256("\n".join(sources).encode()).hexdigest()[:12] if sources else ""
 
 
 @contextmanager

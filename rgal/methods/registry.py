@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from rgal.core.code import code_hash
 from rgal.core.errors import UserError, nearest
-from rgal.core.files import code_hash
 from rgal.methods.names import RGAL, MethodName, Parameters
 from rgal.methods.parameters import Parameter, parameters, text_of, values_from
 from rgal.methods.plus_rgal import RgalOptions, plus_rgal

@@ -20,8 +20,8 @@ from typing import Protocol, cast
 
 from torch import nn
 
+from rgal.core.code import code_hash
 from rgal.core.errors import UserError, nearest
-from rgal.core.files import code_hash
 from rgal.nets import foreign
 from rgal.nets.discover import find_parts
 
@@ -96,9 +96,18 @@ def forms() -> tuple[str, ...]:
 def code_of(name: str) -> str:
     """Hash the code of a network from a plug-in or from the user's code.
 
-    Returns "" for our own networks, which the version covers, and for those of libraries.
+    Returns "" for our own networks, which the fingerprints of trials cover, and for those of libraries.
     """
     return code_hash(_ADDED[name].module) if name in _ADDED else foreign.code_of(name)
+
+
+def module_of(name: str) -> str:
+    """Name the module that builds this network; "" for one from a library or from the user's own code."""
+    if name in _ADDED:
+        return _ADDED[name].module
+    modules = (importlib.import_module(f"{__name__}.{info.name}") for info in pkgutil.iter_modules(__path__))
+    own = [m.__name__ for m in modules if hasattr(m, "NAMES") and re.fullmatch(m.PATTERN, name)]
+    return own[0] if own else ""
 
 
 def is_own(network: nn.Module) -> bool:

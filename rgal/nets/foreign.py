@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from rgal.core.code import code_hash
 from rgal.core.errors import UserError, in_one_line, nearest
-from rgal.core.files import code_hash
 
 PATTERN = r"[^:\s]+:[^:\s]+"
 FORMS = ("torchvision:NAME", "timm:NAME", "MODULE:FACTORY")

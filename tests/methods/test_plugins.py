@@ -15,7 +15,6 @@ import torch
 
 from rgal import cli, data, nets
 from rgal.core.errors import UserError
-from rgal.core.files import code_hash
 from rgal.data import sources
 from rgal.data.sources import Splits
 from rgal.methods import plugins, registry
@@ -223,17 +222,6 @@ def test_data_is_as_registered(tmp_path: Path) -> None:
     )
     with pytest.raises(UserError, match="found 3 channels, expected 1"):
         data.load("colour")
-
-
-def test_code_hash_sees_code_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(tmp_path)
-    assert code_hash("no_such_module") == code_hash("sys") == ""
-    hashes = []
-    for number, text in enumerate(["x = 1", "x  =  1  # one", "x = 2"]):
-        (tmp_path / f"hashed{number}.py").write_text(text)
-        __import__(f"hashed{number}")
-        hashes.append(code_hash(f"hashed{number}"))
-    assert hashes[0] == hashes[1] != hashes[2]
 
 
 def python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

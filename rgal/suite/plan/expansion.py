@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from rgal import __version__, nets
+from rgal import nets
 from rgal.core.errors import UserError
 from rgal.data import Dataset
 from rgal.methods.names import MethodName
@@ -152,7 +152,7 @@ class _Setting:
         return f"{given}-{self.teacher_code[:6]}" if self.teacher_code else given
 
     def teacher_key(self, recipe: Recipe, seed: int) -> str:
-        """Identifies a trial's teacher: its weights file's content, or all that training it depends on."""
+        """Identify a trial's teacher by its weights file's content, or by all that was asked for of its training."""
         suite = self.suite
         purpose = self.task.pretraining(self.dataset, recipe, seed, self.options)
         if suite.teacher_weights:
@@ -167,7 +167,6 @@ class _Setting:
             return f"{given}-{short_hash(classes)[:6]}" if classes else given
         return short_hash(
             {
-                "version": __version__,
                 "net": self.pair.teacher,
                 "data": self.dataset.spec.fingerprint,
                 "evaluate_on": suite.evaluate_on,

@@ -4,23 +4,35 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from rgal import __version__
 from rgal.core.files import slug
+
+# Marks fields that change no number: where things lie on this machine, how tables call and order them.
+BESIDE_THE_KEY = {"in_key": False}
 
 
 @dataclass(frozen=True)
 class Trial:
-    """All that can change a trial's numbers, and (not part of the key) where things lie on this machine.
+    """All that was asked for in one trial, resolved completely.
 
-    data: fingerprint of the images. teacher_key: names the trained or given teacher. rounds, student, synthesis_lr:
-    the schedule after the budget was applied. options: the task's own settings; case: the name of the one of its cases
-    that this is. order: position of the method in the suite, for tables. setting: the tables' heading. code: hashes of
-    the method's own file, and of networks' that plug-ins brought. plugins: files that must be loaded for it. init_pool:
-    the images that its pool starts with; init_pool_key: a hash of them.
+    Attributes:
+        data: fingerprint of the images.
+        teacher_key: names the trained or given teacher.
+        schedule: how long the method runs, after the budget was applied.
+        options: the task's own settings.
+        code: hashes of the method's own file and of networks that are not ours. They are in the key although the
+            fingerprint of the code covers more than them: whoever edits a method, or a network of their own, asks for
+            another trial, and the results of both versions stay.
+        init_pool_key: a hash of the images that the pool starts with.
+        data_root, init_pool, plugins: where the data, those images and the files to be loaded lie.
+        order: position of the method in the suite.
+        keep_pool: whether the images are kept.
+        setting: what heads the tables.
+        case: name of the one of the task's cases that this is, which says what its options do.
+        case_order, case_title: its position, and the heading of the column of cases.
     """
 
     task: str
@@ -32,52 +44,37 @@ class Trial:
     student: str
     method: str
     seed: int
-    budget: str
+    budget: str = field(metadata=BESIDE_THE_KEY)
     schedule: dict[str, Any]
     evaluate_every: int
     evaluate_on: str
     precision: str
     device: str
-    data_root: str | None
-    order: int
-    keep_pool: bool
-    setting: str
+    data_root: str | None = field(metadata=BESIDE_THE_KEY)
+    order: int = field(metadata=BESIDE_THE_KEY)
+    keep_pool: bool = field(metadata=BESIDE_THE_KEY)
+    setting: str = field(metadata=BESIDE_THE_KEY)
     options: dict[str, Any] = field(default_factory=dict)
-    case: str = ""
-    case_order: int = 0
-    case_title: str = ""
+    case: str = field(default="", metadata=BESIDE_THE_KEY)
+    case_order: int = field(default=0, metadata=BESIDE_THE_KEY)
+    case_title: str = field(default="", metadata=BESIDE_THE_KEY)
     code: str = ""
-    plugins: tuple[str, ...] = ()
-    init_pool: str = ""
+    plugins: tuple[str, ...] = field(default=(), metadata=BESIDE_THE_KEY)
+    init_pool: str = field(default="", metadata=BESIDE_THE_KEY)
     init_pool_key: str = ""
-
-    # What changes no number. The name of a case says what its options do.
-    PLACE = (
-        "data_root",
-        "order",
-        "budget",
-        "keep_pool",
-        "setting",
-        "case",
-        "case_order",
-        "case_title",
-        "plugins",
-        "init_pool",
-    )
-    # Left out of the key while empty, so that trials without them keep theirs.
-    OPTIONAL = ("init_pool_key",)
 
     def settings(self) -> dict[str, Any]:
         return asdict(self)
 
     @property
     def key(self) -> str:
-        """12 hex digits over everything that can change the numbers, the version of rgal included."""
-        relevant = {
-            k: v for k, v in self.settings().items() if k not in self.PLACE and (v or k not in self.OPTIONAL)
-        }
-        relevant["device"] = self.device.partition(":")[0]
-        return short_hash({"version": __version__, **relevant})
+        """Hash all that can change the numbers of what was asked for: 12 hex digits.
+
+        The version of rgal is not in it, so that a release orphans no result: which code answered is told by the
+        fingerprint in the record (`rgal.suite.plan.fingerprint`).
+        """
+        asked = {f.name: getattr(self, f.name) for f in fields(self) if f.metadata.get("in_key", True)}
+        return short_hash({**asked, "device": self.device.partition(":")[0]})
 
     @property
     def name(self) -> str:

@@ -3,37 +3,52 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
-from rgal.core.cores import granted_cores, wanted_threads
 from rgal.core.errors import UserError, nearest
 from rgal.data import Dataset
 from rgal.methods.plugins import load_plugins
 from rgal.suite.plan.checks import check_networks
 from rgal.suite.plan.expansion import check_options, entries_taken, expand
+from rgal.suite.plan.fingerprint import Fingerprints, mixed
 from rgal.suite.plan.settings import Suite
 from rgal.suite.plan.trial import Trial
 from rgal.suite.running.console import Console
 from rgal.suite.running.engines import run_inline, run_jobs
-from rgal.suite.running.teachers import build_net, import_teacher, teacher_files
+from rgal.suite.running.resources import HowToRun, share_cores, share_cores_of_teachers
+from rgal.suite.running.teachers import Pretraining, build_net, import_teacher, teacher_files
 from rgal.suite.running.work import Outcome, TeacherJob, TrialJob, WorkJob, domain_of, open_dataset
 from rgal.suite.store.folders import Store, read_json
 from rgal.suite.task import tasks, trial_recipe
 
-BIG_IMAGE = 24 * 24  # pixels from which a convolution is worth a second thread
+OURS = ("finished", "interrupted", "failed")  # statuses of trials that this version can read
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A suite, checked and expanded."""
+    """A suite, checked and expanded.
+
+    Attributes:
+        codes: fingerprint of the code that would make a trial's numbers now, by the trial's key.
+        teacher_codes: of the code that would train a teacher now, by the teacher's key; "" for given ones.
+    """
 
     suite: Suite
     dataset: Dataset
     device: str
     trials: list[Trial]
+    codes: Mapping[str, str]
+    teacher_codes: Mapping[str, str]
+
+    def purpose(self, trial: Trial) -> Pretraining:
+        """What a trial's teacher is trained for."""
+        task = tasks()[self.suite.task]
+        options = check_options(self.suite, task)
+        return task.pretraining(self.dataset, trial_recipe(trial), trial.seed, options)
 
 
 def choose_device(text: str) -> str:
@@ -65,11 +80,22 @@ def make_plan(suite: Suite) -> Plan:
     task = tasks()[suite.task]
     trials = expand(suite, task, dataset, device)
     check_networks(trials, task, domain, built)
-    return Plan(suite, dataset, device, trials)
+    return _with_codes(Plan(suite, dataset, device, trials, {}, {}))
 
 
-def describe_plan(plan: Plan) -> str:
-    """The trials with their keys and the optimiser steps each will take."""
+def _with_codes(plan: Plan) -> Plan:
+    fingerprints = Fingerprints()
+    codes: dict[str, str] = {}
+    teacher_codes: dict[str, str] = {}
+    for trial in plan.trials:
+        own = plan.purpose(trial).own
+        codes[trial.key] = fingerprints.of_trial(trial, own)
+        teacher_codes.setdefault(trial.teacher_key, fingerprints.of_teacher(trial, own))
+    return replace(plan, codes=codes, teacher_codes=teacher_codes)
+
+
+def describe_plan(plan: Plan, store: Store) -> str:
+    """The trials with their keys, the optimiser steps each will take, and what of them is done."""
     settings = list(dict.fromkeys(trial.setting for trial in plan.trials))
     heading = "; ".join(settings)
     lines = [f"{len(plan.trials)} trials: {heading}, budget {plan.suite.budget}, on {plan.device}"]
@@ -78,88 +104,113 @@ def describe_plan(plan: Plan) -> str:
     titles = [f"{t.setting}: {t.title}" if len(settings) > 1 else t.title for t in plan.trials]
     width = max(map(len, titles))
     entries = entries_taken(plan.suite, task, plan.dataset, plan.device)
-    for trial, title in zip(plan.trials, titles, strict=True):
-        rounds = trial_recipe(trial).rounds
+    for title, stored in zip(titles, stored_trials(plan, store), strict=True):
+        rounds = trial_recipe(stored.trial).rounds
         lines.append(
-            f"  {trial.key}  {title:<{width}}  "
+            f"  {stored.trial.key}  {title:<{width}}  "
             f"{rounds.count} rounds  {times * rounds.count * rounds.synthesis_steps:>7,} synthesis steps  "
             f"{times * rounds.total_student_steps():>7,} student steps  "
-            f"{entries[trial.teacher, trial.student, trial.method]}"
+            f"{entries[stored.trial.teacher, stored.trial.student, stored.trial.method]}{stored.note}"
         )
     return "\n".join(lines)
 
 
-def ready_teachers(plan: Plan, store: Store, trials: list[Trial]) -> list[TeacherJob]:
-    """The jobs that train the teachers which these trials need and which are not there. Given weights are checked and
-    imported right away."""
-    suite, task = plan.suite, tasks()[plan.suite.task]
-    options, jobs = check_options(suite, task), []
+@dataclass(frozen=True)
+class StoredTrial:
+    """What the store has of a trial.
+
+    Attributes:
+        folder: its folder, which may be missing.
+        status: see `Store.status`.
+        other_code: whether what is there was made by other code than today's.
+    """
+
+    trial: Trial
+    folder: Path
+    status: str
+    other_code: bool
+
+    @property
+    def finished(self) -> bool:
+        return self.status == "finished"
+
+    @property
+    def note(self) -> str:
+        """For the list of trials; "" if nothing is there."""
+        states = {"finished": "finished", "interrupted": "begun"}
+        state = states.get(self.status, "")
+        return f"  {state}{' by other code' if self.other_code else ''}" if state else ""
+
+
+def stored_trials(plan: Plan, store: Store) -> list[StoredTrial]:
+    """What the store has of each trial of a plan."""
+    found = []
+    for trial in plan.trials:
+        folder = store.trial_folder(trial.name, trial.key)
+        status = store.status(folder)
+        other = status in OURS and store.fingerprint(folder) != plan.codes[trial.key]
+        found.append(StoredTrial(trial, folder, status, other))
+    return found
+
+
+def ready_teachers(
+    plan: Plan, store: Store, trials: list[Trial], fresh: bool
+) -> tuple[list[TeacherJob], list[Trial]]:
+    """Find the teachers that trials need and that are not there. Given weights are checked and imported right away.
+
+    Args:
+        plan, store: the plan, and where its teachers are.
+        trials: those that are to run.
+        fresh: whether a teacher that other code trained is trained again.
+
+    Returns:
+        The jobs that train them, and a trial each of the teachers that other code trained and that stay.
+    """
+    suite, jobs, kept = plan.suite, [], []
     for trial in {trial.teacher_key: trial for trial in reversed(trials)}.values():
-        purpose = task.pretraining(plan.dataset, trial_recipe(trial), trial.seed, options)
+        purpose = plan.purpose(trial)
         if suite.teacher_weights:
             part, weights = purpose.part(plan.dataset), Path(suite.teacher_weights)
             import_teacher(store.root, trial.teacher, part, domain_of(part), trial.teacher_key, weights)
             continue
-        stored, record, _ = teacher_files(store.root, trial.teacher, trial.dataset, trial.teacher_key)
-        if not (stored.exists() and read_json(record)):
-            recipe = suite.chosen_budget().teacher_training
-            recipe = recipe.model_copy(update={"seed": purpose.identity.get("seed", recipe.seed)})
-            jobs.append(TeacherJob(store.root, trial, recipe, purpose.title))
-    return jobs[::-1]
+        code, trained_by = plan.teacher_codes[trial.teacher_key], teacher_code(store.root, trial)
+        if trained_by is not None and (trained_by == code or not fresh):
+            kept += [trial] if trained_by != code else []
+            continue
+        recipe = suite.chosen_budget().teacher_training
+        recipe = recipe.model_copy(update={"seed": purpose.identity.get("seed", recipe.seed)})
+        jobs.append(TeacherJob(store.root, trial, recipe, code, purpose.title))
+    return jobs[::-1], kept[::-1]
 
 
-@dataclass(frozen=True)
-class HowToRun:
-    """What the user says about running a plan on this machine.
-
-    Attributes:
-        slots: trials at a time. 0: one after the other in this process; None: what the cores are enough for.
-        threads: threads of each trial; None: OMP_NUM_THREADS if it is set, else the cores shared out among the slots.
-        tensorboard: whether to write event files too.
-    """
-
-    slots: int | None = None
-    threads: int | None = None
-    tensorboard: bool = False
-
-    def __post_init__(self) -> None:
-        if self.slots is not None and self.slots < 0:
-            raise UserError(f"--jobs {self.slots}: expected 0 or more")
-        if self.threads is not None and self.threads < 1:
-            raise UserError(f"--threads {self.threads}: expected 1 or more")
-
-
-def share_cores(how: HowToRun, device: str, jobs: int) -> tuple[int, int]:
-    """Share the granted cores out among jobs: (jobs at a time, threads of each), both at least 1.
-
-    On a CPU, several small jobs with a thread each beat one with several threads; a GPU runs one job at a time.
-    """
-    cores, threads = granted_cores(), how.threads or wanted_threads()
-    slots = how.slots
-    if slots is None:
-        slots = 1 if device.startswith("cuda") else min(cores // (threads or 1), jobs)
-    slots = max(1, slots)
-    return slots, threads or max(1, cores // slots)
+def teacher_code(root: Path, trial: Trial) -> str | None:
+    """The fingerprint of the code that trained a trial's teacher, "" if it is not known; None: no teacher is there."""
+    weights, record, _ = teacher_files(root, trial.teacher, trial.dataset, trial.teacher_key)
+    about = read_json(record)
+    return str(about.get("fingerprint", "")) if about and weights.exists() else None
 
 
 def run_plan(plan: Plan, store: Store, how: HowToRun) -> tuple[bool, list[tuple[WorkJob, Outcome]]]:
-    """Run what is not finished: whether it ran to the end, and the outcomes of this run."""
-    todo = [t for t in plan.trials if store.status(store.trial_folder(t.name, t.key)) != "finished"]
-    teachers = ready_teachers(plan, store, todo)
-    several = len(plan.suite.networks) > 1
-    labels = [f"{t.teacher} -> {t.student}" if several else "" for t in todo]
-    jobs = [TrialJob(store.root, t, label, how.tensorboard) for t, label in zip(todo, labels, strict=True)]
-    slots, threads = share_cores(how, plan.device, len(jobs))
-    console = Console(len(jobs) + len(teachers), slots)
-    if done := len(plan.trials) - len(todo):
-        console.write(f"{done} of {len(plan.trials)} trials are finished already")
+    """Run what is not finished, or with `how.fresh` all: whether it ran to the end, and the outcomes of this run.
+
+    Fresh trials lose what they had once their teachers are there. They are unfinished from then on, so that a plain
+    run goes on with them. What today's code has begun is not begun again.
+    """
+    stored = stored_trials(plan, store)
+    todo = [one for one in stored if how.fresh or not one.finished]
+    trials = [one.trial for one in todo]
+    teachers, kept = ready_teachers(plan, store, trials, how.fresh)
+    slots, threads = share_cores(how, plan.device, len(todo))
+    console = Console(len(todo) + len(teachers), slots)
+    for line in _notices(stored, kept, how.fresh):
+        console.write(line)
     outcomes: list[tuple[WorkJob, Outcome]] = []
 
     def on_outcome(job: WorkJob, outcome: Outcome) -> None:
         outcomes.append((job, outcome))
         console.outcome(job, outcome)
 
-    def run(batch: list[WorkJob], at_once: int, threads: int) -> bool:
+    def run(batch: Sequence[WorkJob], at_once: int, threads: int) -> bool:
         if how.slots == 0:
             return run_inline(batch, console.report, on_outcome, how.threads)
         return run_jobs(batch, at_once, threads, console.report, on_outcome)
@@ -167,14 +218,56 @@ def run_plan(plan: Plan, store: Store, how: HowToRun) -> tuple[bool, list[tuple[
     pixels = plan.dataset.spec.shape[1] * plan.dataset.spec.shape[2]
     try:
         if teachers:
-            at_once = min(slots, len(teachers))
-            shared = threads if how.threads or wanted_threads() else max(1, granted_cores() // at_once)
-            complete = run(list(teachers), at_once, shared if pixels >= BIG_IMAGE else 1)
+            complete = run(teachers, *share_cores_of_teachers(how, slots, len(teachers), pixels))
             if not complete or any(outcome.status != "finished" for _, outcome in outcomes):
                 return complete, outcomes
-        return run(list(jobs), slots, threads), outcomes
+        for one in todo if how.fresh else ():
+            if one.finished or one.other_code:
+                store.discard(one.folder)
+        complete = run([_job(plan, store, trial, how) for trial in trials], slots, threads)
+        if not complete and how.fresh:
+            console.write("to go on, leave --fresh out: with it, what has finished now is run again too")
+        return complete, outcomes
     finally:
         console.close()
+
+
+def _notices(stored: list[StoredTrial], kept: list[Trial], fresh: bool) -> Iterator[str]:
+    """What a user should know of what is there, before anything runs."""
+    finished = [one for one in stored if one.finished]
+    if finished and fresh:
+        yield f"--fresh deletes {_count(finished, 'finished trial')} and runs what it deletes again"
+    elif finished:
+        yield f"{len(finished)} of {len(stored)} trials are finished already"
+    if fresh:
+        return
+    if other := [one for one in finished if one.other_code]:
+        yield (
+            f"warning: {_count(other, 'finished trial')} made by other code than this, which may give other numbers; "
+            "--fresh runs the trials of this command again"
+        )
+    if begun := [one for one in stored if one.status == "interrupted" and one.other_code]:
+        yield (
+            f"warning: {_count(begun, 'unfinished trial')} begun by other code than this, to be gone on with; "
+            "--fresh begins anew"
+        )
+    for trial in kept:
+        yield (
+            f"warning: teacher {trial.teacher} on {trial.dataset} ({trial.teacher_key}) trained by other code than "
+            "this; --fresh trains it again"
+        )
+
+
+def _count(things: Sequence[object], kind: str) -> str:
+    return f"{len(things)} {kind}{'' if len(things) == 1 else 's'}"
+
+
+def _job(plan: Plan, store: Store, trial: Trial, how: HowToRun) -> TrialJob:
+    code, teacher = plan.codes[trial.key], teacher_code(store.root, trial)
+    if plan.teacher_codes[trial.teacher_key] and teacher is not None:
+        code = code if teacher == plan.teacher_codes[trial.teacher_key] else mixed(teacher, code)
+    label = f"{trial.teacher} -> {trial.student}" if len(plan.suite.networks) > 1 else ""
+    return TrialJob(store.root, trial, code, label, how.tensorboard)
 
 
 def exit_code(complete: bool, outcomes: list[tuple[WorkJob, Outcome]]) -> int:

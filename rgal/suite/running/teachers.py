@@ -174,32 +174,60 @@ def import_teacher(root: Path, name: str, dataset: Dataset, domain: Domain, key:
     return accuracy
 
 
+@dataclass(frozen=True)
+class TeacherSpec:
+    """A teacher that is to be trained.
+
+    Attributes:
+        root: the results directory.
+        net, key: name of the network; names the teacher among those of the same network and data.
+        dataset, domain: of the classes that it is for.
+        fingerprint: of the code that trains it.
+    """
+
+    root: Path
+    net: str
+    key: str
+    dataset: Dataset
+    domain: Domain
+    recipe: TeacherRecipe
+    precision: Precision
+    device: torch.device
+    purpose: Pretraining
+    fingerprint: str
+
+
 def train_teacher(
-    root: Path,
-    name: str,
-    dataset: Dataset,
-    domain: Domain,
-    key: str,
-    recipe: TeacherRecipe,
-    precision: Precision,
-    device: torch.device,
-    purpose: Pretraining,
-    report: Callable[[Report], None],
-    stop: Callable[[], bool],
+    spec: TeacherSpec, report: Callable[[Report], None], stop: Callable[[], bool]
 ) -> float | None:
-    """Train (or take up) the teacher and store it. Its last top-1 in percent, or None if stopped."""
-    stored, record, work = teacher_files(root, name, dataset.spec.name, key)
+    """Train a teacher, or go on where a stopped training was, and store it in place of the one that was there.
+
+    Args:
+        spec: what to train.
+        report: told of progress.
+        stop: whether to stop, asked after every step.
+
+    Returns:
+        Its last top-1 in percent, or None if stopped.
+    """
+    stored, record, work = teacher_files(spec.root, spec.net, spec.dataset.spec.name, spec.key)
     work.mkdir(parents=True, exist_ok=True)
-    run = TeacherRun(name, dataset, domain, recipe, precision, device, purpose)
-    if not drive(run, work, device, report, stop):
+    checkpoint, begun = work / "checkpoint.pt", work / "begun.json"
+    if (read_json(begun) or {}).get("fingerprint") != spec.fingerprint:
+        checkpoint.unlink(missing_ok=True)  # of other code
+        write_json(begun, {"fingerprint": spec.fingerprint})
+    run = TeacherRun(
+        spec.net, spec.dataset, spec.domain, spec.recipe, spec.precision, spec.device, spec.purpose
+    )
+    if not drive(run, work, spec.device, report, stop):
         return None
     accuracy = run.measure()
+    record.unlink(missing_ok=True)  # never the record of one teacher beside the weights of another
     save_weights(run.net, stored)
-    about = {"top1": accuracy, "net": name, "dataset": dataset.spec.name, "seconds": round(run.seconds, 2)}
-    write_json(record, about | {"recipe": recipe.model_dump(), "precision": precision})
-    for leftover in work.iterdir():
-        if leftover.name == "checkpoint.pt":
-            leftover.unlink()
+    about = {"top1": accuracy, "net": spec.net, "dataset": spec.dataset.spec.name}
+    about |= {"seconds": round(run.seconds, 2), "fingerprint": spec.fingerprint}
+    write_json(record, about | {"recipe": spec.recipe.model_dump(), "precision": spec.precision})
+    checkpoint.unlink(missing_ok=True)
     return accuracy
 
 

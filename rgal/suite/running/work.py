@@ -24,10 +24,11 @@ from rgal.core.seeding import Streams
 from rgal.data import Dataset, load
 from rgal.engine.run import Diverged
 from rgal.methods.plugins import load_plugins
+from rgal.suite.plan.fingerprint import mixed
 from rgal.suite.plan.settings import TeacherRecipe
 from rgal.suite.plan.trial import Trial
 from rgal.suite.running.drive import Report, drive, unwatched
-from rgal.suite.running.teachers import stored_teacher, teacher_files, train_teacher
+from rgal.suite.running.teachers import TeacherSpec, stored_teacher, teacher_files, train_teacher
 from rgal.suite.running.tensorboard import event_files
 from rgal.suite.store.folders import SCHEMA, Store, write_json
 from rgal.suite.store.locks import locked
@@ -49,11 +50,18 @@ class Outcome:
 
 @dataclass(frozen=True)
 class TeacherJob:
-    """Train one teacher. purpose: what tells it from the others of its suite, for people."""
+    """Train one teacher.
+
+    Attributes:
+        trial: one of the trials that need it.
+        fingerprint: of the code that trains it.
+        purpose: what tells it from the others of its suite, for people.
+    """
 
     root: Path
     trial: Trial
     recipe: TeacherRecipe
+    fingerprint: str
     purpose: str = ""
 
     @property
@@ -64,11 +72,17 @@ class TeacherJob:
 
 @dataclass(frozen=True)
 class TrialJob:
-    """Run one trial. label: what tells its networks from the others of its suite, for people. tensorboard: write event
-    files too."""
+    """Run one trial.
+
+    Attributes:
+        fingerprint: of the code that makes its numbers.
+        label: what tells its networks from the others of its suite, for people.
+        tensorboard: whether to write event files too.
+    """
 
     root: Path
     trial: Trial
+    fingerprint: str
     label: str = ""
     tensorboard: bool = False
 
@@ -120,19 +134,19 @@ def _teacher(job: TeacherJob, report: Callable[[Report], None], stop: Callable[[
     options = task.options.model_validate(trial.options)
     purpose = task.pretraining(dataset, trial_recipe(trial), trial.seed, options)
     part = purpose.part(dataset)
-    accuracy = train_teacher(
-        job.root,
-        trial.teacher,
-        part,
-        domain_of(part),
-        trial.teacher_key,
-        job.recipe,
-        trial.precision,  # type: ignore[arg-type]
-        torch.device(trial.device),
-        purpose,
-        report,
-        stop,
+    spec = TeacherSpec(
+        root=job.root,
+        net=trial.teacher,
+        key=trial.teacher_key,
+        dataset=part,
+        domain=domain_of(part),
+        recipe=job.recipe,
+        precision=trial.precision,  # type: ignore[arg-type]
+        device=torch.device(trial.device),
+        purpose=purpose,
+        fingerprint=job.fingerprint,
     )
+    accuracy = train_teacher(spec, report, stop)
     if accuracy is None:
         return Outcome("interrupted")
     return Outcome("finished", result={"last": accuracy})
@@ -146,9 +160,13 @@ def _trial(job: TrialJob, report: Callable[[Report], None], stop: Callable[[], b
     with locked(folder, "trial", busy="another process is working on it", wait_seconds=10):
         if store.status(folder) == "failed":
             (folder / "result.json").unlink()
+        fingerprint = job.fingerprint
+        if (folder / "checkpoint.pt").exists():
+            fingerprint = mixed(store.fingerprint(folder), fingerprint)
         about = {
             "schema": SCHEMA,
             "key": trial.key,
+            "fingerprint": fingerprint,
             "settings": trial.settings(),
             "environment": environment(),
         }

@@ -3,7 +3,7 @@
     results/
       teachers/NAME-KEY.safetensors, .json        trained teachers
       trials/NAME-KEY/
-        trial.json          what was asked for, completely resolved, and the machine it ran on
+        trial.json          what was asked for, completely resolved; fingerprint of the code; the machine it ran on
         metrics.jsonl       one row an event: loss parts, evaluations, seconds
         result.json         status and final numbers; written last
         checkpoint.pt       state of an unfinished trial
@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -113,3 +114,19 @@ class Store:
     def status(self, folder: Path) -> str:
         """ "missing", or the status of its record: see `Record`."""
         return read_record(folder).status if folder.is_dir() else "missing"
+
+    def fingerprint(self, folder: Path) -> str:
+        """The fingerprint of the code that made a trial's numbers, "" if its record has none."""
+        value = (read_json(folder / "trial.json") or {}).get("fingerprint")
+        return value if isinstance(value, str) else ""
+
+    def discard(self, folder: Path) -> None:
+        """Delete a trial's folder. Whenever this is killed, the trial is all there or not there at all."""
+        bin_ = self.root / ".discarded"
+        if bin_.exists():  # what a killed run left
+            shutil.rmtree(bin_)
+        bin_.mkdir()
+        # A worker whose runner was killed notices within a second: wait for it.
+        with locked(folder, "trial", busy="another process is working on it", wait_seconds=10):
+            os.replace(folder, bin_ / folder.name)
+        shutil.rmtree(bin_, ignore_errors=True)

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from rgal import cli
-from rgal.suite.running import runner
-from rgal.suite.running.runner import HowToRun, share_cores
+from rgal.suite.running import resources
+from rgal.suite.running.resources import HowToRun, share_cores
 from tests.helpers.suites import SUITE
 
 # granted cores, OMP_NUM_THREADS, --jobs, --threads, device, number of trials -> (at a time, threads of each)
@@ -41,8 +41,8 @@ def test_sharing(
     expected: tuple[int, int],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(runner, "granted_cores", lambda: cores)
-    monkeypatch.setattr(runner, "wanted_threads", lambda: openmp)
+    monkeypatch.setattr(resources, "granted_cores", lambda: cores)
+    monkeypatch.setattr(resources, "wanted_threads", lambda: openmp)
     assert share_cores(HowToRun(jobs, threads), device, trials) == expected
 
 
