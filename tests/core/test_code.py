@@ -176,6 +176,8 @@ def test_an_edited_file_is_read_again(tmp_path: Path) -> None:
 def test_code_hash_sees_code_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     assert code_hash("no_such_module") == code_hash("sys") == ""
+    assert len(code_hash("rgal.core.files")) == 12
+    assert code_hash("rgal.core.files", "rgal.core.errors") != code_hash("rgal.core.files")
     hashes = []
     for number, text in enumerate(["x = 1", "'''A module.'''\nx  =  1  # one", "x = 2"]):
         (tmp_path / f"hashed{number}.py").write_text(text)

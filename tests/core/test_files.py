@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rgal.core.files import code_hash, replacing, slug, write_atomically
+from rgal.core.files import replacing, slug, write_atomically
 
 
 @given(st.text(max_size=30))
@@ -42,9 +42,3 @@ def test_a_folder_that_does_not_exist_is_not_made(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         write_atomically(tmp_path / "reslts" / "x", b"")
     assert not list(tmp_path.iterdir())
-
-
-def test_a_hash_of_code_needs_code() -> None:
-    assert len(code_hash("rgal.core.files")) == 12
-    assert code_hash("rgal.core.files", "rgal.core.errors") != code_hash("rgal.core.files")
-    assert code_hash("sys") == ""

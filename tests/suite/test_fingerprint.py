@@ -18,8 +18,8 @@ from rgal import cli
 from rgal.suite.plan import fingerprint
 from rgal.suite.plan.fingerprint import Fingerprints, mixed
 from rgal.suite.running import work
-from tests.suite.test_bad_inputs import SUITE
-from tests.suite.test_store import TRIAL
+from tests.helpers.suites import SUITE
+from tests.helpers.trials import TRIAL
 
 WARNING = "made by other code"
 TRIPLET, FLIPPED = "F.relu(sign * gap + margin)", "F.relu(margin - sign * gap)"

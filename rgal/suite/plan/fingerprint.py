@@ -15,6 +15,7 @@ their versions stand in the record's environment.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import rgal
@@ -47,6 +48,7 @@ OF_EVERY_TRIAL: tuple[Definition, ...] = (
     ("rgal.suite.plan.trial", "Trial.seed_parts"),
     ("rgal.suite.running.work", "prepare"),
 )
+OF_EVERY_TEACHER: tuple[Definition, ...] = (("rgal.suite.running.teachers", "TeacherRun"),)
 
 
 class Fingerprints:
@@ -63,12 +65,13 @@ class Fingerprints:
         task = type(tasks()[trial.task])
         entries = [
             *OF_EVERY_TRIAL,
-            (task.__module__, task.__name__),
+            *self._training(trial, own_teacher),
+            *_with_source([(task.__module__, task.__name__)]),
             *_methods(trial),
             *_networks(trial.teacher, trial.student),
             *_data(trial.dataset),
         ]
-        return self._graph.fingerprint([*entries, *self._training(trial, own_teacher)])
+        return self._graph.fingerprint(entries)
 
     def of_teacher(self, trial: Trial, own_teacher: bool = False) -> str:
         """Hash the code that trains a trial's teacher: 12 hex digits, or "" for a teacher that is given.
@@ -82,13 +85,19 @@ class Fingerprints:
         if trial.teacher_key.startswith("given-"):
             return []
         owner = next(kind for kind in type(tasks()[trial.task]).__mro__ if "pretraining" in vars(kind))
+        purpose = [] if owner is Task else [(owner.__module__, f"{owner.__name__}.pretraining")]
         return [
-            ("rgal.suite.running.teachers", "TeacherRun"),
-            *([] if owner is Task else [(owner.__module__, f"{owner.__name__}.pretraining")]),
+            *OF_EVERY_TEACHER,
+            *_with_source(purpose),
             *_networks(trial.teacher),
             *_data(trial.dataset),
             *(_methods(trial) if own_teacher else []),
         ]
+
+
+def _with_source(entries: Iterable[Definition]) -> list[Definition]:
+    """Those in modules that have a source file: what is registered in a notebook has none."""
+    return [(module, name) for module, name in entries if source_file(module)]
 
 
 def mixed(former: str, now: str) -> str:
@@ -142,7 +151,7 @@ def _methods(trial: Trial) -> list[Definition]:
     modules = {module for method in used for module in (method.module, method.function.__module__)}
     if any(name.plugin is not None for name in names) or any(method.with_rgal for method in used):
         modules.add(plus_rgal.__module__)
-    return [(module, "") for module in sorted(modules)]
+    return _with_source((module, "") for module in sorted(modules))
 
 
 def _method_names(text: str) -> list[MethodName]:
@@ -158,9 +167,9 @@ def _method_names(text: str) -> list[MethodName]:
 
 def _networks(*names: str) -> list[Definition]:
     """The files of networks; none for those of libraries and of the user's own code, whose hash is in the key."""
-    return [(module, "") for name in names if (module := nets.module_of(name))]
+    return _with_source((module, "") for name in names if (module := nets.module_of(name)))
 
 
 def _data(dataset: str) -> list[Definition]:
     source = data.added().get(dataset)
-    return [(source.module, "")] if source else []
+    return _with_source([(source.module, "")] if source else [])
