@@ -1,1 +1,1 @@
-"""One method a file: a function that returns its Recipe. A file's presence is its registration."""
+"""Holds one method per file: a function that returns its Recipe. That a file is here registers it."""

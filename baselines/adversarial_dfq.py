@@ -5,8 +5,8 @@ Choi et al., "Data-Free Network Quantization with Adversarial Knowledge Distilla
 
 follows: "code" (default) is CMI's copy of the method, to which the published numbers belong: plain norms between
 statistics, cross-entropy with the teacher's own class. "paper" has the divergence of Gaussians and the entropy of
-every image instead. Weights and schedule (ten student steps on fresh draws a generator step, T = 1 although the script
-says 20) are CMI's either way; the paper's weight of the terms falls during training, and it also plays several
+every image instead. Weights and schedule (ten student steps on fresh draws per generator step, T = 1 although the
+script says 20) are CMI's either way; the paper's weight of the terms falls during training, and it also plays several
 generators against several students, which is not reproduced.
 """
 

@@ -4,8 +4,8 @@ Chen et al., "Data-Free Learning of Student Networks", ICCV 2019, arXiv 1904.011
 
 follows: "code" (default) is CMI's copy of the method, to which the published numbers of our pairs belong: its weights,
 and five student steps on fresh draws of the large generator for each generator step; its KL has T = 1, although the
-script says 20. "paper" has the paper's weights of the two terms (act 0.1, ie 5) and its joint step: one student step a
-generator step, on the same images. Generator and optimisers are CMI's either way.
+script says 20. "paper" has the paper's weights of the two terms (act 0.1, ie 5) and its joint step: one student step
+per generator step, on the same images. Generator and optimisers are CMI's either way.
 """
 
 from rgal.methods.parameters import ClassWeight, DiversityWeight, LearningRate, Temperature

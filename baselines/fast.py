@@ -1,4 +1,4 @@
-"""FastDFKD: a few steps a batch, from a generator that has learnt to be a good start.
+"""FastDFKD: a few steps per batch, from a generator that has learnt to be a good start.
 
 Fang et al., "Up to 100x Faster Data-Free Knowledge Distillation", AAAI 2022, arXiv 2112.06253. Weights and schedule of
 its scripts for WRN pairs; they are for k = 2, 5 and 10 steps, and give each k its own step sizes. Its meta step is

@@ -25,6 +25,7 @@ from rgal.terms.transfer import cross_entropy, distillation
 
 
 def quantized_transfer(kd: float, ce: float, temperature: float) -> tuple[LossTerm, ...]:
+    """Make the student terms of quantization: distillation, its KL divided by batch and classes, and cross-entropy."""
     return distillation(kd, temperature, reduction="mean"), cross_entropy(ce)
 
 

@@ -1,9 +1,8 @@
-"""Methods, data sets and networks from outside: from files that are named, and from installed packages.
+"""Loads methods, data sets and networks of others, from files that the user names and from installed packages.
 
-A plug-in is a Python module whose import registers something: `@rgal.methods.registry.method`,
-`@rgal.data.data_source`, `@rgal.nets.net`.
-An installed package announces such a module as an entry point of the group "rgal.methods". Loading
-one runs its code, which is why a file is only loaded when the user names it.
+A plug-in is a Python module whose import registers something by `@rgal.methods.registry.method`,
+`@rgal.data.data_source` or `@rgal.nets.net`. An installed package announces such a module as an entry point of the
+group "rgal.methods". Loading a plug-in runs its code, so that a file is loaded only if the user names it.
 """
 
 from __future__ import annotations
@@ -26,8 +25,18 @@ _PREFIX = "rgal_plugin_"
 
 
 def load_plugins(files: Iterable[str] = (), quiet: bool = False) -> tuple[str, ...]:
-    """Load the installed plug-ins and these files; the files' absolute paths. UserError if a file cannot be loaded;
-    a line on the console, unless `quiet`, for installed ones that cannot."""
+    """Load the plug-ins of installed packages and those in files.
+
+    Args:
+        files: paths of Python files.
+        quiet: whether to say nothing of installed plug-ins that cannot be loaded. Otherwise each gets a line on stderr.
+
+    Returns:
+        The files' absolute paths.
+
+    Raises:
+        UserError: a file cannot be loaded or registers nothing.
+    """
     registry.methods()  # ours come first: a plug-in that takes one of their names is the one at fault
     problems = _load_installed()
     if not quiet:
@@ -37,20 +46,23 @@ def load_plugins(files: Iterable[str] = (), quiet: bool = False) -> tuple[str, .
 
 
 def from_files() -> list[str]:
-    """Names of the methods that files have registered so far."""
+    """Return the names of the methods that files have registered so far."""
     return [name for name, method in registry.methods().items() if method.module.startswith(_PREFIX)]
 
 
 def _registered() -> set[tuple[str, str]]:
-    """(name, module) of all methods, data sets and networks."""
+    """Return (name, module) of all methods, data sets and networks."""
     kinds = (registry.methods(), data.added(), nets.added())
     return {(name, entry.module) for kind in kinds for name, entry in kind.items()}  # type: ignore[attr-defined]
 
 
 @functools.cache
 def _load_installed() -> tuple[str, ...]:
-    """Import every entry point, once a process. One line for each that cannot be: one broken package in an environment
-    must not keep everybody else's methods from running."""
+    """Import every entry point of the group, and return a line for each that cannot be imported.
+
+    A broken package must not keep the methods of all others from running. What was imported stays so: this runs once in
+    a process.
+    """
     problems = []
     for point in importlib.metadata.entry_points(group=GROUP):
         try:
@@ -62,10 +74,10 @@ def _load_installed() -> tuple[str, ...]:
 
 
 def _load_file(path: Path) -> str:
-    """Run the file as a module of its own, unless this very content has been. Its absolute path."""
+    """Run a file as a module of its own, unless its present content has been run already; return its absolute path."""
     if path.suffix != ".py" or not path.is_file():
-        found = "is no .py file" if path.exists() else "no such file"
-        raise UserError(f"--plugin {path}: {found}; expected a Python file that registers a method")
+        problem = "is no .py file" if path.exists() else "no such file"
+        raise UserError(f"--plugin {path}: {problem}; expected a Python file that registers a method")
     path = path.resolve()
     content = path.read_bytes()
     name = _PREFIX + path.stem + "_" + hashlib.sha256(str(path).encode()).hexdigest()[:8]
@@ -90,7 +102,7 @@ def _load_file(path: Path) -> str:
 
 
 def _reason(error: Exception, path: Path | None) -> str:
-    """The error as one line, with the file's line where it came from there."""
+    """Put an error in one line, with the number of the line in the file at `path` that it comes from."""
     text = first_line(error)
     if isinstance(error, UserError | ValueError) and "exists already" in text:
         return text

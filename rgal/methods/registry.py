@@ -27,10 +27,13 @@ _METHODS: dict[str, Method] = {}
 class Method:
     """A registered method.
 
-    function: its recipe function, whose keyword arguments with defaults are parameters of the method.
-    reference: where it was published. tasks: those it is for; the first is the one it was written for.
-    module: the file that registers it.
-    with_rgal: whether the method is `plus_rgal` of what the function returns. `RgalOptions` are then parameters too.
+    Attributes:
+        name: what users call it.
+        function: its recipe function. The keyword arguments with defaults are parameters of the method.
+        reference: where it was published.
+        tasks: the tasks it is for. The first is the one it was written for.
+        module: the module that registers it.
+        with_rgal: whether RGAL is added to what the function returns. `RgalOptions` are then parameters too.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Method:
 
     @property
     def parameters(self) -> dict[str, Parameter]:
+        """The parameters that a user may set in the brackets behind the name."""
         return parameters(self.function) | (parameters(RgalOptions) if self.with_rgal else {})
 
     def recipe(self, **values: Any) -> Recipe:
@@ -54,13 +58,16 @@ class Method:
 
     @property
     def code(self) -> str:
-        """A hash of the code it was written in: results of a method are not those of an edited one."""
+        """A hash of the modules it is written in, so that a method and an edited one do not share results."""
         return code_hash(self.module, self.function.__module__)
 
 
 @dataclass(frozen=True)
 class Resolved:
-    """A method as a user named it. `name` is canonical: parameters in declaration order, defaults left out."""
+    """A method as a user named it, with its recipe.
+
+    `name` is canonical: parameters are in the order they are declared in, and defaults are left out.
+    """
 
     name: str
     recipe: Recipe
@@ -70,7 +77,15 @@ class Resolved:
 def method(
     name: str, reference: str, tasks: tuple[str, ...] = ("kd",)
 ) -> Callable[[Callable[..., Recipe]], Callable[..., Recipe]]:
-    """Register the decorated function, whose keyword arguments with defaults are the method's parameters."""
+    """Register the decorated recipe function as a method.
+
+    Its keyword arguments are the method's parameters: each has a default and a type that `Parameter` knows.
+
+    Args:
+        name: what users call it, in lower case.
+        reference: where it was published.
+        tasks: the tasks it is for, first the one it is written for. On the others the task adapts its recipe.
+    """
 
     def decorate(function: Callable[..., Recipe]) -> Callable[..., Recipe]:
         register(Method(name, function, reference, tasks, function.__module__))
@@ -80,7 +95,11 @@ def method(
 
 
 def register(method: Method) -> None:
-    """Make a method known under its name. ValueError if another file has one of that name."""
+    """Add a method to those that `methods` returns.
+
+    Raises:
+        ValueError: a method of that name exists in another module.
+    """
     present = _METHODS.get(method.name)
     if present is not None and present.module != method.module:
         raise ValueError(f"a method '{method.name}' exists already, in {present.module}")
@@ -88,8 +107,11 @@ def register(method: Method) -> None:
 
 
 def methods() -> Mapping[str, Method]:
-    """All methods, by name. Every module in the package `baselines` is imported; its presence is its registration.
-    Plug-ins are there once they are loaded."""
+    """Return all registered methods by name, in alphabetical order.
+
+    Every module in the package `baselines` is imported: that a file is there is its registration. Methods of plug-ins
+    are among them once the plug-ins are loaded.
+    """
     package = importlib.import_module("rgal.baselines")
     for module in pkgutil.iter_modules(package.__path__):
         importlib.import_module(f"rgal.baselines.{module.name}")

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rgal.core.errors import UserError
-from rgal.methods.names import MethodName, meaning, uses_rgal
+from rgal.methods.names import MethodName, host_of, meaning, uses_rgal
 from rgal.methods.registry import canonical_name, resolve
 
 LOWER = "abkrgl"
@@ -152,3 +152,29 @@ def test_names_of_no_method_have_no_canonical_form(text: str, sentence: str) -> 
     with pytest.raises(UserError) as caught:
         canonical_name(text)
     assert sentence in str(caught.value)
+
+
+# Hosts ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "host"),
+    [
+        ("cmi+rgal (pool 3b8b72)", "cmi (pool 3b8b72)"),  # what starts from given images has such a host
+        ("cmi+rgal (pool 999999)", ""),
+        ("cmi+rgal", "cmi"),
+        ("rgal[spread=0.2] (pool 3b8b72)", "plain (pool 3b8b72)"),
+        ("fast[bn=2.0,k=10]+rgal[spread=0.2]", "fast[k=10,bn=2]"),  # however its parameters are written
+        ("fast[k=10]+rgal", ""),
+    ],
+)
+def test_a_host_is_the_same_but_for_rgal(name: str, host: str) -> None:
+    present = [
+        "cmi",
+        "cmi (pool 3b8b72)",
+        "plain (pool 3b8b72)",
+        "fast[k=10,bn=2]",
+        "fast+rgal",
+        "? unreadable",
+    ]
+    assert host_of(name, present) == host
