@@ -16,7 +16,8 @@ from rgal.reporting.page.build import Contents, Sample, make_report
 from rgal.reporting.page.model import write_report
 from rgal.reporting.published import load_reference
 from rgal.reporting.results import cases, file_stems, finished, groups
-from rgal.reporting.tables.write import Table, all_tables, save_tables
+from rgal.reporting.tables.table import Table
+from rgal.reporting.tables.write import all_tables, save_tables
 from rgal.suite.store.folders import Store
 from rgal.suite.store.frames import (
     identified,

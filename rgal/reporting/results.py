@@ -1,4 +1,4 @@
-"""What tables and plots ask of the frames of results: groups, cases, finished trials, methods, headings.
+"""What is grouped how: the results of one setting, its cases, methods and finished trials, and what they are called.
 
 A case is a variant of one setting that a task runs every method at, such as a bit width. Most tasks have none.
 """
@@ -7,15 +7,136 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import pandas as pd
 
 from rgal.core.files import slug
+from rgal.suite.measures import Measure, measures_of
+from rgal.suite.task import Task, tasks
 
 GROUP = ("task", "setting", "budget")
-DAGGER = "†"
+DAGGER, DOUBLE_DAGGER = "†", "‡"
 Row = tuple[str, str]  # (case, method): one row of a table; the case is "" for a task without cases
+
+
+@dataclass(frozen=True, eq=False)
+class MethodTrials:
+    """All trials of one method in one case: what a row of a table, or a line of a figure, is made of."""
+
+    case: str
+    method: str
+    trials: pd.DataFrame
+
+    @property
+    def row(self) -> Row:
+        return self.case, self.method
+
+    @cached_property
+    def finished(self) -> pd.DataFrame:
+        return finished(self.trials)
+
+    @cached_property
+    def data_free(self) -> bool:
+        return not uses_real_data(self.trials)
+
+    def numbers(self, column: str) -> pd.Series[float]:
+        """A column of the finished trials as floats; NaN for what is no finite number."""
+        return numbers(self.finished, column)
+
+    def measured(self, measure: Measure) -> pd.Series[float]:
+        """A measure of the finished trials, in its unit; NaN where it is unknown or a quotient has no value."""
+        values = self.numbers(measure.key)
+        if measure.less:
+            values = values - self.numbers(measure.less)
+        if measure.over:
+            values = values / self.numbers(measure.over).where(lambda number: number > 0)
+        return measure.scale * values if measure.scale != 1 else values
+
+    def with_any(self, columns: Iterable[str]) -> MethodTrials | None:
+        """The finished trials of which any of these columns is known; None where there is no such trial."""
+        done = self.finished
+        values = pd.DataFrame({column: numbers(done, column) for column in columns}, index=done.index)
+        trials = self.finished[values.notna().any(axis=1)]
+        return MethodTrials(self.case, self.method, trials) if len(trials) else None
+
+
+class ResultGroup:
+    """The results that stand in one table or figure, grouped once.
+
+    Args:
+        results: one row a trial, as `rgal.suite.store.frames.make_frames` makes them.
+        one_case: whether there may be one case only: a mean over bit widths says nothing.
+        same: the columns in which all rows must agree.
+
+    Raises:
+        ValueError: rows differ in one of `same`, or in their case: they must not be averaged.
+    """
+
+    def __init__(self, results: pd.DataFrame, one_case: bool = False, same: Sequence[str] = GROUP) -> None:
+        self.results = results.reset_index(drop=True)
+        for name in same:
+            if name in results.columns and results[name].nunique() > 1:
+                raise ValueError(f"expected one {name}, found {sorted(map(str, results[name].unique()))}")
+        names = sorted(case_names(results).unique())
+        if one_case and len(names) > 1:
+            raise ValueError(f"expected one case, found {names}")
+        self.case = names[0] if one_case and names else ""
+
+    @cached_property
+    def rows(self) -> dict[Row, MethodTrials]:
+        """(case, method) -> its trials: cases in their order, and inside each the order of `methods`."""
+        return {
+            (case, name): MethodTrials(case, name, trials)
+            for case, part in cases(self.results).items()
+            for name, trials in methods(part).items()
+        }
+
+    @cached_property
+    def methods(self) -> dict[str, MethodTrials]:
+        """Method -> its trials in all cases."""
+        return {name: MethodTrials(self.case, name, part) for name, part in methods(self.results).items()}
+
+    @cached_property
+    def finished(self) -> pd.DataFrame:
+        return finished(self.results)
+
+    @cached_property
+    def measures(self) -> tuple[Measure, ...]:
+        """What the task measures, the primary number first."""
+        return measures_of(only(self.results, "task"))
+
+    def in_table(self, table: str) -> list[Measure]:
+        """The measures that the task declares for this table."""
+        return [measure for measure in self.measures if table in measure.tables]
+
+    @property
+    def heading(self) -> str:
+        """Setting, budget and the one case as a reader wants them: "digits wrn16_2 → wrn10_1, budget small"."""
+        return heading(self.results, self.case)
+
+    def caption(self, more: str) -> str:
+        return ", ".join(part for part in (self.heading, more) if part)
+
+    @property
+    def case_title(self) -> str:
+        return case_title(self.results)
+
+    @property
+    def real_data(self) -> str:
+        """The note on rows with a dagger: what references train on."""
+        task: Task | type[Task] = tasks().get(only(self.results, "task"), Task)
+        return f"{DAGGER} Trained on {task.real_data}."
+
+    def label(self, method: str) -> str:
+        """A method's name as figures print it."""
+        return marked(method, self.methods[method].data_free)
+
+    def mixed(self, row: MethodTrials) -> str:
+        """See `mixed_fingerprints`: of a row's method, in all its cases."""
+        return mixed_fingerprints(self.methods[row.method].finished)
 
 
 def groups(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -39,20 +160,6 @@ def file_stems(keys: Collection[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
         if taken.count(stem) > 1:
             stems[key] = f"{stem}_{hashlib.sha256(repr(key).encode()).hexdigest()[:6]}"
     return stems
-
-
-def require_one_group(frame: pd.DataFrame) -> None:
-    """Raise ValueError for rows of several tasks, settings or budgets: they must not be averaged."""
-    for name in GROUP:
-        if name in frame.columns and frame[name].nunique() > 1:
-            raise ValueError(f"expected one {name}, found {sorted(map(str, frame[name].unique()))}")
-
-
-def require_one_case(frame: pd.DataFrame) -> None:
-    """Raise ValueError for rows of several cases: a mean over bit widths says nothing."""
-    found = case_names(frame).unique()
-    if len(found) > 1:
-        raise ValueError(f"expected one case, found {sorted(found)}")
 
 
 def case_names(frame: pd.DataFrame) -> pd.Series[str]:
@@ -122,18 +229,22 @@ def methods(results: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return {name: found[name] for *_, name in places}
 
 
-def method_rows(results: pd.DataFrame) -> dict[Row, pd.DataFrame]:
-    """(case, method) -> its trials: cases in their order, and inside each the order of `methods`."""
-    return {
-        (case, name): trials
-        for case, part in cases(results).items()
-        for name, trials in methods(part).items()
-    }
-
-
 def marked(method: str, data_free: bool) -> str:
     """A method's name as tables and plots print it: a dagger for those that train on real data."""
     return method if data_free else f"{method} {DAGGER}"
+
+
+def mixed_fingerprints(trials: pd.DataFrame) -> str:
+    """The fingerprints of the code that made these trials, if those of a setting differ, or a trial has two; else "".
+
+    Fingerprints of different methods differ anyway. A trial without one was made by code of unknown age.
+    """
+    if "fingerprint" not in trials.columns:
+        return ""
+    settings = trials["setting"] if "setting" in trials.columns else pd.Series("", index=trials.index)
+    prints = trials["fingerprint"].fillna("").replace("", "unknown").astype(str)
+    parts = [sorted(set(part)) for _, part in prints.groupby(settings, sort=True)]
+    return ", ".join(", ".join(part) for part in parts if len(part) > 1 or "+" in part[0])
 
 
 def only(frame: pd.DataFrame, column: str) -> str:

@@ -1,143 +1,151 @@
 """How much better one method is than another, over the seeds that both have finished, and how sure that is.
 
 Trials of one seed share their teacher and their data, so the difference at a seed varies less than either accuracy:
-methods are compared seed by seed. The interval is the percentile bootstrap of the mean difference (Efron 1979).
+methods are compared seed by seed. Intervals and p-values are those of the paired t test (Student 1908).
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from scipy import stats
 
 from rgal.methods.names import uses_rgal
-from rgal.reporting.results import Row, finished, numbers, uses_real_data
+from rgal.reporting.results import MethodTrials, Row
+from rgal.suite.measures import Measure
 
-RESAMPLES = 10_000
-EXACT = 6  # seeds, up to which all n^n resamples are taken instead: 46,656 at most
-TAIL = 25  # resamples of 1,000 outside the 95 % interval on each side
+LEAST_INTERVAL = 3  # shared seeds from which on a difference has an interval
+LEAST_BOLD = 5  # shared seeds from which on a difference can be called one
+LEVEL = 0.05
 DECIMALS = 9  # 0.3 - 0.1 - 0.2 points are none: an interval that touches zero must not seem to exclude it
-
-Values = NDArray[np.float64]
-Trials = Mapping[Row, pd.DataFrame]
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Mean difference over `seeds` shared seeds, and the ends of its 95 % interval, in the values' unit.
+    """Mean difference over `seeds` shared seeds, the ends of its 95 % interval, and its p-value.
 
-    `mean` is NaN without a shared seed, `low` and `high` with fewer than two.
+    `mean` is NaN without a shared seed, `seeds` where nothing is compared; `low`, `high` and `p` with fewer than
+    `LEAST_INTERVAL`. `p` is two-sided and, once a table is made, adjusted for the number of its comparisons.
     """
 
-    mean: float
-    low: float
-    high: float
-    seeds: int
-
-    def columns(self, name: str) -> dict[str, Any]:
-        """As columns of a table of accuracies, in the order of `difference_columns`."""
-        values = (self.mean, self.low, self.high, self.seeds)
-        return dict(zip(difference_columns(name), values, strict=True))
+    mean: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    seeds: float = math.nan
+    p: float = math.nan
 
 
-def difference_columns(name: str) -> tuple[str, ...]:
-    return (f"{name}_mean_points", f"{name}_low_points", f"{name}_high_points", f"{name}_seeds")
+def is_significant(seeds: float, p: float) -> bool:
+    """Whether a difference may be printed bold: an adjusted p-value below 5 %, over enough seeds."""
+    return seeds >= LEAST_BOLD and p < LEVEL
 
 
-def excludes_zero(low: float, high: float) -> bool:
-    """Whether an interval lies on one side of zero; an unknown one (NaN) does not."""
-    return low > 0 or high < 0
-
-
-def by_seed(trials: pd.DataFrame, *columns: str) -> dict[float, float]:
-    """Seed -> the sum of these columns of its finished trial, ascending; the mean where a seed ran twice.
+def by_seed(trials: MethodTrials, values: pd.Series[float]) -> dict[float, float]:
+    """Seed -> the value of its finished trial, ascending; the mean where a seed ran twice.
 
     A trial without a seed, or without a finite number, has no partner and is left out.
     """
-    done = finished(trials)
-    seeds, *parts = (numbers(done, name).to_numpy() for name in ("seed", *columns))
-    values = np.sum(parts, axis=0)
-    known = np.isfinite(seeds) & np.isfinite(values)
-    found: dict[float, list[float]] = {}
-    for seed, value in sorted(zip(seeds[known].tolist(), values[known].tolist(), strict=True)):
-        found.setdefault(seed, []).append(value)
-    return {seed: math.fsum(several) / len(several) for seed, several in found.items()}
+    known = values.to_frame("value").assign(seed=trials.numbers("seed")).dropna()
+    known = known.sort_values(["seed", "value"])
+    values_of: dict[float, list[float]] = {}
+    for seed, value in zip(known["seed"].tolist(), known["value"].tolist(), strict=True):
+        values_of.setdefault(seed, []).append(value)
+    return {seed: math.fsum(several) / len(several) for seed, several in values_of.items()}
 
 
 def paired_difference(one: Mapping[float, float], other: Mapping[float, float]) -> Difference:
-    """`one` minus `other`, both by seed, over the seeds in both."""
+    """Compare `one` with `other`, both by seed, over the seeds in both: the mean of one - other, with its interval."""
     shared = sorted(one.keys() & other.keys())
     values = np.array([one[seed] - other[seed] for seed in shared], dtype=float).round(DECIMALS) + 0.0
     if not shared:
-        return Difference(math.nan, math.nan, math.nan, 0)
-    return Difference(float(values.mean().round(DECIMALS)), *bootstrap_interval(values), len(shared))
+        return Difference(seeds=0)
+    mean = float(values.mean().round(DECIMALS))
+    if len(values) < LEAST_INTERVAL:
+        return Difference(mean, seeds=len(values))
+    if np.ptp(values) == 0:  # no spread: a t value would be a quotient by zero
+        return Difference(mean, mean, mean, len(values), 0.0 if mean else 1.0)
+    test = stats.ttest_1samp(values, 0.0)
+    low, high = test.confidence_interval(1 - LEVEL)
+    return Difference(mean, float(low), float(high), len(values), float(test.pvalue))
 
 
-def bootstrap_interval(values: Values) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of the mean of values (n,); (NaN, NaN) for n < 2.
+def holm(p_values: Sequence[float], comparisons: int | None = None) -> list[float]:
+    """Adjust p-values for the number of comparisons, so that 5 % bounds the chance of any false one (Holm 1979).
 
-    Each end is a mean that a resample has, with at most 2.5 % of the resamples beyond it: [min, max] for two or three
-    values. Too narrow for few values, as every bootstrap: its resamples vary by (n - 1) / n of the variance.
+    Args:
+        p_values: of the comparisons that are shown; NaN where there is none, which stays NaN.
+        comparisons: how many there are in all, where the shown ones were chosen among more; by default all are shown.
     """
-    if len(values) < 2:
-        return math.nan, math.nan
-    means = values[_resamples(values)].mean(axis=1).round(DECIMALS) + 0.0
-    outside = (len(means) - 1) * TAIL // 1000
-    ends = np.partition(means, (outside, len(means) - 1 - outside))
-    return float(ends[outside]), float(ends[len(means) - 1 - outside])
+    every = len(p_values) if comparisons is None else comparisons
+    adjusted, least = [math.nan] * len(p_values), 0.0
+    tested = sorted((p, place) for place, p in enumerate(p_values) if not math.isnan(p))
+    for rank, (p, place) in enumerate(tested):
+        least = max(least, min(1.0, (every - rank) * p))
+        adjusted[place] = least
+    return adjusted
 
 
-def _resamples(values: Values) -> NDArray[np.int64]:
-    """Indices (resamples, n) into values (n,): every possible resample, or RESAMPLES that the values determine."""
-    n = len(values)
-    if n <= EXACT:
-        return np.indices((n,) * n).reshape(n, -1).T
-    digest = hashlib.sha256(values.astype("<f8").tobytes()).digest()
-    random = np.random.RandomState(
-        int.from_bytes(digest[:4], "little")
-    )  # its stream is frozen in all versions
-    return random.randint(n, size=(RESAMPLES, n), dtype=np.int64)
+@dataclass(frozen=True)
+class Comparison:
+    """A row's difference to the strongest baseline of its case, and that baseline's name; none of its own row."""
+
+    difference: Difference = Difference()
+    baseline: str = ""
 
 
-def strongest_baselines(rows: Trials, column: str) -> dict[str, str]:
-    """Case -> the data-free method without RGAL that has the highest mean there; of equal ones the first row.
+def baselines(rows: Mapping[Row, MethodTrials]) -> list[MethodTrials]:
+    """The rows that can be the strongest baseline: data-free, without RGAL, and finished."""
+    return [row for row in rows.values() if row.data_free and not uses_rgal(row.method) and len(row.finished)]
+
+
+def strongest_baselines(rows: Mapping[Row, MethodTrials], measure: Measure) -> dict[str, str]:
+    """Case -> the data-free method without RGAL that has the best mean there; of equal ones the first row.
 
     A case in which no such method has a finished trial has no entry.
     """
+    sign = -1 if measure.better == "lower" else 1
     best: dict[str, tuple[float, str]] = {}
-    for (case, name), trials in rows.items():
-        if uses_rgal(name) or uses_real_data(trials):
-            continue
-        mean = round(float(numbers(finished(trials), column).mean()), DECIMALS)
-        if mean > best.get(case, (-math.inf, ""))[0]:
-            best[case] = (mean, name)
+    for row in baselines(rows):
+        mean = sign * round(float(row.measured(measure).mean()), DECIMALS)
+        if mean > best.get(row.case, (-math.inf, ""))[0]:
+            best[row.case] = (mean, row.method)
     return {case: name for case, (_, name) in best.items()}
 
 
-VERSUS_BEST = "vs_best"
-BASELINE = f"{VERSUS_BEST}_baseline"
-VERSUS_BEST_COLUMNS = (*difference_columns(VERSUS_BEST), BASELINE)
+def versus_best(rows: Mapping[Row, MethodTrials], measure: Measure) -> dict[Row, Comparison]:
+    """Row -> its comparison with the strongest baseline of its case; p-values are adjusted for `comparisons(rows)`.
 
-
-def versus_best(rows: Trials, column: str) -> dict[Row, dict[str, Any]]:
-    """Row -> its VERSUS_BEST_COLUMNS: the paired difference to the strongest baseline of its case, and its name.
-
-    The baseline's own row has the name and no difference. Rows on real data, and cases without a baseline, have
-    neither.
+    Rows on real data, and cases without a baseline, have neither a difference nor a name.
     """
-    best = strongest_baselines(rows, column)
-    others = {case: by_seed(rows[case, name], column) for case, name in best.items()}
-    found = {}
-    for (case, name), trials in rows.items():
-        baseline = "" if uses_real_data(trials) else best.get(case, "")
-        entry: dict[str, Any] = dict.fromkeys(VERSUS_BEST_COLUMNS, math.nan) | {BASELINE: baseline}
-        if baseline and baseline != name:
-            entry |= paired_difference(by_seed(trials, column), others[case]).columns(VERSUS_BEST)
-        found[case, name] = entry
-    return found
+    best = strongest_baselines(rows, measure)
+    compared: dict[Row, Comparison] = {}
+    for key, row in rows.items():
+        baseline = best.get(row.case, "") if row.data_free else ""
+        difference = Difference()
+        if baseline and baseline != row.method:
+            pair = (row, rows[row.case, baseline])
+            difference = paired_difference(*(by_seed(one, one.measured(measure)) for one in pair))
+        compared[key] = Comparison(difference, baseline)
+    adjusted = holm([comparison.difference.p for comparison in compared.values()], comparisons(rows))
+    return {
+        key: replace(comparison, difference=replace(comparison.difference, p=p))
+        for (key, comparison), p in zip(compared.items(), adjusted, strict=True)
+    }
+
+
+def comparisons(rows: Mapping[Row, MethodTrials]) -> int:
+    """How many pairs of a finished method and a baseline a table could have compared, whichever baseline was best.
+
+    Choosing the best one of many that are equally good makes all others seem worse; counting every pair allows for it.
+    """
+    free = [row for row in rows.values() if row.data_free and len(row.finished)]
+    count = 0
+    for case in {row.case for row in free}:
+        here = [row for row in free if row.case == case]
+        n = sum(not uses_rgal(row.method) for row in here)
+        count += n * (n - 1) // 2 + n * (len(here) - n)
+    return count

@@ -7,10 +7,12 @@ from typing import Any
 from rgal.suite.measures import Measure
 
 MODEL_MB, FLOAT_MB = (
-    Measure("model_mb", "Model", "MB", 3, place="back", optional=True),
+    Measure(
+        "model_mb", "Model", "MB", 3, place="back", optional=True, note="Model: weights packed at their bit width."
+    ),
     Measure(
         "float_mb", "Float model", "MB", 3, place="csv", optional=True,
-        note="Model: weights packed at their bit width; the float model has {} MB.",
+        note="Float model: {} MB.",
     ),
 )  # fmt: skip
 LATENCY_RATIO = Measure(

@@ -1,10 +1,9 @@
-"""Slow, obvious versions of the comparisons in tables: loops over seeds and resamples."""
+"""Slow, obvious versions of the comparisons in tables: loops over seeds, and sums for integrals."""
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 
 def differences(one: Mapping[int, float], other: Mapping[int, float]) -> list[float]:
@@ -12,20 +11,32 @@ def differences(one: Mapping[int, float], other: Mapping[int, float]) -> list[fl
     return [one[seed] - other[seed] for seed in sorted(one) if seed in other]
 
 
-def all_resamples(values: Sequence[float]) -> Iterable[tuple[float, ...]]:
-    """Every way to draw len(values) of the values with replacement."""
-    return itertools.product(values, repeat=len(values))
+def tail(t: float, freedom: int, steps: int = 20_000) -> float:
+    """The chance of a t value beyond ±t: one minus the area of Student's density between, by the midpoint rule."""
+    scale = math.gamma((freedom + 1) / 2) / math.sqrt(freedom * math.pi) / math.gamma(freedom / 2)
+    width = 2 * t / steps
+    places = (-t + (step + 0.5) * width for step in range(steps))
+    return 1 - sum(scale * (1 + x * x / freedom) ** (-(freedom + 1) / 2) * width for x in places)
 
 
-def interval(resamples: Iterable[Sequence[float]]) -> tuple[float, float]:
-    """The outermost means that keep at most 2.5 % of the resamples outside, on each side."""
-    means = sorted(round(math.fsum(resample) / len(resample), 9) for resample in resamples)
-    low = high = 0
-    while (low + 1) / (len(means) - 1) <= 0.025:
-        low += 1
-    while (high + 1) / (len(means) - 1) <= 0.025:
-        high += 1
-    return means[low], means[len(means) - 1 - high]
+def standard_error(values: Sequence[float]) -> float:
+    mean = math.fsum(values) / len(values)
+    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1) / len(values))
+
+
+def p_value(values: Sequence[float]) -> float:
+    """Two-sided, of the hypothesis that the mean is zero."""
+    return tail(abs(math.fsum(values) / len(values)) / standard_error(values), len(values) - 1)
+
+
+def holm(p_values: Sequence[float], comparisons: int) -> list[bool]:
+    """Which of the hypotheses fall at 5 %: the smallest p-value must pass 5 % / all, the next 5 % / (all - 1), ..."""
+    fallen = [False] * len(p_values)
+    for rank, place in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        if p_values[place] * (comparisons - rank) >= 0.05:
+            break
+        fallen[place] = True
+    return fallen
 
 
 def strongest(scores: Mapping[str, Sequence[float]], data_free: Mapping[str, bool]) -> str:

@@ -10,6 +10,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from rgal.reporting.published import Reference
+from rgal.reporting.results import ResultGroup
+from rgal.reporting.tables.accuracy import accuracy_table
+from rgal.reporting.tables.diversity import diversity_table
+from rgal.reporting.tables.export import export_table
+from rgal.reporting.tables.plugin import plugin_table
+from rgal.reporting.tables.table import Table
+
 REFERENCE = Path(__file__).parents[2] / "benchmarks" / "reference"
 TEX = next(filter(None, map(shutil.which, ("pdflatex", "xelatex", "tectonic"))), None)
 needs_tex = pytest.mark.skipif(TEX is None, reason="no LaTeX on this machine")
@@ -168,8 +176,25 @@ def some_layers(results: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def by_method(table: pd.DataFrame) -> pd.DataFrame:
-    return table.set_index("method")
+def accuracy_of(results: pd.DataFrame, reference: Reference | None = None) -> Table:
+    return accuracy_table(ResultGroup(results), reference)
+
+
+def plugins_of(results: pd.DataFrame) -> Table:
+    return plugin_table(ResultGroup(results))
+
+
+def exports_of(results: pd.DataFrame) -> Table:
+    return export_table(ResultGroup(results))
+
+
+def diversity_of(results: pd.DataFrame) -> Table:
+    return diversity_table(ResultGroup(results))
+
+
+def by_method(table: Table) -> pd.DataFrame:
+    """The raw numbers of a table, by method."""
+    return table.numbers.set_index("method")
 
 
 def compile_latex(path: Path) -> None:

@@ -14,8 +14,8 @@ from rgal.core.files import slug, write_atomically
 from rgal.reporting.figures.write import write_plots
 from rgal.reporting.published import load_reference
 from rgal.reporting.results import groups
-from rgal.reporting.tables.write import accuracy_table, render, write_tables
-from tests.helpers.reporting_builders import REFERENCE, some_curves, some_results
+from rgal.reporting.tables.write import write_tables
+from tests.helpers.reporting_builders import REFERENCE, accuracy_of, some_curves, some_results
 
 results = pytest.fixture(some_results)
 curves = pytest.fixture(some_curves)
@@ -32,10 +32,10 @@ def plotted(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     "empty", [pd.DataFrame(), pd.DataFrame(columns=["method", "status", "last", "setting"])]
 )
 def test_empty_frames_say_so(empty: pd.DataFrame, tmp_path: Path) -> None:
-    table = accuracy_table(empty, load_reference(REFERENCE))
-    assert "No finished trials." in render(table, "md")
-    assert "No finished trials." in render(table, "tex")
-    assert render(table, "csv").startswith("method,data_free,top1_mean_percent")
+    table = accuracy_of(empty, load_reference(REFERENCE))
+    assert "No finished trials." in table.text("md")
+    assert "No finished trials." in table.text("tex")
+    assert table.text("csv").startswith("method,data_free,top1_mean_percent")
     assert write_tables(empty, tmp_path) == []
     assert write_plots(empty, pd.DataFrame(), tmp_path) == []
 

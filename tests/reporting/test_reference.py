@@ -11,21 +11,26 @@ import pytest
 
 from rgal.core.errors import UserError
 from rgal.reporting.published import load_reference
-from rgal.reporting.tables.render import cells
-from rgal.reporting.tables.write import accuracy_table
-from tests.helpers.reporting_builders import CMI_README, REFERENCE, by_method, case_trial, some_results
+from tests.helpers.reporting_builders import (
+    CMI_README,
+    REFERENCE,
+    accuracy_of,
+    by_method,
+    case_trial,
+    some_results,
+)
 
 results = pytest.fixture(some_results)
 
 
 def test_published_numbers_stand_beside_the_measured_ones(results: pd.DataFrame) -> None:
-    with_them, without = accuracy_table(results, load_reference(REFERENCE)), accuracy_table(results)
+    with_them, without = accuracy_of(results, load_reference(REFERENCE)), accuracy_of(results)
     published = by_method(with_them)["published_percent"]
     assert published["cmi"] == 90.01 and published["scratch"] == 91.12 and published["dafl"] == 65.71
     assert math.isnan(published["cmi+rgal"])  # a variant is not the published method
-    measured = [name for name in with_them.columns if not name.startswith("published")]
-    pd.testing.assert_frame_equal(with_them[measured], without[measured])
-    note = with_them.attrs["notes"][-1]
+    measured = [name for name in with_them.numbers.columns if not name.startswith("published")]
+    pd.testing.assert_frame_equal(with_them.numbers[measured], without.numbers[measured])
+    note = with_them.notes[-1]
     for part in (
         "not measured here",
         "Best test accuracy over epochs",
@@ -33,14 +38,14 @@ def test_published_numbers_stand_beside_the_measured_ones(results: pd.DataFrame)
         CMI_README,
     ):
         assert part in note
-    assert "Published (%)" in cells(with_them) and "Published (%)" not in cells(without)
-    assert not any("Published" in note for note in without.attrs["notes"])
+    assert "Published (%)" in with_them.cells() and "Published (%)" not in without.cells()
+    assert not any("Published" in note for note in without.notes)
 
 
 def test_other_pairs_and_data_have_no_published_number(results: pd.DataFrame) -> None:
-    other = accuracy_table(results.assign(dataset="digits"), load_reference(REFERENCE))
-    assert other["published_percent"].isna().all()
-    assert not any("Published" in note for note in other.attrs["notes"])
+    other = accuracy_of(results.assign(dataset="digits"), load_reference(REFERENCE))
+    assert other.numbers["published_percent"].isna().all()
+    assert not any("Published" in note for note in other.notes)
 
 
 def test_the_cmi_readme_is_the_primary_source() -> None:
@@ -60,12 +65,12 @@ def test_the_cmi_readme_is_the_primary_source() -> None:
 def test_imagenet_networks_may_come_from_torchvision(results: pd.DataFrame) -> None:
     form = results.assign(dataset="imagenet", teacher="torchvision:resnet50", student="torchvision:resnet50")
     form["method"] = form["method"].replace({"cmi": "deepinversion[variant=imagenet]", "dafl": "fast[k=50]"})
-    published = by_method(accuracy_table(form, load_reference(REFERENCE)))["published_percent"]
+    published = by_method(accuracy_of(form, load_reference(REFERENCE)))["published_percent"]
     assert published["deepinversion[variant=imagenet]"] == 68.0 and published["fast[k=50]"] == 68.61
     assert published["scratch"] == 75.45
     # on CIFAR-10 the published DeepInversion has another form
     small = form.assign(dataset="cifar10", teacher="wrn40_2", student="wrn16_1")
-    published = by_method(accuracy_table(small, load_reference(REFERENCE)))["published_percent"]
+    published = by_method(accuracy_of(small, load_reference(REFERENCE)))["published_percent"]
     assert math.isnan(published["deepinversion[variant=imagenet]"])
 
 
@@ -118,10 +123,11 @@ def test_published_numbers_stand_beside_their_case() -> None:
     frame = pd.DataFrame(
         [case_trial(case, "qimera", 1, 0, 90.0, dataset="cifar10") for case in ("w4a4", "w5a5", "w8a8")]
     )
-    table = accuracy_table(frame, load_reference(REFERENCE)).set_index("case")
+    accuracies = accuracy_of(frame, load_reference(REFERENCE))
+    table = accuracies.numbers.set_index("case")
     assert table.loc["w4a4", "published_percent"] == 91.26 and table.loc["w5a5", "published_percent"] == 93.46
     assert math.isnan(table.loc["w8a8", "published_percent"])
-    note = table.attrs["notes"][-1]
+    note = accuracies.notes[-1]
     assert "quantizer and budget. Published teacher: 93.89 %. Source: README of github.com/iamkang" in note
 
 

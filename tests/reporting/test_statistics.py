@@ -1,63 +1,60 @@
-"""Paired differences and their bootstrap intervals against loops, and the names that say what is compared."""
+"""Paired differences, their t intervals and Holm's correction against loops, and names that say what to compare."""
 
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from rgal.methods.names import host_of, uses_rgal
-from rgal.reporting.results import method_rows
+from rgal.reporting.results import MethodTrials, ResultGroup
 from rgal.reporting.statistics import (
-    EXACT,
+    LEAST_INTERVAL,
     Difference,
-    bootstrap_interval,
     by_seed,
-    excludes_zero,
+    comparisons,
+    holm,
+    is_significant,
     paired_difference,
     strongest_baselines,
     versus_best,
 )
-from rgal.reporting.tables.notes import FEW_SEEDS, interval_notes
+from rgal.suite.measures import TOP1, Measure
 from tests.helpers import naive_statistics as naive
-from tests.helpers.reporting_builders import REFERENCE, case_trial, some_results, trial
+from tests.helpers.reporting_builders import accuracy_of, case_trial, plugins_of, some_results, trial
 
 NAN = math.nan
 
 
-@pytest.mark.parametrize("n", range(2, EXACT + 1))
+def zeros(n: int) -> dict[float, float]:
+    return dict.fromkeys(map(float, range(n)), 0.0)
+
+
+@pytest.mark.parametrize("n", [3, 5, 12])
 @pytest.mark.parametrize("seed", [0, 1])
-def test_few_seeds_have_the_interval_of_all_their_resamples(n: int, seed: int) -> None:
-    values = np.random.RandomState(seed).normal(0.5, 2, n).round(2)
-    assert bootstrap_interval(values) == pytest.approx(naive.interval(naive.all_resamples(list(values))))
+def test_intervals_and_p_values_are_those_of_the_paired_t_test(n: int, seed: int) -> None:
+    values = np.random.RandomState(seed).normal(0.5, 2, n).round(2).tolist()
+    found = paired_difference(dict(enumerate(values)), zeros(n))
+    assert found.p == pytest.approx(naive.p_value(values), abs=1e-6)
+    half = (found.high - found.low) / 2
+    assert found.mean == pytest.approx((found.low + found.high) / 2)
+    assert naive.tail(half / naive.standard_error(values), n - 1) == pytest.approx(0.05, abs=1e-6)
 
 
-def test_two_and_three_seeds_have_their_range_as_interval() -> None:
-    assert bootstrap_interval(np.array([2.0, -1.0])) == (-1.0, 2.0)
-    assert bootstrap_interval(np.array([2.0, 5.0, 3.0])) == (2.0, 5.0)
+@pytest.mark.parametrize("n", [0, 1, 2])
+def test_two_seeds_and_fewer_have_no_interval_and_no_p_value(n: int) -> None:
+    found = paired_difference({seed: 1.0 + seed for seed in range(n)}, zeros(n))
+    assert found.seeds == n < LEAST_INTERVAL and math.isnan(found.mean) == (n == 0)
+    assert all(map(math.isnan, (found.low, found.high, found.p)))
 
 
-def test_many_seeds_come_close_to_the_interval_of_all_their_resamples() -> None:
-    """7 values: 823,543 resamples, of which 10,000 are drawn."""
-    values = np.array([0.3, 1.2, -0.5, 2.2, 0.9, 1.7, 0.1])
-    exact = naive.interval(naive.all_resamples(list(values)))
-    drawn = bootstrap_interval(values)
-    assert drawn != exact and drawn == pytest.approx(exact, abs=0.03)
-
-
-def test_one_value_and_none_have_no_interval() -> None:
-    for values in ([], [1.0]):
-        assert all(math.isnan(end) for end in bootstrap_interval(np.array(values, dtype=float)))
-
-
-@pytest.mark.parametrize("n", [2, 5, 12])
-def test_equal_differences_have_an_interval_without_width(n: int) -> None:
-    assert bootstrap_interval(np.full(n, 0.1)) == (0.1, 0.1)
-    assert bootstrap_interval(np.zeros(n)) == (0.0, 0.0)
+def test_equal_differences_have_an_interval_without_width() -> None:
+    assert paired_difference(dict.fromkeys(range(5), 0.1), zeros(5)) == Difference(0.1, 0.1, 0.1, 5, 0.0)
+    assert paired_difference(zeros(5), zeros(5)) == Difference(0.0, 0.0, 0.0, 5, 1.0)
 
 
 @pytest.mark.parametrize("n", [3, 6, 12])
@@ -65,9 +62,81 @@ def test_exchanging_the_methods_mirrors_the_difference(n: int) -> None:
     random = np.random.RandomState(n)
     one, other = (dict(enumerate(random.normal(90, 1, n).tolist())) for _ in range(2))
     here, there = paired_difference(one, other), paired_difference(other, one)
-    assert here.mean == -there.mean
-    # beyond EXACT seeds both draw their own resamples
-    assert (here.low, here.high) == pytest.approx((-there.high, -there.low), abs=0 if n <= EXACT else 0.1)
+    assert here.mean == -there.mean and here.p == pytest.approx(there.p)
+    assert (here.low, here.high) == pytest.approx((-there.high, -there.low))
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8), st.integers(0, 5))
+@settings(max_examples=100, derandomize=True, deadline=None)
+def test_holm_is_the_step_down_procedure(p_values: list[float], more: int) -> None:
+    every = len(p_values) + more
+    adjusted = holm([*p_values, NAN], every)
+    assert [p < 0.05 for p in adjusted[:-1]] == naive.holm(p_values, every) and math.isnan(adjusted[-1])
+    assert all(p <= after <= 1 for p, after in zip(p_values, adjusted, strict=False))
+
+
+def drawn(methods: list[str], n: int, random: np.random.RandomState) -> pd.DataFrame:
+    """Methods that are equally good: what a seed gives all of them, and noise of each."""
+    shared, noise = random.normal(80, 2, n), random.normal(0, 1, (len(methods), n))
+    return pd.DataFrame(
+        [
+            trial(name, order, seed, shared[seed] + noise[order, seed])
+            for order, name in enumerate(methods)
+            for seed in range(n)
+        ]
+    )
+
+
+def bound(draws: int) -> float:
+    """5 % and what chance may add to it in so many draws."""
+    return 0.05 + 2 * math.sqrt(0.05 * 0.95 / draws)
+
+
+@pytest.mark.parametrize("n", [3, 5, 10])
+def test_of_two_equal_methods_five_percent_are_bold(n: int) -> None:
+    random, draws = np.random.RandomState(n), 1000
+    found = [paired_difference(dict(enumerate(random.normal(0, 1, n))), zeros(n)) for _ in range(draws)]
+    assert sum(is_significant(difference.seeds, difference.p) for difference in found) <= bound(draws) * draws
+    assert sum(difference.p < 0.05 for difference in found) <= bound(draws) * draws
+
+
+@pytest.mark.parametrize("n", [3, 5, 10])
+def test_equal_methods_are_bold_in_five_percent_of_tables_at_most(n: int) -> None:
+    """The strongest of six equal baselines seems better than the others; the correction allows for that choice."""
+    random, draws = np.random.RandomState(n), 40
+    methods = [*(f"method{number}" for number in range(6)), "rgal"]
+    bold = 0
+    for _ in range(draws):
+        rows = ResultGroup(drawn(methods, n, random)).rows
+        differences = [comparison.difference for comparison in versus_best(rows, TOP1).values()]
+        bold += any(is_significant(difference.seeds, difference.p) for difference in differences)
+    assert bold <= bound(draws) * draws and not (n < 5 and bold)
+
+
+def test_a_true_difference_is_bold() -> None:
+    frame = drawn(["cmi", "zskt", "rgal"], 6, np.random.RandomState(0))
+    frame.loc[frame["method"] == "rgal", "last"] += 12
+    bold = accuracy_of(frame).bold().set_axis(list(accuracy_of(frame).numbers["method"]))
+    assert bold["vs best baseline (points)"].to_dict() == {"cmi": False, "zskt": False, "rgal": True}
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_no_cell_has_an_interval_below_three_seeds(n: int) -> None:
+    frame = drawn(["plain", "cmi", "rgal", "cmi+rgal"], n, np.random.RandomState(0))
+    for table in (accuracy_of(frame), plugins_of(frame)):
+        text = table.text("md").split("\n- ")[0]
+        assert f"(n = {n})" in text and "[" not in text and not table.bold().any(axis=None)
+
+
+def test_every_pair_that_could_have_been_printed_counts() -> None:
+    """cmi and deepinversion are baselines; cmi+rgal is compared with either. scratch and dafl are in no pair."""
+    assert comparisons(ResultGroup(some_results()).rows) == 1 + 2
+
+
+def test_where_less_is_better_the_lowest_is_the_strongest() -> None:
+    measure = Measure("last", "Error", "%", better="lower")
+    frame = pd.DataFrame([trial("cmi", 0, 0, 9.0), trial("zskt", 1, 0, 8.0), trial("rgal", 2, 0, 7.0)])
+    assert strongest_baselines(ResultGroup(frame).rows, measure) == {"": "zskt"}
 
 
 def test_only_shared_seeds_count() -> None:
@@ -75,29 +144,25 @@ def test_only_shared_seeds_count() -> None:
     expected = naive.differences(one, other)
     assert expected == [-0.5, 1.5, 1.0]
     found = paired_difference(one, other)
-    assert found == Difference(pytest.approx(2 / 3), -0.5, 1.5, 3)
+    assert (found.mean, found.seeds) == (pytest.approx(2 / 3), 3)
 
 
-def test_one_shared_seed_has_a_difference_alone_and_none_has_nothing() -> None:
-    one = paired_difference({0: 90.0, 1: 92.0}, {1: 90.5})
-    assert (one.mean, one.seeds) == (1.5, 1) and math.isnan(one.low) and math.isnan(one.high)
-    for empty in ({}, {7: 1.0}):
-        none = paired_difference({0: 90.0}, empty)
-        assert none.seeds == 0 and math.isnan(none.mean)
-
-
-def test_rounding_does_not_move_an_interval_off_zero() -> None:
+def test_rounding_does_not_make_a_difference() -> None:
     """0.1 + 0.2 - 0.3 is 6e-17, which is above zero."""
-    found = paired_difference({0: 0.1 + 0.2, 1: 5.0}, {0: 0.3, 1: 1.0})
-    assert found.low == 0.0 and not excludes_zero(found.low, found.high)
+    found = paired_difference(dict.fromkeys(range(5), 0.1 + 0.2), dict.fromkeys(range(5), 0.3))
+    assert (found.mean, found.p) == (0.0, 1.0)
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "excluded"),
-    [(0.1, 2.0, True), (-2.0, -0.1, True), (-1.0, 1.0, False), (0.0, 1.0, False), (NAN, NAN, False)],
+    ("n", "p", "significant"), [(5, 0.049, True), (5, 0.05, False), (4, 0.001, False), (NAN, NAN, False)]
 )
-def test_an_interval_excludes_zero_or_not(low: float, high: float, excluded: bool) -> None:
-    assert excludes_zero(low, high) is excluded
+def test_a_difference_is_significant_or_not(n: float, p: float, significant: bool) -> None:
+    assert is_significant(n, p) is significant
+
+
+def of_last(frame: pd.DataFrame) -> dict[float, float]:
+    trials = MethodTrials("", "cmi", frame)
+    return by_seed(trials, trials.numbers("last"))
 
 
 def test_trials_without_a_seed_or_a_number_have_no_partner() -> None:
@@ -112,39 +177,8 @@ def test_trials_without_a_seed_or_a_number_have_no_partner() -> None:
             {**trial("cmi", 0, 5, 90.0), "seed": None},
         ]
     )
-    assert by_seed(frame, "last") == {0: 92.0, 1: 92.0}
-    assert by_seed(frame.drop(columns="seed"), "last") == {}
-    assert by_seed(pd.DataFrame(), "last") == {}
-
-
-def test_several_columns_of_a_seed_are_added() -> None:
-    frame = pd.DataFrame([trial("cmi", 0, seed, 90.0, student_seconds=seed + 1.0) for seed in (1, 0)])
-    assert by_seed(frame, "synthesis_seconds", "student_seconds") == {0: 1235.4, 1: 1236.4}
-    assert by_seed(frame, "synthesis_seconds", "absent") == {}
-
-
-def test_another_process_and_another_order_draw_the_same_resamples() -> None:
-    values = np.random.RandomState(0).normal(1, 3, 9).tolist()
-    one, zero = dict(enumerate(values)), dict.fromkeys(range(9), 0.0)
-    here = paired_difference(one, zero)
-    assert paired_difference(dict(reversed(one.items())), zero) == here
-    code = (
-        "from rgal.reporting.statistics import paired_difference\n"
-        f"print(repr(paired_difference({one!r}, {zero!r})))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=REFERENCE.parents[1], capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == repr(here)
-
-
-@pytest.mark.parametrize(("n", "share"), [(2, 1 / 2), (3, 1 / 4), (5, 1 / 6)])
-def test_the_note_on_few_seeds_says_what_happens_to_equal_methods(n: int, share: float) -> None:
-    random = np.random.RandomState(n)
-    hits = [excludes_zero(*bootstrap_interval(random.normal(0, 1, n))) for _ in range(1500)]
-    assert np.mean(hits) == pytest.approx(share, abs=0.035)
-    assert interval_notes(pd.Series([n])) == [FEW_SEEDS]
-    assert interval_notes(pd.Series([20.0, NAN, 0.0])) == []
+    assert of_last(frame) == {0: 92.0, 1: 92.0}
+    assert of_last(frame.drop(columns="seed")) == of_last(pd.DataFrame()) == {}
 
 
 @pytest.mark.parametrize(
@@ -191,17 +225,15 @@ def test_a_name_says_what_rgal_was_added_to(name: str, host: str) -> None:
 
 def test_the_strongest_baseline_is_data_free_and_without_rgal() -> None:
     """cmi has the mean 92; scratch, on real data, and cmi+rgal are not asked."""
-    rows = method_rows(some_results())
-    scores = {
-        name: list(trials.loc[trials["status"] == "finished", "last"]) for (_, name), trials in rows.items()
-    }
-    free = {name: bool(trials["data_free"].all()) for (_, name), trials in rows.items()}
-    assert strongest_baselines(rows, "last") == {"": naive.strongest(scores, free)} == {"": "cmi"}
+    rows = ResultGroup(some_results()).rows
+    scores = {name: list(row.numbers("last")) for (_, name), row in rows.items()}
+    free = {name: row.data_free for (_, name), row in rows.items()}
+    assert strongest_baselines(rows, TOP1) == {"": naive.strongest(scores, free)} == {"": "cmi"}
 
 
 def test_of_equal_baselines_the_first_of_the_suite_is_taken() -> None:
     frame = pd.DataFrame([trial("zskt", 0, 0, 90.0), trial("cmi", 1, 0, 90.0), trial("dafl", 2, 0, 89.0)])
-    assert strongest_baselines(method_rows(frame), "last") == {"": "zskt"}
+    assert strongest_baselines(ResultGroup(frame).rows, TOP1) == {"": "zskt"}
 
 
 def test_each_case_has_its_own_strongest_baseline() -> None:
@@ -214,15 +246,12 @@ def test_each_case_has_its_own_strongest_baseline() -> None:
             case_trial("w2a2", "rgal", 2, 0, 50.0),
         ]
     )
-    rows = method_rows(frame)
-    assert strongest_baselines(rows, "last") == {"w8a8": "zeroq", "w4a4": "gdfq"}
-    found = versus_best(rows, "last")
-    assert found["w8a8", "gdfq"]["vs_best_mean_points"] == -1.0
-    assert found["w4a4", "gdfq"]["vs_best_baseline"] == "gdfq"
-    assert math.isnan(found["w4a4", "gdfq"]["vs_best_mean_points"])
-    assert (found["w4a4", "zeroq"]["vs_best_seeds"], found["w4a4", "zeroq"]["vs_best_baseline"]) == (
-        0,
-        "gdfq",
-    )
-    assert found["w2a2", "rgal"]["vs_best_baseline"] == ""
+    rows = ResultGroup(frame).rows
+    assert strongest_baselines(rows, TOP1) == {"w8a8": "zeroq", "w4a4": "gdfq"}
+    found = versus_best(rows, TOP1)
+    assert found["w8a8", "gdfq"].difference.mean == -1.0
+    assert found["w4a4", "gdfq"].baseline == "gdfq"
+    assert math.isnan(found["w4a4", "gdfq"].difference.mean)
+    assert (found["w4a4", "zeroq"].difference.seeds, found["w4a4", "zeroq"].baseline) == (0, "gdfq")
+    assert found["w2a2", "rgal"].baseline == ""
     assert set(found) == set(rows)

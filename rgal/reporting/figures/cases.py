@@ -17,12 +17,11 @@ from rgal.reporting.figures.style import (
     draw_levels,
     grid_lines,
     legend_below,
-    new_figure,
     paper_style,
     say_instead,
-    title,
+    titled_axes,
 )
-from rgal.reporting.results import case_label, case_title, cases, heading, marked, methods, require_one_group
+from rgal.reporting.results import ResultGroup, case_label, cases, marked
 
 APART = 0.1  # inches between methods at one case, less where many of them must fit into ROOM
 ROOM = 0.8  # of a case's width of 1
@@ -33,25 +32,20 @@ LEAST_ERROR = 0.05  # percent; a logarithm has no place for a perfect score
 
 def accuracy_versus_cases(results: pd.DataFrame, styles: Mapping[str, LineStyle] | None = None) -> Figure:
     """Final top-1 of every method in each case, mean and standard deviation, of one (task, setting, budget)."""
-    require_one_group(results)
-    data, found = case_data(results), list(cases(results))
+    group, data, names = ResultGroup(results), case_data(results), list(cases(results))
     with paper_style():
-        figure = new_figure()
-        axes = figure.add_subplot()
-        title(axes, heading(results))
-        axes.set_xlabel(case_title(results))
-        axes.set_ylabel("Test top-1 (%)")
+        figure, axes = titled_axes(group.heading, group.case_title, "Test top-1 (%)")
         if data.empty:
             say_instead(axes, "no finished trials")
             return figure
         grid_lines(axes)
-        for edge in range(len(found) - 1):
+        for edge in range(len(names) - 1):
             axes.axvline(edge + 0.5, color="#E6E6E6", linewidth=0.6, zorder=0)
-        _draw(figure, axes, data, {**all_styles(results), **(styles or {})}, list(methods(results)))
+        _draw(figure, axes, data, {**all_styles(results), **(styles or {})}, list(group.methods))
         levels = teacher_level(results)
         _scale_y(axes, data, levels)
-        axes.set_xlim(-0.5, len(found) - 0.5)
-        axes.set_xticks(range(len(found)), [case_label(case) for case in found])
+        axes.set_xlim(-0.5, len(names) - 0.5)
+        axes.set_xticks(range(len(names)), [case_label(case) for case in names])
         draw_levels(axes, levels, axes.get_ylim())
     return figure
 

@@ -26,20 +26,11 @@ from rgal.reporting.figures.style import (
     grid_lines,
     legend_below,
     line_styles,
-    new_figure,
     paper_style,
     say_instead,
-    title,
+    titled_axes,
 )
-from rgal.reporting.results import (
-    case_names,
-    finished,
-    heading,
-    methods,
-    require_one_case,
-    require_one_group,
-    uses_real_data,
-)
+from rgal.reporting.results import ResultGroup
 
 X_LABELS: dict[Quantity, str] = {
     "seconds": "Synthesis and student time (s)",
@@ -68,16 +59,12 @@ def data_efficiency(results: pd.DataFrame, styles: Mapping[str, LineStyle] | Non
 
     None where no method has two numbers of images.
     """
-    require_one_group(results)
-    data, levels = sweep_data(results), teacher_level(results)
+    group, data, levels = ResultGroup(results), sweep_data(results), teacher_level(results)
     if data.empty:
         return None
     with paper_style():
-        figure = new_figure()
-        axes = figure.add_subplot()
-        title(axes, heading(results))
-        axes.set_xlabel("\n".join([X_LABELS["images"], *_left_out(data, results)]))
-        axes.set_ylabel("Test top-1 (%), last evaluation")
+        x_label = "\n".join([X_LABELS["images"], *_left_out(data, group)])
+        figure, axes = titled_axes(group.heading, x_label, "Test top-1 (%), last evaluation")
         grid_lines(axes)
         spread = data["top1_std"].fillna(0)
         low, high = data["top1_mean"] - spread, [*(data["top1_mean"] + spread), *levels["top1"]]
@@ -97,27 +84,23 @@ def data_efficiency(results: pd.DataFrame, styles: Mapping[str, LineStyle] | Non
 def _figure(
     curves: pd.DataFrame, results: pd.DataFrame, x: Quantity, styles: Mapping[str, LineStyle] | None
 ) -> Figure:
-    require_one_group(results)
-    require_one_case(results)
+    group = ResultGroup(results, one_case=True)
     data, levels = curve_data(curves, results, x), level_data(results)
     with paper_style():
-        figure = new_figure()
-        axes = figure.add_subplot()
-        title(axes, heading(results, next(iter(case_names(results)), "")))
-        axes.set_xlabel("\n".join([X_LABELS[x], *_left_out(data, results)]))
-        axes.set_ylabel("Test top-1 (%)")
+        x_label = "\n".join([X_LABELS[x], *_left_out(data, group)])
+        figure, axes = titled_axes(group.heading, x_label, "Test top-1 (%)")
         if data.empty:
-            say_instead(axes, "no curve to show" if len(finished(results)) else "no finished trials")
+            say_instead(axes, "no curve to show" if len(group.finished) else "no finished trials")
             return figure
         _draw(figure, axes, data, levels, {**line_styles(results), **(styles or {})})
         _scale_x(axes, data)
     return figure
 
 
-def _left_out(data: pd.DataFrame, results: pd.DataFrame) -> list[str]:
+def _left_out(data: pd.DataFrame, group: ResultGroup) -> list[str]:
     """A line with the finished methods that have no curve (they keep no images, say); none, no line."""
-    names = [name for name, trials in methods(finished(results)).items() if not uses_real_data(trials)]
-    missing = [name for name in names if name not in set(data["method"])]
+    done = [row for row in group.methods.values() if row.data_free and len(row.finished)]
+    missing = [row.method for row in done if row.method not in set(data["method"])]
     return [textwrap.fill(f"(not shown: {', '.join(missing)})", 80)] if missing else []
 
 

@@ -8,15 +8,7 @@ from typing import Literal
 
 import pandas as pd
 
-from rgal.reporting.results import (
-    cases,
-    finished,
-    marked,
-    methods,
-    numbers,
-    require_one_case,
-    uses_real_data,
-)
+from rgal.reporting.results import MethodTrials, ResultGroup, cases, finished, marked, methods, numbers
 
 Quantity = Literal["seconds", "images"]
 CURVE_COLUMNS = ("method", "round", "x", "top1_mean", "top1_std", "n")
@@ -30,13 +22,13 @@ def curve_data(curves: pd.DataFrame, results: pd.DataFrame, x: Quantity = "secon
     One row a (method, round): mean x, top1_mean, top1_std (sample; NaN for one trial), n (trials).
     A method whose x never leaves zero has no place on that axis and is left out. ValueError for several cases.
     """
-    require_one_case(results)
-    data_free = {name: trials for name, trials in methods(results).items() if not uses_real_data(trials)}
+    rows = ResultGroup(results, one_case=True).methods
+    data_free = {name: row for name, row in rows.items() if row.data_free}
     data = mean_curves(curves, data_free, x)
     return data[data.groupby("method")["x"].transform("max") > 0].reset_index(drop=True)
 
 
-def mean_curves(curves: pd.DataFrame, trials_of: Mapping[str, pd.DataFrame], x: str) -> pd.DataFrame:
+def mean_curves(curves: pd.DataFrame, rows: Mapping[str, MethodTrials], x: str) -> pd.DataFrame:
     """Top-1 of each method's trials at the rounds that all its finished trials with a curve have.
 
     One row a (method, round), as in `curve_data`. Without the columns key, round, x and top1 there is no row.
@@ -46,7 +38,7 @@ def mean_curves(curves: pd.DataFrame, trials_of: Mapping[str, pd.DataFrame], x: 
     points = curves.assign(x=numbers(curves, x), top1=numbers(curves, "top1")).dropna(subset=["x", "top1"])
     # a trial that was resumed may have evaluated a round twice: the later one counts
     points = points.sort_values(["key", "round", "x", "top1"]).drop_duplicates(["key", "round"], keep="last")
-    done = {name: finished(trials) for name, trials in trials_of.items()}
+    done = {name: row.finished for name, row in rows.items()}
     method_of = {
         key: name for name, trials in done.items() if "key" in trials.columns for key in trials["key"]
     }
@@ -57,7 +49,7 @@ def mean_curves(curves: pd.DataFrame, trials_of: Mapping[str, pd.DataFrame], x: 
     data = pd.DataFrame({**columns, "top1_std": by_round["top1"].std()}).reset_index()
     trials = points.groupby("method")["key"].nunique()
     data = data[data["n"] == data["method"].map(trials)]
-    return _by_method(data, trials_of).reset_index(drop=True)[list(CURVE_COLUMNS)]
+    return _by_method(data, rows).reset_index(drop=True)[list(CURVE_COLUMNS)]
 
 
 def _by_method(data: pd.DataFrame, order: Iterable[str]) -> pd.DataFrame:
@@ -73,13 +65,13 @@ def case_data(results: pd.DataFrame) -> pd.DataFrame:
     images: the mean number of synthesised ones (NaN where unknown).
     """
     rows = []
-    for place, (case, part) in enumerate(cases(results).items()):
-        for name, trials in methods(part).items():
-            last = numbers(finished(trials), "last")
-            if len(last):
-                spread = (last.mean(), last.std(ddof=1), len(last))
-                images = numbers(finished(trials), "images").mean()
-                rows.append((case, place, name, not uses_real_data(trials), *spread, images))
+    place = {case: number for number, case in enumerate(cases(results))}
+    for row in ResultGroup(results, same=()).rows.values():
+        last = row.numbers("last")
+        if len(last):
+            spread = (last.mean(), last.std(ddof=1), len(last))
+            images = row.numbers("images").mean()
+            rows.append((row.case, place[row.case], row.method, row.data_free, *spread, images))
     return pd.DataFrame(rows, columns=list(CASE_COLUMNS))
 
 
@@ -106,11 +98,10 @@ def level_data(results: pd.DataFrame) -> pd.DataFrame:
 
     ValueError for several cases, in which a reference has several levels.
     """
-    require_one_case(results)
     rows = [tuple(row) for row in teacher_level(results).itertuples(index=False)]
-    for name, trials in methods(results).items():
-        if uses_real_data(trials) and len(finished(trials)):
-            rows.append((marked(name, False), numbers(finished(trials), "last").mean(), "reference"))
+    for row in ResultGroup(results, one_case=True).methods.values():
+        if not row.data_free and len(row.finished):
+            rows.append((marked(row.method, False), row.numbers("last").mean(), "reference"))
     return pd.DataFrame(rows, columns=list(LEVEL_COLUMNS))
 
 

@@ -33,15 +33,7 @@ from rgal.reporting.figures.style import (
     new_figure,
     paper_style,
 )
-from rgal.reporting.results import (
-    case_names,
-    finished,
-    heading,
-    methods,
-    numbers,
-    require_one_case,
-    require_one_group,
-)
+from rgal.reporting.results import ResultGroup, numbers
 from rgal.suite.store.diversity import Diversity
 
 BLUE, ORANGE, BAND, OTHER = COLOURS[0], COLOURS[1], "#E3E3E3", "#CCCCCC"
@@ -120,19 +112,15 @@ def point_data(diversity: Diversity, results: pd.DataFrame) -> pd.DataFrame:
 
 def fallback_shares(results: pd.DataFrame) -> dict[str, float]:
     """Method -> mean fallback share of its finished trials, in percent; NaN where unknown."""
-    return {
-        name: 100 * numbers(finished(trials), "diversity_fallback").mean()
-        for name, trials in methods(results).items()
-    }
+    rows = ResultGroup(results, one_case=True).methods
+    return {name: 100 * row.numbers("diversity_fallback").mean() for name, row in rows.items()}
 
 
 def _of_methods(frame: pd.DataFrame, results: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """(method, its rows), by seed; methods in the tables' order, without those that have none."""
-    require_one_group(results)
-    require_one_case(results)
     found = []
-    for name, trials in methods(results).items():
-        keys = list(finished(trials)["key"]) if "key" in trials.columns else []
+    for name, row in ResultGroup(results, one_case=True).methods.items():
+        keys = list(row.finished["key"]) if "key" in row.trials.columns else []
         mine = [rows for key in keys if len(rows := frame[frame["key"] == key])]
         if mine:
             found.append((name, pd.concat(mine, ignore_index=True)))
@@ -290,8 +278,7 @@ def _finish(figure: Figure, grid: Grid, handles: Sequence[Any], labels: Sequence
 
 
 def _head(figure: Figure, results: pd.DataFrame, what: str) -> None:
-    about = heading(results, next(iter(case_names(results)), ""))
-    text = ": ".join(part for part in (about, what) if part)
+    text = ": ".join(filter(None, (ResultGroup(results, one_case=True).heading, what)))
     figure.suptitle(textwrap.fill(text, HEAD_LETTERS), fontsize=9, x=0.01, ha="left")
 
 

@@ -16,28 +16,15 @@ from matplotlib.figure import Figure
 from rgal.reporting.figures.curve_plots import draw_curves
 from rgal.reporting.figures.curves import mean_curves, percent_limits
 from rgal.reporting.figures.style import (
-    HEIGHT,
-    WIDTH,
     LineStyle,
     all_styles,
     grid_lines,
     legend_below,
-    new_figure,
     paper_style,
     say_instead,
-    title,
+    titled_axes,
 )
-from rgal.reporting.results import (
-    case_names,
-    finished,
-    heading,
-    marked,
-    methods,
-    numbers,
-    require_one_case,
-    require_one_group,
-    uses_real_data,
-)
+from rgal.reporting.results import ResultGroup, numbers
 
 PHASE_COLUMNS = ("method", "phase", "classes", "top1_mean", "top1_std", "n")
 END_COLUMNS = ("method", "data_free", "old_mean", "old_std", "new_mean", "new_std", "n")
@@ -54,9 +41,8 @@ def phase_data(phases: pd.DataFrame, results: pd.DataFrame) -> pd.DataFrame:
     One row a (method, phase) that all its finished trials with phases have: classes seen, top1_mean and top1_std
     (percent; sample, NaN for one trial), n (trials). ValueError for several cases.
     """
-    require_one_case(results)
     curves = phases.rename(columns={"phase": "round"})
-    data = mean_curves(curves, methods(results), "classes")
+    data = mean_curves(curves, ResultGroup(results, one_case=True).methods, "classes")
     return data.rename(columns={"round": "phase", "x": "classes"})[list(PHASE_COLUMNS)]
 
 
@@ -65,18 +51,17 @@ def end_data(phases: pd.DataFrame, results: pd.DataFrame) -> pd.DataFrame:
 
     A trial that did not record the last phase of the others does not count. ValueError for several cases.
     """
-    require_one_case(results)
-    rows = []
+    group, rows = ResultGroup(results, one_case=True), []
     if {"key", "phase"} <= set(phases.columns) and "key" in results.columns:
-        mine = phases[phases["key"].isin(finished(results)["key"])]
+        mine = phases[phases["key"].isin(group.finished["key"])]
         place = numbers(mine, "phase")
         last = mine[place == place.max()].sort_values("key").drop_duplicates("key", keep="last")
-        for name, trials in methods(results).items():
-            ends = last[last["key"].isin(trials["key"])]
+        for row in group.methods.values():
+            ends = last[last["key"].isin(row.trials["key"])]
             if len(ends):
                 old, new = numbers(ends, "old_top1"), numbers(ends, "new_top1")
                 spread = (old.mean(), old.std(ddof=1), new.mean(), new.std(ddof=1))
-                rows.append((name, not uses_real_data(trials), *spread, len(ends)))
+                rows.append((row.method, row.data_free, *spread, len(ends)))
     return pd.DataFrame(rows, columns=list(END_COLUMNS))
 
 
@@ -84,14 +69,11 @@ def accuracy_per_phase(
     phases: pd.DataFrame, results: pd.DataFrame, styles: Mapping[str, LineStyle] | None = None
 ) -> Figure:
     """Top-1 on all seen classes against their number, for one (task, setting, budget, case)."""
-    require_one_group(results)
-    data = phase_data(phases, results)
+    group, data = ResultGroup(results, one_case=True), phase_data(phases, results)
     with paper_style():
-        figure, axes = _start(results, HEIGHT)
-        axes.set_xlabel("Classes seen")
-        axes.set_ylabel("Test top-1 on all classes seen (%)")
+        figure, axes = titled_axes(group.heading, "Classes seen", "Test top-1 on all classes seen (%)")
         if data.empty:
-            _say_nothing(axes, results)
+            _say_nothing(axes, group)
             return figure
         grid_lines(axes)
         curves = data.rename(columns={"classes": "x"})
@@ -100,24 +82,23 @@ def accuracy_per_phase(
         axes.set_ylim(*percent_limits((data["top1_mean"] - spread).min(), (data["top1_mean"] + spread).max()))
         axes.set_xticks(_ticks(sorted(data["classes"].unique())))
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
-        legend_below(figure, list(lines.values()), _labels(results, list(lines)))
+        legend_below(figure, list(lines.values()), [group.label(name) for name in lines])
     return figure
 
 
 def old_and_new(phases: pd.DataFrame, results: pd.DataFrame) -> Figure:
     """Bars of every method after the last phase: top-1 on the old and on the new classes, whiskers of one std."""
-    require_one_group(results)
-    data = end_data(phases, results)
+    group, data = ResultGroup(results, one_case=True), end_data(phases, results)
     with paper_style():
-        figure, axes = _start(results, 1.4 + PER_METHOD * max(len(data), 3))
-        axes.set_xlabel("Test top-1 after the last phase (%)")
+        height = 1.4 + PER_METHOD * max(len(data), 3)
+        figure, axes = titled_axes(group.heading, "Test top-1 after the last phase (%)", height=height)
         if data.empty:
-            _say_nothing(axes, results)
+            _say_nothing(axes, group)
             return figure
         axes.grid(axis="x", color="#E6E6E6", linewidth=0.6)
         axes.set_axisbelow(True)
         bars = [_draw_bars(axes, data, part, side) for part, side in (("old", -0.5), ("new", 0.5))]
-        axes.set_yticks(range(len(data)), _labels(results, list(data["method"])))
+        axes.set_yticks(range(len(data)), [group.label(name) for name in data["method"]])
         axes.tick_params(axis="y", length=0)
         axes.set_ylim(len(data) - 0.4, -0.6)  # the first method on top
         axes.set_xlim(0, min(axes.get_xlim()[1], 101.0))
@@ -125,20 +106,8 @@ def old_and_new(phases: pd.DataFrame, results: pd.DataFrame) -> Figure:
     return figure
 
 
-def _start(results: pd.DataFrame, height: float) -> tuple[Figure, Axes]:
-    figure = new_figure(WIDTH, height)
-    axes = figure.add_subplot()
-    title(axes, heading(results, next(iter(case_names(results)), "")))
-    return figure, axes
-
-
-def _say_nothing(axes: Axes, results: pd.DataFrame) -> None:
-    say_instead(axes, "no phases to show" if len(finished(results)) else "no finished trials")
-
-
-def _labels(results: pd.DataFrame, names: list[str]) -> list[str]:
-    trials_of = methods(results)
-    return [marked(name, not uses_real_data(trials_of[name])) for name in names]
+def _say_nothing(axes: Axes, group: ResultGroup) -> None:
+    say_instead(axes, "no phases to show" if len(group.finished) else "no finished trials")
 
 
 def _ticks(values: list[float]) -> list[float]:

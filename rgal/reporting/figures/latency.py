@@ -20,7 +20,7 @@ from rgal.reporting.figures.style import (
     paper_style,
     title,
 )
-from rgal.reporting.results import case_label, heading, marked
+from rgal.reporting.results import ResultGroup, case_label, marked
 from rgal.reporting.tables.export import export_table
 
 BATCHES = (1, 64)  # of the measurements
@@ -34,12 +34,21 @@ def latency_data(results: pd.DataFrame) -> tuple[pd.DataFrame, dict[int, float]]
     A trial times its model and the float one in turns. latency_ms is the mean float latency of all trials over the
     speed-up: hours of different load on one machine do not move methods apart.
     """
-    table, rows, floats = export_table(results), [], {}
+    table, rows, floats = export_table(ResultGroup(results)).numbers, [], {}
     for batch in BATCHES if len(table) else ():
         floats[batch] = table[f"float_latency_{batch}_ms"].mean()
         for row in table.itertuples():
             latency = floats[batch] / getattr(row, f"speedup_{batch}")
-            rows.append((batch, row.case, row.method, bool(row.data_free), latency, row.onnx_top1_percent))
+            rows.append(
+                (
+                    batch,
+                    getattr(row, "case", ""),
+                    row.method,
+                    bool(row.data_free),
+                    latency,
+                    row.onnx_top1_percent,
+                )
+            )
     data = pd.DataFrame(rows, columns=list(COLUMNS)).dropna(subset=["latency_ms", "top1"])
     return data, {batch: value for batch, value in floats.items() if batch in set(data["batch"])}
 
@@ -58,7 +67,7 @@ def accuracy_versus_latency(
     with paper_style():
         figure = new_figure(WIDTH)
         panels = figure.subplots(1, len(floats), sharey=True, squeeze=False)[0]
-        title(panels[0], f"{heading(results)}: exported models")
+        title(panels[0], f"{ResultGroup(results).heading}: exported models")
         panels[0].set_ylabel("Test top-1 of the exported model (%)")
         known = pd.Series([*data["top1"], teacher])
         panels[0].set_ylim(*percent_limits(known.min(), known.max()))

@@ -24,17 +24,7 @@ from rgal.reporting.figures.style import (
     paper_style,
     title,
 )
-from rgal.reporting.results import (
-    case_names,
-    finished,
-    heading,
-    marked,
-    methods,
-    numbers,
-    require_one_case,
-    require_one_group,
-    uses_real_data,
-)
+from rgal.reporting.results import ResultGroup, marked, numbers
 
 NEEDED = {"key", "index", "layer", "kind"}
 NUMBERS = ("index", "low", "high", "seen_low", "seen_high", "sqnr_db")
@@ -52,17 +42,16 @@ def layer_data(layers: pd.DataFrame, results: pd.DataFrame) -> pd.DataFrame:
     method, data_free and place, of an activation its number from 0, of a weight its position between them.
     Results of one case, else ValueError.
     """
-    require_one_case(results)
-    found = []
+    group, found = ResultGroup(results, one_case=True), []
     if set(layers.columns) >= NEEDED and "key" in results.columns:
         values = layers.assign(**{name: numbers(layers, name) for name in NUMBERS})
         values = values.replace([math.inf, -math.inf], math.nan).dropna(subset=["index"])
         values = values.sort_values(["kind", "index", "layer"], kind="stable")
-        for name, trials in methods(results).items():
-            present = [key for key in finished(trials)["key"] if (values["key"] == key).any()]
+        for row in group.methods.values():
+            present = [key for key in row.finished["key"] if (values["key"] == key).any()]
             if present:
                 mine = values[values["key"] == present[0]]
-                found.append(mine.assign(method=name, data_free=not uses_real_data(trials)))
+                found.append(mine.assign(method=row.method, data_free=row.data_free))
     columns = ["key", "layer", "kind", *NUMBERS, "method", "data_free"]
     data = pd.concat(found, ignore_index=True)[columns] if found else pd.DataFrame(columns=columns)
     return _with_places(data)
@@ -75,7 +64,6 @@ def layer_figure(
 
     None where no finished trial has an activation quantizer in `layers`.
     """
-    require_one_group(results)
     data = layer_data(layers, results)
     activations = data[data["kind"] == "activation"]
     if activations.empty:
@@ -87,7 +75,7 @@ def layer_figure(
         width = min(max(WIDTH, 1.2 + PER_LAYER * len(names)), WIDEST)
         figure = new_figure(width, 5.4 + LETTER * max(map(len, names)))
         upper, lower = figure.subplots(2, 1, sharex=True)
-        title(upper, heading(results, next(iter(case_names(results)), "")))
+        title(upper, ResultGroup(results, one_case=True).heading)
         _draw_ranges(upper, activations, looks, (width - 1.2) * 72 / len(names))
         handles = _draw_noise(lower, data, looks)
         lower.set_xlim(-0.6, len(names) - 0.4)

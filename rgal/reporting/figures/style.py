@@ -84,6 +84,15 @@ def new_figure(width: float = WIDTH, height: float = HEIGHT) -> Figure:
     return figure
 
 
+def titled_axes(text: str, x_label: str, y_label: str = "", height: float = HEIGHT) -> tuple[Figure, Axes]:
+    """A figure of this height in inches with one axes and their title and labels; call it inside `paper_style`."""
+    figure = new_figure(WIDTH, height)
+    axes = figure.add_subplot()
+    title(axes, text)
+    axes.set(xlabel=x_label, ylabel=y_label)
+    return figure, axes
+
+
 def grid_lines(axes: Axes) -> None:
     axes.grid(axis="y", color="#E6E6E6", linewidth=0.6)
     axes.set_axisbelow(True)

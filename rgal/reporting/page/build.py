@@ -15,9 +15,9 @@ import pandas as pd
 from rgal.reporting.page.model import Cell, Figure, Heading, Link, Report, Section, Sheet, TaskPart, sheet
 from rgal.reporting.page.pictures import plot_picture, png_picture
 from rgal.reporting.results import case_label, case_title, groups, heading, known, only
+from rgal.reporting.tables.column import significant
 from rgal.reporting.tables.overview import overviews
-from rgal.reporting.tables.render import seconds
-from rgal.reporting.tables.write import Table
+from rgal.reporting.tables.table import Table
 from rgal.suite.store.damaged import damaged_records
 from rgal.suite.store.records import Record, printable
 
@@ -204,7 +204,7 @@ def _links(folder: Path) -> list[Link]:
 def _seconds(record: Record) -> str:
     spent = [record.result.get(f"{part}_seconds") for part in ("synthesis", "student")]
     counted = [float(part) for part in spent if part is not None]
-    return seconds(sum(counted)) if counted else ""
+    return significant(sum(counted)) if counted else ""
 
 
 def _facts(contents: Contents) -> list[tuple[str, str]]:

@@ -19,8 +19,7 @@ from markupsafe import Markup
 
 from rgal.core.files import write_atomically
 from rgal.reporting.page.pictures import Picture
-from rgal.reporting.tables.render import printed
-from rgal.reporting.tables.write import Table
+from rgal.reporting.tables.table import Table
 
 
 @dataclass(frozen=True)
@@ -105,18 +104,16 @@ class Report:
 
 def sheet(table: Table) -> Sheet:
     """A table of results as a sheet: the cells that Markdown prints, with its caption and notes."""
-    columns = printed(table.numbers, table.columns)
-    names = [index for index, column in enumerate(columns) if column.text]
+    names = [index for index, column in enumerate(table.printed) if column.text]
     headings = [
-        Heading(column.title, "text" if column.text else "number", name=index in names[-1:])
-        for index, column in enumerate(columns)
+        Heading(column.heading, "text" if column.text else "number", name=index in names[-1:])
+        for index, column in enumerate(table.printed)
     ]
     rows = [
         [Cell(" ".join(text.split()), bool(strong)) for text, strong in zip(texts, bold, strict=True)]
         for texts, bold in zip(table.cells().to_numpy(), table.bold().to_numpy(), strict=True)
     ]
-    about = table.numbers.attrs
-    return Sheet(about.get("caption", ""), headings, rows, about.get("notes", []))
+    return Sheet(table.caption, headings, rows, table.notes)
 
 
 def render_html(report: Report) -> str:

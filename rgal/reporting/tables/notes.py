@@ -2,87 +2,122 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import pandas as pd
 
-from rgal.reporting.results import DAGGER, Row, case_label, finished, known, numbers, only
-from rgal.reporting.statistics import BASELINE, VERSUS_BEST, difference_columns
+from rgal.reporting.results import DOUBLE_DAGGER, MethodTrials, ResultGroup, Row, case_label, only
+from rgal.reporting.statistics import LEAST_BOLD, Comparison
+from rgal.reporting.tables.column import Column, fixed
+from rgal.suite.measures import Measure
 
 NO_FINISHED = "No finished trials."
-REAL_DATA = f"{DAGGER} Trained on real data: a reference, not data-free."
-# Columns of published numbers -> those of their sources.
-PUBLISHED = {"published_percent": "published_source", "published_last_percent": "published_last_source"}
-Trials = Mapping[Row, pd.DataFrame]
+SPREAD = (
+    "Mean ± sample standard deviation over the n finished trials; other columns: means over the same trials."
+)
 
 
-def accuracy_notes(table: pd.DataFrame, rows: Trials, about: str, teacher: float | None) -> list[str]:
-    """All notes of an accuracy table. `about` and `teacher` (%) belong to its published numbers."""
+def measure_notes(group: ResultGroup) -> list[str]:
+    """What the protocol and the columns of the table of results are."""
+    if not len(group.finished):
+        return [NO_FINISHED]
+    protocol = only(group.results, "protocol")
+    notes = []
+    if parts := re.fullmatch(r"(\d+)\+(\d+)x(\d+)", protocol):
+        base, phases, step = parts.groups()
+        notes.append(
+            f"Protocol {protocol}: {base} classes in the base phase, then {phases} phases of {step}."
+        )
+    measures = [measure for measure in group.measures if measure.place or not measure.tables]
+    return [*notes, *_meanings(measures, group.rows.values(), SPREAD)]
+
+
+def _meanings(measures: Iterable[Measure], rows: Iterable[MethodTrials], last: str = "") -> list[str]:
+    """The notes of measures: plain ones on a line that ends with `last`, then those of what is known, a line each."""
+    plain, of_known = [], []
+    for measure in measures:
+        values = pd.Series([value for row in rows for value in row.measured(measure).dropna()], dtype=float)
+        if not measure.note or (len(values) == 0 and (measure.optional or "{}" in measure.note)):
+            continue
+        if measure.optional or "{}" in measure.note:
+            # a teacher may be trained anew for each seed, and so on: the value is then a range
+            ends = dict.fromkeys(
+                fixed(value, measure.decimals or 0) for value in (values.min(), values.max())
+            )
+            of_known.append(measure.note.replace("{}", " to ".join(ends)))
+        else:
+            plain.append(measure.note)
+    return list(dict.fromkeys([" ".join(filter(None, [*plain, last])), *of_known]))
+
+
+def table_notes(group: ResultGroup, rows: Collection[MethodTrials], table: str, last: str = "") -> list[str]:
+    """The notes of the measures in another table than that of results."""
+    return [note for note in _meanings(group.in_table(table), rows, last) if note]
+
+
+def versus_notes(compared: Mapping[Row, Comparison], measure: Measure, count: int) -> list[str]:
+    """What the difference to the strongest baseline is, and which that is; nothing where none is printed."""
+    if not any(comparison.difference.seeds > 0 for comparison in compared.values()):
+        return []
+    by_name: dict[str, list[str]] = {}
+    for case, name in dict.fromkeys((case, compared[case, method].baseline) for case, method in compared):
+        if name:
+            by_name.setdefault(name, []).append(case_label(case) or "without a case")
+    names = [name if len(by_name) == 1 else f"{', '.join(at)}: {name}" for name, at in by_name.items()]
+    best = "lowest" if measure.better == "lower" else "highest"
     return [
-        *_meaning(rows),
-        *baseline_notes(table, "top-1"),
-        *row_notes(table, rows, REAL_DATA, _size_notes(table)),
-        *published_notes(
-            table, rows, about, "" if teacher is None else f"Published teacher: {teacher:.2f} %."
+        f"vs best baseline: mean difference to the data-free method without RGAL that has the {best} mean "
+        f"{measure.word} ({'; '.join(names)}), over the seeds that both have finished. "
+        f"{statistics_note(count)}"
+    ]
+
+
+def statistics_note(count: int) -> str:
+    """What brackets and bold cells of differences mean; count: comparisons that p-values are corrected for."""
+    return (
+        f"In brackets: its 95 % t interval, from 3 shared seeds (n) on; bold: p < 0.05 in a paired t test from "
+        f"{LEAST_BOLD} shared seeds on, after Holm's correction for {count} possible comparison{'s'[: count != 1]}."
+    )
+
+
+def row_notes(group: ResultGroup) -> list[str]:
+    """What concerns some rows: marks, remarks of trials, and trials without a result."""
+    return [
+        *mark_notes(group, group.rows.values()),
+        *remarks(group.rows, "image_note", "Images of "),
+        *remarks(group.rows, "layer_note"),
+        *remarks(group.rows, "pool_note"),
+        *_unfinished_notes(group.rows),
+    ]
+
+
+def mark_notes(group: ResultGroup, rows: Iterable[MethodTrials]) -> list[str]:
+    """What a dagger and a double dagger behind a method mean; nothing where no row has one."""
+    rows = list(rows)
+    prints = dict.fromkeys(part for row in rows for part in group.mixed(row).split(", ") if part)
+    return [
+        *([] if all(row.data_free for row in rows) else [group.real_data]),
+        *(
+            [
+                f"{DOUBLE_DAGGER} made by different versions of the code: {', '.join(prints)}; run again with --fresh."
+            ]
+            if prints
+            else []
         ),
     ]
 
 
-def baseline_notes(table: pd.DataFrame, metric: str) -> list[str]:
-    """What the difference to the strongest baseline is, and which that is; nothing where none is printed."""
-    mean, *_, seeds = difference_columns(VERSUS_BEST)
-    if not known(table, mean):
-        return []
-    by_name: dict[str, list[str]] = {}
-    cases = table["case"] if "case" in table.columns else [""] * len(table)
-    for case, name in dict.fromkeys(zip(cases, table[BASELINE], strict=True)):
-        if name:
-            by_name.setdefault(name, []).append(case_label(case) or "without a case")
-    names = [name if len(by_name) == 1 else f"{', '.join(at)}: {name}" for name, at in by_name.items()]
-    meaning = (
-        f"vs best baseline: mean difference to the data-free method without RGAL that has the highest mean {metric} "
-        f"({'; '.join(names)}), over the seeds that both have finished, with its 95 % bootstrap interval; bold where "
-        "that excludes zero."
-    )
-    return [meaning, *interval_notes(table[seeds])]
-
-
-# Measured on pairs of equal methods with normal differences; tests/reporting/test_statistics.py measures it again.
-FEW = 10
-FEW_SEEDS = (
-    "Bootstrap intervals over few seeds are too narrow: of two equally good methods every second pair gets one without "
-    "zero at 2 shared seeds, every fourth at 3, every sixth at 5."
-)
-
-
-def interval_notes(seeds: pd.Series[float]) -> list[str]:
-    """A warning where an interval rests on few shared seeds, and what a difference without one is."""
-    notes = [FEW_SEEDS] if seeds.between(2, FEW - 1).any() else []
-    return [*notes, "A difference without an interval has one shared seed."] if (seeds == 1).any() else notes
-
-
-def row_notes(table: pd.DataFrame, rows: Trials, dagger: str, on_columns: Sequence[str] = ()) -> list[str]:
-    """What concerns some rows: the dagger, notes on columns, remarks of trials, and trials without a result."""
-    return [
-        *([] if table["data_free"].all() else [dagger]),
-        *on_columns,
-        *remarks(rows, "image_note", "Images of "),
-        *remarks(rows, "layer_note"),
-        *remarks(rows, "pool_note"),
-        *_unfinished_notes(rows),
-    ]
-
-
-def remarks(rows: Trials, column: str, before: str = "") -> list[str]:
+def remarks(rows: Mapping[Row, MethodTrials], column: str, before: str = "") -> list[str]:
     """Each distinct remark that finished trials made in `column` once, behind the rows it concerns."""
     concerned: dict[str, list[Row]] = {}
     for row, trials in rows.items():
-        if column not in trials.columns:
+        if column not in trials.finished.columns:
             continue
-        found = finished(trials)[column].dropna()
-        for remark in sorted({" ".join(str(text).split()) for text in found} - {""}):
+        texts = trials.finished[column].dropna()
+        for remark in sorted({" ".join(str(text).split()) for text in texts} - {""}):
             concerned.setdefault(remark, []).append(row)
-    return [f"{before}{row_names(found, rows)}: {remark.rstrip('.')}." for remark, found in concerned.items()]
+    return [f"{before}{row_names(some, rows)}: {remark.rstrip('.')}." for remark, some in concerned.items()]
 
 
 def row_names(rows: Collection[Row], every: Collection[Row]) -> str:
@@ -98,48 +133,16 @@ def row_names(rows: Collection[Row], every: Collection[Row]) -> str:
         mine, all_of_it = ([method for at, method in some if at == case] for some in (rows, every))
         text = "all" if set(mine) == set(all_of_it) else ", ".join(mine)
         by_methods.setdefault(text, []).append(case_label(case) or "without a case")
-    return "; ".join(f"{', '.join(found)} ({methods})" for methods, found in by_methods.items())
+    return "; ".join(f"{', '.join(some_cases)} ({methods})" for methods, some_cases in by_methods.items())
 
 
-def _meaning(rows: Trials) -> list[str]:
-    """What top-1 and drop are, and what the teacher reaches."""
-    done = [finished(trials) for trials in rows.values()]
-    if not sum(map(len, done)):
-        return [NO_FINISHED]
-    meaning = (
-        "Top-1: test accuracy at the last evaluation, not the best; mean ± sample standard deviation "
-        "over the n finished trials. Drop: teacher minus student. Other columns: means over the same trials."
-    )
-    top1 = pd.concat([numbers(trials, "teacher_top1") for trials in done]).dropna()
-    if top1.empty:
-        return [meaning]
-    # the teacher may be trained anew for each seed; its accuracy is then a range
-    bounds = dict.fromkeys((f"{top1.min():.2f}", f"{top1.max():.2f}"))
-    return [meaning, f"Teacher: {' to '.join(bounds)} % top-1."]
-
-
-def _size_notes(table: pd.DataFrame) -> list[str]:
-    notes = []
-    if known(table, "model_mb"):
-        sizes = numbers(table, "float_mb").dropna()
-        bounds = dict.fromkeys(f"{size:.3f}" for size in (sizes.min(), sizes.max())) if len(sizes) else ()
-        against = f"; the float model has {' to '.join(bounds)} MB" if bounds else ""
-        notes.append(f"Model: weights packed at their bit width{against}.")
-    if known(table, "latency_ratio"):
-        notes.append(
-            "Latency ratio: ONNX Runtime, batch 64, exported model over float model, same run; below 1 is "
-            "faster. Mean over the exported trials."
-        )
-    return notes
-
-
-def _unfinished_notes(rows: Trials) -> list[str]:
+def _unfinished_notes(rows: Mapping[Row, MethodTrials]) -> list[str]:
     """How many trials of a row have no result, and the first reason of each status; equal lines are one."""
     lines: dict[tuple[str, str, str], list[str]] = {}
-    for (case, method), trials in rows.items():
-        missing = trials[~trials.index.isin(finished(trials).index)]
+    for (case, method), row in rows.items():
+        missing = row.trials[~row.trials.index.isin(row.finished.index)]
         if len(missing):
-            line = (method, f"{len(missing)} of {len(trials)} trials", _causes(missing))
+            line = (method, f"{len(missing)} of {len(row.trials)} trials", _causes(missing))
             lines.setdefault(line, []).append(case_label(case))
     notes = []
     for (method, trials_text, causes), cases in lines.items():
@@ -160,20 +163,25 @@ def _causes(missing: pd.DataFrame) -> str:
     return "; ".join(f"{cause}: {text}" if text else cause for cause, text in causes.items())
 
 
-def published_notes(table: pd.DataFrame, rows: Trials, about: str, more: str = "") -> list[str]:
+def published_notes(group: ResultGroup, columns: Sequence[Column], about: str, teacher: str) -> list[str]:
     """Where the published numbers of the table come from, and how ours differ; nothing where it has none."""
-    columns = [name for name in PUBLISHED if known(table, name)]
-    if not columns:
+    numbers = [column.values(row) for column in columns for row in group.rows.values()]
+    sources = dict.fromkeys(source for percent, source in numbers if not pd.isna(percent))
+    if not sources:
         return []
-    found = [source for name in columns for source in table.loc[table[name].notna(), PUBLISHED[name]]]
-    source = f"Source: {'; '.join(dict.fromkeys(found))}."
-    parts = ("Published: not measured here.", about, more, source, _measured(rows))
+    parts = (
+        "Published: not measured here.",
+        about,
+        teacher,
+        f"Source: {'; '.join(sources)}.",
+        _measured(group),
+    )
     return [" ".join(part for part in parts if part)]
 
 
-def _measured(rows: Trials) -> str:
+def _measured(group: ResultGroup) -> str:
     """What the numbers beside the published ones are; nothing where none is finished."""
-    done = [trials for trials in map(finished, rows.values()) if len(trials)]
+    done = [row.finished for row in group.rows.values() if len(row.finished)]
     if not done:
         return ""
     encodings = {only(trials, "encoding") for trials in done} - {""}

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
 
 import pandas as pd
 
 from rgal.core.files import slug
-from rgal.reporting.results import file_stems, finished, groups, method_rows, numbers, only
-from rgal.reporting.tables.notes import REAL_DATA
-from rgal.reporting.tables.render import CASE, METHOD, Column, mean_and_std
-from rgal.reporting.tables.rows import as_table, row_start, spread, titled
+from rgal.reporting.results import MethodTrials, ResultGroup, Row, file_stems, groups, only
+from rgal.reporting.tables.column import Column, case_column, method_column, spread_column
+from rgal.reporting.tables.notes import mark_notes
+from rgal.reporting.tables.table import Table
+from rgal.suite.measures import TOP1
 
 ACROSS = ("task", "dataset", "budget")
 
@@ -30,53 +30,44 @@ def overviews(results: pd.DataFrame) -> dict[str, pd.DataFrame]:
 def settings_of(results: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Setting without its data set -> its rows."""
     dataset = only(results, "dataset")
-    found = {only(rows, "setting"): rows for rows in groups(results).values()}
-    return {setting.removeprefix(f"{dataset} "): rows for setting, rows in found.items()}
+    settings = {only(rows, "setting"): rows for rows in groups(results).values()}
+    return {setting.removeprefix(f"{dataset} "): rows for setting, rows in settings.items()}
 
 
-def overview_table(results: pd.DataFrame) -> pd.DataFrame:
-    """One row a (case, method) of one (task, dataset, budget), with columns of every setting. `attrs` as in
-    `accuracy_table`. Numbers are the last evaluation's; of phases, after the last one."""
-    results = results.reset_index(drop=True)
-    parts = {prefix: method_rows(rows) for prefix, (_, rows) in _prefixes(results).items()}
-    entries = []
-    for row, trials in method_rows(results).items():
-        entry: dict[str, Any] = row_start(row, trials)
-        for prefix, rows in parts.items():
-            done = finished(rows[row]) if row in rows else results.iloc[:0]
-            entry |= spread(prefix, numbers(done, "last")) | {f"{prefix}_finished": len(done)}
-        entries.append(entry)
-    ends = ("_mean_percent", "_std_points", "_finished")
-    columns = ["case", "method", "data_free", *(prefix + end for prefix in parts for end in ends)]
+def overview_table(results: pd.DataFrame) -> Table:
+    """One row a (case, method) of one (task, dataset, budget), with a column of every setting: the accuracy of the last
+    evaluation; of phases, after the last one."""
+    group = ResultGroup(results, same=ACROSS)
+    settings = settings_of(results)
+    stems = file_stems([(name,) for name in settings])
+    columns = [case_column(group), method_column(group)]
+    for name, rows in settings.items():
+        word = re.sub(r"\W", "_", slug(stems[name,]))
+        columns += _columns(name.replace("->", "→"), f"at_{word}", ResultGroup(rows), group)
     task, dataset, budget = (only(results, name) for name in ACROSS)
-    table = as_table(entries, columns)
-    return titled(table, results, f"{task}, {dataset}: all settings, budget {budget}", _notes(table, parts))
-
-
-def _notes(table: pd.DataFrame, parts: dict[str, Any]) -> list[str]:
-    counts = sorted({int(n) for prefix in parts for n in table[f"{prefix}_finished"] if n})
+    counts = sorted(
+        {len(row.finished) for rows in settings.values() for row in ResultGroup(rows).rows.values()} - {0}
+    )
     trials = " to ".join(str(n) for n in dict.fromkeys((counts[0], counts[-1]))) if counts else "no"
     meaning = (
         "Top-1 (%): last evaluation, not the best; mean ± sample standard deviation over "
         f"{trials} finished trials of each. Budgets and differences are in the settings' own tables."
     )
-    return [meaning] if table["data_free"].all() else [meaning, REAL_DATA]
+    rows_of_all = list(group.rows.values())
+    return Table(
+        f"{task}, {dataset}: all settings, budget {budget}",
+        rows_of_all,
+        columns,
+        [meaning, *mark_notes(group, rows_of_all)],
+    )
 
 
-def overview_columns(results: pd.DataFrame) -> tuple[Column, ...]:
-    """The printed columns of `overview_table`."""
-    titles = {prefix: name for prefix, (name, _) in _prefixes(results).items()}
-    return (CASE, METHOD, *(Column(name, _spread_of(prefix)) for prefix, name in titles.items()))
-
-
-def _spread_of(prefix: str) -> Callable[[Any], str]:
-    mean, std = f"{prefix}_mean_percent", f"{prefix}_std_points"
-    return lambda row: mean_and_std(getattr(row, mean), getattr(row, std))
-
-
-def _prefixes(results: pd.DataFrame) -> dict[str, tuple[str, pd.DataFrame]]:
-    """A word for each setting, with which its columns begin -> the setting and its rows."""
-    found = settings_of(results)
-    stems = file_stems([(name,) for name in found])
-    words = {name: re.sub(r"\W", "_", slug(stems[name,])) for name in found}
-    return {f"at_{words[name]}": (name.replace("->", "→"), rows) for name, rows in found.items()}
+def _columns(heading: str, prefix: str, part: ResultGroup, group: ResultGroup) -> list[Column]:
+    """The accuracy in one setting, and in the CSV the number of its finished trials."""
+    of: dict[Row, MethodTrials] = {
+        row: part.rows.get(row, MethodTrials(*row, group.results.iloc[:0])) for row in group.rows
+    }
+    return [
+        spread_column(replace(TOP1, name=prefix), heading, of=of),
+        Column("", (f"{prefix}_finished",), lambda row: (len(of[row.row].finished),)),
+    ]

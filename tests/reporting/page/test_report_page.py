@@ -14,8 +14,10 @@ from rgal.reporting import report
 from rgal.reporting.page import model as html
 from rgal.reporting.page.model import Cell, Heading, Report, Section, Sheet, TaskPart, render_html, sheet
 from rgal.reporting.report import render
-from rgal.reporting.tables.render import Column
-from rgal.reporting.tables.write import Table, group_tables
+from rgal.reporting.results import MethodTrials
+from rgal.reporting.tables.column import Column
+from rgal.reporting.tables.table import Table
+from rgal.reporting.tables.write import group_tables
 from rgal.suite.store.folders import Store
 from tests.helpers.html_reader import Page
 from tests.helpers.reporting_builders import some_results
@@ -219,13 +221,15 @@ def test_a_sheet_has_the_printed_cells_and_those_in_bold() -> None:
     assert [heading.title for heading in shown.headings] == printed
     assert [heading.title for heading in shown.headings if heading.name] == ["Method"]
     assert {heading.kind for heading in shown.headings[1:]} == {"number"}
-    assert shown.notes == table.numbers.attrs["notes"] and len(shown.rows) == len(table.numbers)
-    frame = pd.DataFrame({"name": ["a", "b"], "value": [1.0, 2.0]})
+    assert shown.notes == table.notes and len(shown.rows) == len(table.numbers)
+    trials = [MethodTrials("", name, pd.DataFrame()) for name in "ab"]
     columns = [
-        Column("Name", lambda row: row.name, text=True),
-        Column("Value", lambda row: str(row.value), bold=lambda row: row.value > 1),
+        Column("Name", ("name",), lambda row: (row.method,), text=True),
+        Column(
+            "Value", ("value",), lambda row: (float(row.method == "b") + 1,), bold=lambda value: value > 1
+        ),
     ]
-    rows = sheet(Table("", frame, columns)).rows
+    rows = sheet(Table("", trials, columns)).rows
     assert rows == [[Cell("a"), Cell("1.0")], [Cell("b"), Cell("2.0", bold=True)]]
 
 

@@ -11,18 +11,17 @@ import pandas as pd
 import pytest
 
 from rgal.reporting.published import load_reference
-from rgal.reporting.tables.increments import INCREMENT_COLUMNS, increment_table
-from rgal.reporting.tables.notes import FEW_SEEDS
-from rgal.reporting.tables.plugin import plugin_columns, plugin_table
-from rgal.reporting.tables.render import cells, render, signed, with_interval
-from rgal.reporting.tables.write import accuracy_table, group_tables, write_tables
+from rgal.reporting.tables.column import difference, signed
+from rgal.reporting.tables.write import group_tables, write_tables
 from tests.helpers.increment_builders import increment_trial, some_increments
 from tests.helpers.reporting_builders import (
     REFERENCE,
+    accuracy_of,
     by_method,
     case_trial,
     compile_latex,
     needs_tex,
+    plugins_of,
     some_cases,
     some_results,
     trial,
@@ -41,7 +40,7 @@ def compared() -> pd.DataFrame:
 
 
 def plugins(results: pd.DataFrame) -> pd.DataFrame:
-    return cells(plugin_table(results), plugin_columns(results))
+    return plugins_of(results).cells()
 
 
 @pytest.mark.parametrize(
@@ -53,43 +52,45 @@ def test_differences_have_a_sign(value: float, text: str) -> None:
 
 
 def test_a_difference_has_its_interval_behind_it_if_there_is_one() -> None:
-    assert with_interval(1.2, 0.4, 2.0) == "+1.20 [+0.40, +2.00]"
-    assert with_interval(1.2, math.nan, math.nan) == "+1.20"
-    assert with_interval(math.nan, math.nan, math.nan) == ""
+    assert difference(1.2, 0.4, 2.0, 3, 0.01) == "+1.20 [+0.40, +2.00]"
+    assert difference(1.2, math.nan, math.nan, 2, math.nan) == "+1.20 (n = 2)"
+    assert difference(*[math.nan] * 5) == ""
 
 
 def test_rows_are_compared_with_the_strongest_baseline() -> None:
-    table = accuracy_table(compared())
-    shown = cells(table).set_index("Method")[TITLE].to_dict()
+    table = accuracy_of(compared())
+    shown = table.cells().set_index("Method")[TITLE].to_dict()
     assert shown == {
         "scratch †": "",  # a reference
         "cmi": "",  # the strongest baseline itself, although rgal and scratch are better
-        "rgal": "+2.00 [+1.00, +3.00]",
-        "zskt": "0.00 [−1.00, +1.00]",
-        "dafl": "−5.00",  # one shared seed
+        "rgal": "+2.00 [−0.48, +4.48]",
+        "zskt": "0.00 [−2.48, +2.48]",
+        "dafl": "−5.00 (n = 1)",  # one shared seed
         "late": "",  # no shared seed
     }
-    notes = table.attrs["notes"]
+    notes = table.notes
     assert any(note.startswith("vs best baseline: ") and "top-1 (cmi)" in note for note in notes)
-    assert FEW_SEEDS in notes and "A difference without an interval has one shared seed." in notes
 
 
-def test_bold_is_what_excludes_zero() -> None:
-    (main,) = group_tables(compared())
+def test_bold_is_what_is_significant() -> None:
+    """rgal +1, +2, +3 twice: a t value of 6.2, of two comparisons that could be printed; zskt -1, 0, +1 twice."""
+    rows = [trial("cmi", 0, seed, 90.0) for seed in range(6)]
+    rows += [trial("rgal", 1, seed, 91.0 + seed % 3) for seed in range(6)]
+    (main,) = group_tables(pd.DataFrame([*rows, trial("dafl", 3, 1, 85.0)]))
     bold = main.bold()
     assert bold.shape == main.cells().shape and list(bold.columns) == list(main.cells().columns)
     methods = main.cells()["Method"]
     assert list(methods[bold[TITLE]]) == ["rgal"] and not bold.drop(columns=TITLE).to_numpy().any()
-    assert " **+2.00 [+1.00, +3.00]** |" in main.text("md") and main.text("md").count("**") == 4
+    assert " **+2.00 [+1.06, +2.94]** |" in main.text("md") and main.text("md").count("**") == 4
     tex = main.text("tex")
-    assert r"\textbf{+2.00 {[}+1.00, +3.00{]}}" in tex and tex.count(r"\textbf") == 1
-    assert r"\ensuremath{-}5.00\phantom{" in tex  # lines up with those that have an interval
+    assert r"\textbf{+2.00 {[}+1.06, +2.94{]}}" in tex and tex.count(r"\textbf") == 1
+    assert r"\ensuremath{-}5.00 (n = 1)" in tex
 
 
 def test_csv_holds_the_raw_comparison() -> None:
-    raw = pd.read_csv(io.StringIO(render(accuracy_table(compared()), "csv"))).set_index("method")
+    raw = pd.read_csv(io.StringIO(accuracy_of(compared()).text("csv"))).set_index("method")
     names = [f"vs_best_{part}" for part in ("mean_points", "low_points", "high_points", "seeds", "baseline")]
-    assert list(raw.loc["rgal", names]) == [2.0, 1.0, 3.0, 3, "cmi"]
+    assert list(raw.loc["rgal", names]) == [2.0, pytest.approx(-0.484138), pytest.approx(4.484138), 3, "cmi"]
     assert raw.loc["late", "vs_best_seeds"] == 0 and math.isnan(raw.loc["late", "vs_best_mean_points"])
     assert raw.loc["cmi", "vs_best_baseline"] == "cmi" and math.isnan(raw.loc["cmi", "vs_best_seeds"])
     assert pd.isna(raw.loc["scratch", "vs_best_baseline"])
@@ -98,24 +99,30 @@ def test_csv_holds_the_raw_comparison() -> None:
 @pytest.mark.parametrize("alone", ["rgal", "cmi", "scratch"])
 def test_nothing_to_compare_is_no_column_and_no_note(alone: str) -> None:
     results = compared()
-    table = accuracy_table(results[results["method"] == alone])
-    assert TITLE not in cells(table) and not any("baseline" in note for note in table.attrs["notes"])
+    table = accuracy_of(results[results["method"] == alone])
+    assert TITLE not in table.cells() and not any("baseline" in note for note in table.notes)
 
 
 def test_cases_name_their_own_baselines() -> None:
-    table = accuracy_table(some_cases())
-    assert cells(table).set_index(["Bits", "Method"]).loc[("W8A8", "zeroq"), TITLE] == "−2.00"
-    assert any("(gdfq)" in note for note in table.attrs["notes"])
+    table = accuracy_of(some_cases())
+    assert table.cells().set_index(["Bits", "Method"]).loc[("W8A8", "zeroq"), TITLE] == "−2.00 (n = 1)"
+    assert any("(gdfq)" in note for note in table.notes)
     better = pd.DataFrame([*some_cases().to_dict("records"), case_trial("w8a8", "zeroq", 0, 1, 99.0)])
-    notes = " ".join(accuracy_table(better).attrs["notes"])
+    notes = " ".join(accuracy_of(better).notes)
     assert "highest mean top-1 (W8A8: zeroq; W4A4: gdfq)" in notes
 
 
 def test_increments_are_compared_by_their_aia() -> None:
-    shown = cells(increment_table(some_increments()), INCREMENT_COLUMNS).set_index("Method")
+    shown = accuracy_of(some_increments()).cells().set_index("Method")
     column = shown["AIA vs best baseline (points)"].to_dict()
-    assert column == {"joint †": "", "pass": "", "fetril": "−2.00", "abd": "", "abd+rgal": "+6.46"}
-    notes = " ".join(increment_table(some_increments()).attrs["notes"])
+    assert column == {
+        "joint †": "",
+        "pass": "",
+        "fetril": "−2.00 (n = 1)",
+        "abd": "",
+        "abd+rgal": "+6.46 (n = 1)",
+    }
+    notes = " ".join(accuracy_of(some_increments()).notes)
     assert "highest mean AIA (abd)" in notes
 
 
@@ -133,7 +140,7 @@ def test_the_plugin_table_has_a_row_for_every_host_with_rgal() -> None:
         "With RGAL": "rgal",
         "Host top-1 (%)": "89.00 ± 1.41",
         "Top-1 with RGAL (%)": "94.00 ± 3.00",  # of three seeds
-        "Top-1 difference (points)": "+3.50 [+3.00, +4.00]",  # of the two that plain has too
+        "Top-1 difference (points)": "+3.50 (n = 2)",  # of the two that plain has too
         "Shared seeds": "2",
         "Time (×)": "2.00",
     }
@@ -143,7 +150,7 @@ def test_the_time_of_a_plugin_is_that_of_the_shared_seeds() -> None:
     rows = [trial("cmi", 0, 0, 90.0, synthesis_seconds=10.0, student_seconds=10.0)]
     rows += [trial("cmi+rgal", 1, 0, 91.0, synthesis_seconds=20.0, student_seconds=10.0)]
     rows += [trial("cmi+rgal", 1, 1, 91.0, synthesis_seconds=900.0, student_seconds=10.0)]
-    assert list(plugin_table(pd.DataFrame(rows))["time_ratio"]) == [1.5]
+    assert list(plugins_of(pd.DataFrame(rows)).numbers["time_ratio"]) == [1.5]
     for frame in (
         pd.DataFrame(rows).drop(columns="student_seconds"),
         pd.DataFrame(rows).assign(synthesis_seconds=0.0, student_seconds=0.0),
@@ -162,7 +169,7 @@ def test_plugins_stay_inside_their_case_and_keep_its_order() -> None:
     ]
     shown = plugins(pd.DataFrame([*found, case_trial("w2a2", "gdfq+rgal", 1, 0, 50.0)]))
     assert list(shown["Bits"]) == ["W8A8", "W4A4"] and list(shown["Shared seeds"]) == ["1", "2"]
-    assert list(shown["Top-1 difference (points)"]) == ["0.00", "0.00 [0.00, 0.00]"]
+    assert list(shown["Top-1 difference (points)"]) == ["0.00 (n = 1)", "0.00 (n = 2)"]
 
 
 def test_plugins_of_increments_have_aia_and_last() -> None:
@@ -171,16 +178,16 @@ def test_plugins_of_increments_have_aia_and_last() -> None:
     rows += [{**increment_trial(name, 1, seed, 62.0 + seed), "last": 49.0 + seed} for seed in range(2)]
     row = plugins(pd.DataFrame(rows)).iloc[0]
     assert row["With RGAL"] == name
-    assert row["AIA difference (points)"] == "+2.00 [+2.00, +2.00]"
-    assert row["Last difference (points)"] == "−1.00 [−1.00, −1.00]"
+    assert row["AIA difference (points)"] == "+2.00 (n = 2)"
+    assert row["Last difference (points)"] == "−1.00 (n = 2)"
     assert (row["Host last (%)"], row["Last with RGAL (%)"]) == ("50.50 ± 0.71", "49.50 ± 0.71")
 
 
 def test_a_host_on_real_data_is_marked() -> None:
     rows = [trial(name, i, 0, 90.0, data_free=False) for i, name in enumerate(("real_kd", "real_kd+rgal"))]
-    table = plugin_table(pd.DataFrame(rows))
-    assert cells(table, plugin_columns(pd.DataFrame(rows)))["Host"].item() == "real_kd †"
-    assert table.attrs["notes"][-1].startswith("† Trained on real data")
+    table = plugins_of(pd.DataFrame(rows))
+    assert table.cells()["Host"].item() == "real_kd †"
+    assert table.notes[-1].startswith("† Trained on real data")
 
 
 @pytest.mark.parametrize("how", ["no pair", "host failed", "plug-in failed", "empty"])
@@ -194,7 +201,7 @@ def test_without_a_pair_there_is_no_plugin_table(how: str, tmp_path: Path) -> No
         ),
         "empty": pd.DataFrame(),
     }[how]
-    assert plugin_table(frame).empty
+    assert not plugins_of(frame).rows
     assert not [path for path in write_tables(frame, tmp_path) if "plugin" in path.name]
 
 
@@ -202,7 +209,7 @@ def test_several_settings_are_refused() -> None:
     results = some_results()
     results.loc[0, "setting"] = "other"
     with pytest.raises(ValueError, match="one setting"):
-        plugin_table(results)
+        plugins_of(results)
 
 
 @needs_tex
@@ -226,13 +233,13 @@ def test_a_missing_column_is_left_blank(missing: str) -> None:
 
 def test_the_measured_numbers_beside_published_ones_are_described() -> None:
     reference = load_reference(REFERENCE)
-    note = accuracy_table(some_results(), reference).attrs["notes"][-1]
+    note = accuracy_of(some_results(), reference).notes[-1]
     assert "Best test accuracy over epochs" in note
     assert note.endswith("Measured beside it: the last evaluation, at the steps in the table.")
-    stored = accuracy_table(some_results().assign(encoding="JPEG"), reference).attrs["notes"][-1]
+    stored = accuracy_of(some_results().assign(encoding="JPEG"), reference).notes[-1]
     assert stored.endswith("at the steps in the table, on images that are stored as JPEG.")
     failed = some_results().assign(status="failed")
-    assert "Measured" not in accuracy_table(failed, reference).attrs["notes"][-1]
-    phases = increment_table(some_increments(), reference).attrs["notes"][-1]
+    assert "Measured" not in accuracy_of(failed, reference).notes[-1]
+    phases = accuracy_of(some_increments(), reference).notes[-1]
     assert "not the best over epochs" in phases and "the last evaluation" in phases
-    assert by_method(accuracy_table(some_results(), reference)).loc["scratch", "published_percent"] == 91.12
+    assert by_method(accuracy_of(some_results(), reference)).loc["scratch", "published_percent"] == 91.12

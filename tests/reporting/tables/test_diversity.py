@@ -12,15 +12,14 @@ import pytest
 
 from rgal import cli
 from rgal.analysis import diversity as measured
-from rgal.reporting.tables.diversity import DIVERSITY_COLUMNS, diversity_table
-from rgal.reporting.tables.write import group_tables, render
+from rgal.reporting.tables.write import group_tables
 from rgal.suite.store import diversity as diversity_data
 from rgal.suite.store.diversity import diversity_frames, summary_columns
 from rgal.suite.store.folders import Store
 from rgal.suite.store.frames import load_diversity, load_frames
 from tests.helpers.diversity_builders import record, some_trials
 from tests.helpers.increment_builders import stored_trial
-from tests.helpers.reporting_builders import by_method, case_trial, trial
+from tests.helpers.reporting_builders import by_method, case_trial, diversity_of, trial
 from tests.helpers.suites import SUITE
 
 results = pytest.fixture(some_trials)
@@ -142,15 +141,15 @@ def test_only_finished_trials_are_loaded(tmp_path: Path, text: str) -> None:
 
 
 def test_table_by_hand(results: pd.DataFrame) -> None:
-    table = diversity_table(results)
-    assert list(table["method"]) == ["plain", "rgal", "deepinversion"]
+    table = diversity_of(results)
+    assert list(table.numbers["method"]) == ["plain", "rgal", "deepinversion"]
     rows = by_method(table)
     plain, rgal, deep = rows.loc["plain"], rows.loc["rgal"], rows.loc["deepinversion"]
     assert plain["same_mean"] == pytest.approx(0.55) and plain["same_std"] == pytest.approx(math.sqrt(0.005))
     assert rgal["same_mean"] == pytest.approx(0.8) and rgal["different_mean"] == pytest.approx(0.95)
     assert rgal["last_same_mean"] == pytest.approx(0.9) and rgal["student_same_mean"] == pytest.approx(0.3)
     assert plain["in_band_percent"] == pytest.approx(25) and plain["fallback_percent"] == pytest.approx(10)
-    assert list(table["measured"]) == [2, 2, 1]
+    assert list(table.numbers["measured"]) == [2, 2, 1]
     # seed 1 is what both have
     assert (rgal["host"], rgal["shared_seeds"]) == ("plain", 1)
     assert rgal["same_difference"] == pytest.approx(0.15) and rgal["different_difference"] == pytest.approx(
@@ -161,14 +160,14 @@ def test_table_by_hand(results: pd.DataFrame) -> None:
 
 
 def test_table_as_text(results: pd.DataFrame) -> None:
-    text = render(diversity_table(results), "md", DIVERSITY_COLUMNS)
+    text = diversity_of(results).text("md")
     assert "| plain         | 0.550 ± 0.071 |" in text and "+0.150" in text and "−0.100" in text
     assert "rgal minus plain" in text and "scratch" not in text and "nan" not in text
     assert "0.5 to 1.0" in text
-    tex = render(diversity_table(results), "tex", DIVERSITY_COLUMNS)
+    tex = diversity_of(results).text("tex")
     assert r"0.550\ensuremath{" not in tex.replace(r"0.550 \ensuremath{", "") and r"\bottomrule" in tex
-    csv = render(diversity_table(results), "csv", DIVERSITY_COLUMNS).splitlines()
-    assert csv[0].startswith("method,data_free,measured,same_mean,same_std") and len(csv) == 4
+    csv = diversity_of(results).text("csv").splitlines()
+    assert csv[0].startswith("method,data_free,same_mean,same_std") and len(csv) == 4
 
 
 def test_the_limits_in_the_notes_are_those_of_the_sampler() -> None:
@@ -178,7 +177,7 @@ def test_the_limits_in_the_notes_are_those_of_the_sampler() -> None:
 def test_the_order_of_trials_changes_nothing(results: pd.DataFrame) -> None:
     shuffled = results.sample(frac=1, random_state=1)
     for fmt in ("md", "csv", "tex"):
-        a, b = (render(diversity_table(frame), fmt, DIVERSITY_COLUMNS) for frame in (results, shuffled))
+        a, b = (diversity_of(frame).text(fmt) for frame in (results, shuffled))
         assert a == b
 
 
@@ -188,7 +187,7 @@ def test_hosts_are_those_of_the_same_case() -> None:
         case_trial("w8a8", "gdfq+rgal", 1, 0, 91.0) | {"diversity_same": 0.6},
         case_trial("w4a4", "gdfq+rgal", 1, 0, 85.0) | {"diversity_same": 0.9},
     ]
-    table = diversity_table(pd.DataFrame(rows))
+    table = diversity_of(pd.DataFrame(rows)).numbers
     assert list(table["case"]) == ["w8a8", "w8a8", "w4a4"]
     assert (
         table["same_difference"].round(6).tolist()[1:2] == [0.1]
@@ -208,7 +207,7 @@ def test_hosts_are_those_that_measured_their_images() -> None:
     rows = [
         trial(name, i, 0, 80.0) | {"diversity_same": same} for i, (name, same) in enumerate(found.items())
     ]
-    table = by_method(diversity_table(pd.DataFrame(rows)))
+    table = by_method(diversity_of(pd.DataFrame(rows)))
     assert table["host"].to_dict() == dict.fromkeys(found, "") | {
         "rgal[follows=code]": "plain",
         "cmi+rgal": "cmi",
@@ -221,7 +220,7 @@ def test_no_table_without_numbers(results: pd.DataFrame) -> None:
     bare = results.drop(columns=[name for name in results.columns if str(name).startswith("diversity_")])
     assert [table.suffix for table in group_tables(results)] == ["", "_plugin", "_diversity"]
     assert [table.suffix for table in group_tables(bare)] == ["", "_plugin"]
-    assert diversity_table(bare).empty and diversity_table(results.iloc[:0]).empty
+    assert not diversity_of(bare).rows and not diversity_of(results.iloc[:0]).rows
 
 
 # A suite -----------------------------------------------------------------------------------------------------------

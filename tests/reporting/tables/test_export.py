@@ -10,17 +10,15 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from rgal.reporting.tables.export import EXPORT_COLUMNS, export_table
-from rgal.reporting.tables.render import cells, render
 from rgal.reporting.tables.write import write_tables
-from tests.helpers.reporting_builders import case_trial, exported, some_cases, some_results
+from tests.helpers.reporting_builders import case_trial, exported, exports_of, some_cases, some_results
 
 results = pytest.fixture(some_cases)
 MEASURED = list(exported(0.3, 1.0, 1.0))
 
 
 def test_means_over_the_exported_trials_only(results: pd.DataFrame) -> None:
-    shown = cells(export_table(results), EXPORT_COLUMNS).set_index(["Bits", "Method"])
+    shown = exports_of(results).cells().set_index(["Bits", "Method"])
     assert list(shown.index) == [("W8A8", "gdfq"), ("W4A4", "gdfq")]
     assert shown.loc[("W8A8", "gdfq")].to_dict() == {
         "Simulated top-1 (%)": "93.00",
@@ -41,17 +39,17 @@ def test_means_over_the_exported_trials_only(results: pd.DataFrame) -> None:
 
 
 def test_notes_name_the_rows_they_concern(results: pd.DataFrame) -> None:
-    notes = export_table(results).attrs["notes"]
+    notes = exports_of(results).notes
     assert "Export of W4A4 (all): 4-bit activations run as float." in notes
     assert "Not exported: ptq, zeroq." in notes
     assert any("float model over exported model, same run" in note for note in notes)
     results.loc[results["method"] == "zeroq", "onnx_agreement"] = 1.0
-    assert "Not exported: W8A8 (ptq); W4A4 (ptq, zeroq)." in export_table(results).attrs["notes"]
+    assert "Not exported: W8A8 (ptq); W4A4 (ptq, zeroq)." in exports_of(results).notes
 
 
 def test_only_finished_trials_are_exported(results: pd.DataFrame) -> None:
     results.loc[results["case"] == "w4a4", "status"] = "interrupted"
-    assert list(export_table(results)["case"]) == ["w8a8"]
+    assert list(exports_of(results).numbers["case"]) == ["w8a8"]
 
 
 @pytest.mark.parametrize("how", ["dropped", "nan", "failed", "empty"])
@@ -62,7 +60,7 @@ def test_nothing_exported_is_no_table_and_no_file(results: pd.DataFrame, how: st
         "failed": results.assign(status="failed"),
         "empty": pd.DataFrame(),
     }[how]
-    assert export_table(frame).empty
+    assert not exports_of(frame).rows
     assert not [path for path in write_tables(frame, tmp_path) if "export" in path.name]
 
 
@@ -78,10 +76,10 @@ def test_files_stand_beside_the_accuracy_table(results: pd.DataFrame, tmp_path: 
 
 @pytest.mark.parametrize("missing", MEASURED)
 def test_a_missing_measurement_is_left_out(results: pd.DataFrame, missing: str) -> None:
-    table = export_table(results.drop(columns=missing))
+    table = exports_of(results.drop(columns=missing))
     for fmt in ("md", "tex"):
-        assert not re.search(r"\b(nan|none|null|inf)\b", render(table, fmt, EXPORT_COLUMNS), re.IGNORECASE)
-    shown = cells(table, EXPORT_COLUMNS)
+        assert not re.search(r"\b(nan|none|null|inf)\b", table.text(fmt), re.IGNORECASE)
+    shown = table.cells()
     assert ("b64 (ms)" in shown) == (missing != "latency_ms_64")
     assert ("b64 speed-up (×)" in shown) == (missing not in ("latency_ms_64", "float_latency_ms_64"))
     assert ("Integer layers" in shown) == (missing != "integer_layers")
@@ -90,8 +88,8 @@ def test_a_missing_measurement_is_left_out(results: pd.DataFrame, missing: str) 
 
 
 def test_no_latency_no_note_on_it(results: pd.DataFrame) -> None:
-    table = export_table(results.drop(columns=["latency_ms_1", "latency_ms_64"]))
-    assert not any("speed-up" in note for note in table.attrs["notes"])
+    table = exports_of(results.drop(columns=["latency_ms_1", "latency_ms_64"]))
+    assert not any("speed-up" in note for note in table.notes)
 
 
 def test_trials_that_differ_in_integer_layers_have_a_decimal() -> None:
@@ -99,20 +97,20 @@ def test_trials_that_differ_in_integer_layers_have_a_decimal() -> None:
         case_trial("w8a8", "gdfq", 0, seed, 90.0, **exported(0.3, 1.0, 1.0, integer_layers=20 + seed))
         for seed in (0, 1)
     ]
-    shown = cells(export_table(pd.DataFrame(both)), EXPORT_COLUMNS)
+    shown = exports_of(pd.DataFrame(both)).cells()
     assert shown.loc[0, "Integer layers"] == "20.5 of 21"
 
 
 def test_a_task_without_cases_has_no_case_column() -> None:
-    frame = some_results().assign(**exported(0.5, 2.0, 3.0))
-    table = export_table(frame)
-    assert list(cells(table, EXPORT_COLUMNS)["Method"]) == ["scratch †", "deepinversion", "cmi", "cmi+rgal"]
-    assert "case" not in pd.read_csv(io.StringIO(render(table, "csv", EXPORT_COLUMNS)))
-    assert "Not exported: dafl." in table.attrs["notes"]
+    frame = some_results().assign(task="dfq", **exported(0.5, 2.0, 3.0))
+    table = exports_of(frame)
+    assert list(table.cells()["Method"]) == ["scratch †", "deepinversion", "cmi", "cmi+rgal"]
+    assert "case" not in pd.read_csv(io.StringIO(table.text("csv")))
+    assert "Not exported: dafl." in table.notes
 
 
 def test_latex_shares_headings(results: pd.DataFrame) -> None:
-    text = render(export_table(results), "tex", EXPORT_COLUMNS)
+    text = exports_of(results).text("tex")
     for part in (r"\multicolumn{2}{c}{Batch 64}", r"speed-up (\ensuremath{\times})", "exported to ONNX"):
         assert part in text
     assert len(text.split(r"\midrule")) == 3
@@ -121,4 +119,4 @@ def test_latex_shares_headings(results: pd.DataFrame) -> None:
 def test_several_settings_are_refused(results: pd.DataFrame) -> None:
     results.loc[0, "setting"] = "other"
     with pytest.raises(ValueError, match="one setting"):
-        export_table(results)
+        exports_of(results)

@@ -14,11 +14,9 @@ import pytest
 import yaml
 
 from rgal.reporting.published import Reference, load_reference
-from rgal.reporting.tables.increments import INCREMENT_COLUMNS, increment_table
-from rgal.reporting.tables.render import cells, render
 from rgal.reporting.tables.write import group_tables, write_tables
 from tests.helpers.increment_builders import STEM, increment_trial, some_increments
-from tests.helpers.reporting_builders import REFERENCE, by_method, some_results
+from tests.helpers.reporting_builders import REFERENCE, accuracy_of, by_method, some_results
 
 results = pytest.fixture(some_increments)
 FETRIL = "README of github.com/GregoirePetit/FeTrIL"
@@ -36,17 +34,17 @@ def published() -> Reference:
 
 
 def shown(results: pd.DataFrame, reference: bool = False) -> pd.DataFrame:
-    table = increment_table(results, published() if reference else None)
-    return cells(table, INCREMENT_COLUMNS).set_index("Method")
+    table = accuracy_of(results, published() if reference else None)
+    return table.cells().set_index("Method")
 
 
 def notes(results: pd.DataFrame, reference: bool = False) -> list[str]:
-    found = increment_table(results, published() if reference else None).attrs["notes"]
+    found = accuracy_of(results, published() if reference else None).notes
     return [str(note) for note in found]
 
 
 def test_means_and_spreads_are_the_hand_computed_ones(results: pd.DataFrame) -> None:
-    row = by_method(increment_table(results)).loc["abd"]
+    row = by_method(accuracy_of(results)).loc["abd"]
     assert (row["aia_mean_percent"], row["aia_std_points"]) == (62.0, 2.0)  # sqrt((4 + 0 + 4) / 2)
     assert (row["last_mean_percent"], row["last_std_points"]) == (52.0, 2.0)
     assert (row["forgetting_mean_points"], row["forgetting_std_points"]) == (9.0, 1.0)
@@ -95,23 +93,23 @@ def test_the_upper_bound_comes_first_with_a_dagger(results: pd.DataFrame) -> Non
     assert "† Trained on the real images of earlier classes too: a reference, not exemplar-free." in notes(
         results
     )
-    assert "†" not in render(increment_table(results[results["data_free"]]), "md", INCREMENT_COLUMNS)
+    assert "†" not in accuracy_of(results[results["data_free"]]).text("md")
 
 
 def test_the_notes_say_what_the_columns_and_the_protocol_are(results: pd.DataFrame) -> None:
-    table = increment_table(results)
-    assert table.attrs["caption"] == "cifar100 50+5x10 resnet18, budget small"
-    first, meaning, spread, kept = notes(results)[:4]
+    table = accuracy_of(results)
+    assert table.caption == "cifar100 50+5x10 resnet18, budget small"
+    first, meaning, kept = notes(results)[:3]
     assert first == "Protocol 50+5x10: 50 classes in the base phase, then 5 phases of 10."
     for part in ("AIA: average incremental accuracy", "the base included", "Last: top-1", "Forgetting: "):
         assert part in meaning
-    assert "sample standard deviation over the n finished trials" in spread and kept.startswith("Kept: ")
+    assert "sample standard deviation over the n finished trials" in meaning and kept.startswith("Kept: ")
     assert not notes(results.assign(protocol="natural"))[0].startswith("Protocol")
     assert not any(note.startswith("Kept: ") for note in notes(results.assign(memory_mb=math.nan)))
 
 
 def test_csv_carries_what_is_not_printed(results: pd.DataFrame) -> None:
-    text = render(increment_table(results, published()), "csv", INCREMENT_COLUMNS)
+    text = accuracy_of(results, published()).text("csv")
     assert "±" not in text and "†" not in text
     table = pd.read_csv(io.StringIO(text)).set_index("method")
     more = ["aia_without_base_percent", "initial_forgetting_points", "bwt_points", "task_mean_percent"]
@@ -124,39 +122,39 @@ def test_csv_carries_what_is_not_printed(results: pd.DataFrame) -> None:
 
 
 def test_markdown_and_latex_hold_equal_rows(results: pd.DataFrame) -> None:
-    table = increment_table(results, published())
-    rows = [line for line in render(table, "md", INCREMENT_COLUMNS).splitlines() if line.startswith("|")]
+    table = accuracy_of(results, published())
+    rows = [line for line in table.text("md").splitlines() if line.startswith("|")]
     assert len(rows) == 2 + 5 and {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {16}
-    text = render(table, "tex", INCREMENT_COLUMNS)
+    text = table.text("tex")
     lines = [line for line in text.splitlines() if line.endswith(r"\\") and "multicolumn" not in line]
     assert {line.count(" & ") for line in lines} == {14}
     assert r"62.00 \ensuremath{\pm} 2.00" in text and r"\multicolumn{2}{c}{Last phase (\%)}" in text
-    assert r"\footnotesize\setlength{\tabcolsep}{4pt}" in text  # so many columns would run off the sheet
+    assert r"max width=\linewidth" in text  # so many columns would run off the sheet
     body = text.split(r"\midrule")
     assert len(body) == 3 and "joint" in body[1] and "pass" in body[2]
 
 
 @pytest.mark.parametrize("missing", [*MEASURED, "order", "reason", "data_free", "image_note", "dataset"])
 def test_a_missing_column_is_left_blank(results: pd.DataFrame, missing: str) -> None:
-    table = increment_table(results.drop(columns=missing), published())
+    table = accuracy_of(results.drop(columns=missing), published())
     for fmt in ("md", "csv", "tex"):
-        text = render(table, fmt, INCREMENT_COLUMNS)
+        text = table.text(fmt)
         assert not re.search(r"\b(nan|none|null)\b", text, re.IGNORECASE)
-    assert ("Kept (MB)" in cells(table, INCREMENT_COLUMNS)) == (missing != "memory_mb")
+    assert ("Kept (MB)" in table.cells()) == (missing != "memory_mb")
 
 
-def test_it_takes_the_place_of_the_accuracy_table_where_an_aia_is_known(results: pd.DataFrame) -> None:
+def test_the_table_of_results_has_what_the_task_measures(results: pd.DataFrame) -> None:
     table, plugin = group_tables(results)
     assert plugin.suffix == "_plugin" and list(plugin.numbers["method"]) == ["abd+rgal"]
-    assert table.columns is INCREMENT_COLUMNS and "aia_mean_percent" in table.numbers and table.suffix == ""
+    assert "aia_mean_percent" in table.numbers and table.suffix == ""
     for frame in (
-        some_results(),
         results.drop(columns="aia"),
-        results.assign(aia=math.nan),
         results.assign(aia="unknown"),
         results.assign(status="failed"),
-        pd.DataFrame(),
     ):
+        (table,) = [table for table in group_tables(frame) if not table.suffix]
+        assert table.numbers["aia_mean_percent"].isna().all() and set(table.cells()["AIA (%)"]) == {""}
+    for frame in (some_results(), pd.DataFrame()):
         assert "top1_mean_percent" in group_tables(frame)[0].numbers
 
 
@@ -171,12 +169,12 @@ def test_files_are_the_same_whatever_the_order_of_the_rows(results: pd.DataFrame
 
 def test_several_settings_are_refused_and_cases_are_kept_apart(results: pd.DataFrame) -> None:
     cased = results.assign(case=["a" if seed == 0 else "b" for seed in results["seed"]], case_title="Order")
-    table = cells(increment_table(cased), INCREMENT_COLUMNS).set_index(["Order", "Method"])
+    table = accuracy_of(cased).cells().set_index(["Order", "Method"])
     assert table.loc[("A", "abd"), "AIA (%)"] == "60.00"
     assert table.loc[("B", "abd"), "AIA (%)"] == "63.00 ± 1.41"
     results.loc[0, "setting"] = "other"
     with pytest.raises(ValueError, match="one setting"):
-        increment_table(results)
+        accuracy_of(results)
 
 
 def test_published_numbers_belong_to_metric_protocol_and_method(results: pd.DataFrame) -> None:
@@ -202,7 +200,7 @@ def test_equal_splits_have_a_published_last_accuracy(results: pd.DataFrame) -> N
     table = shown(equal, reference=True)
     assert list(table["Published last (%)"]) == ["69.90", "", "", "33.70", ""]
     assert "Published (%)" not in table and ABD in notes(equal, reference=True)[-1]
-    raw = by_method(increment_table(equal, published()))
+    raw = by_method(accuracy_of(equal, published()))
     assert raw.loc["abd", "published_last_percent"] == 33.7 and math.isnan(
         raw.loc["abd", "published_percent"]
     )

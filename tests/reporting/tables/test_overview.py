@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from rgal.reporting.tables.overview import overview_columns, overview_table, overviews, settings_of
-from rgal.reporting.tables.write import all_tables, render, write_tables
+from rgal.reporting.tables.overview import overview_table, overviews, settings_of
+from rgal.reporting.tables.write import all_tables, write_tables
 
 
 def row(setting: str, method: str, last: float, **more: object) -> dict[str, object]:
@@ -43,7 +43,7 @@ def test_only_where_there_are_several_settings(results: pd.DataFrame) -> None:
 
 def test_numbers(results: pd.DataFrame) -> None:
     (found,) = overviews(results).values()
-    table = overview_table(found).set_index("method")
+    table = overview_table(found).numbers.set_index("method")
     assert list(table.index) == ["scratch", "cmi", "rgal"]
     assert table.loc["cmi", "at_a_b_mean_percent"] == 82 and table.loc["cmi", "at_a_b_finished"] == 2
     assert table.loc["cmi", "at_a_b_std_points"] == pytest.approx(math.sqrt(8))
@@ -54,7 +54,7 @@ def test_numbers(results: pd.DataFrame) -> None:
 
 def test_print(results: pd.DataFrame, tmp_path: Path) -> None:
     (found,) = overviews(results).values()
-    text = render(overview_table(found), "md", overview_columns(found))
+    text = overview_table(found).text("md")
     assert "a → b" in text and "82.00 ± 2.83" in text and "| scratch † | 90.00" in " ".join(text.split())
     assert "over 1 to 2 finished trials" in text and "real data" in text
     written = {path.name for path in write_tables(results, tmp_path)}
@@ -64,6 +64,6 @@ def test_print(results: pd.DataFrame, tmp_path: Path) -> None:
 
 def test_settings_with_one_slug_stay_apart(results: pd.DataFrame) -> None:
     results = pd.DataFrame([row("a -> b", "cmi", 1.0), row("a b", "cmi", 2.0)])
-    table = overview_table(results)
+    table = overview_table(results).numbers
     means = [name for name in table.columns if name.endswith("_mean_percent")]
     assert len(means) == 2 and sorted(table.loc[0, means]) == [1.0, 2.0]
