@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import io
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -23,6 +25,11 @@ GREY = Domain((1, 8, 8), 4, mean=(0.3,), std=(0.3,), flip=False, crop_padding=1)
 
 def network(name: str, domain: Domain, seed: int = 0) -> nn.Module:
     """A net of random weights with batch norm statistics of noise images and an even spread of classes."""
+    return copy.deepcopy(_network(name, domain, seed))
+
+
+@cache
+def _network(name: str, domain: Domain, seed: int) -> nn.Module:
     with global_seed("small network", name, seed):
         net = nets.build(name, domain.classes, *domain.shape[:2])
         noise = domain.normalise(torch.rand(64, *domain.shape))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from functools import cache
 from itertools import product
 from typing import Any
 
@@ -58,11 +60,16 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
 
 def trained(name: str, seed: int) -> nn.Module:
     """A net whose batch norm statistics are not those of initialisation."""
+    return place(copy.deepcopy(_trained(name, seed)), small.DEVICE)
+
+
+@cache
+def _trained(name: str, seed: int) -> nn.Module:
     with global_seed("contract", name, seed):
         net = nets.build(name, DOMAIN.classes, 1, 8).train()
         for _ in range(3):
             net(torch.randn(16, 1, 8, 8))
-    return place(net, small.DEVICE)
+    return net
 
 
 def job(task: str, name: str, options: dict[str, Any], seed: int) -> Job:
