@@ -5,9 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    StrictStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from rgal.core.errors import UserError
 
@@ -41,80 +51,94 @@ class Reference:
         return next((value for value in found if value is not None), None)
 
 
+Row = Annotated[str, BeforeValidator(str)]
+OneLine = Annotated[StrictStr, Field(pattern=r"\S"), AfterValidator(lambda text: " ".join(text.split()))]
+EXPECTED = {
+    "missing": "is missing",
+    "model_type": "expected a mapping",
+    "dict_type": "expected a mapping",
+    "list_type": "expected a list",
+    "string_type": "expected text",
+    "string_pattern_mismatch": "expected text",
+    "float_type": "expected a percentage or null",
+}
+Percent = Annotated[float, Field(strict=True, ge=0, le=100)]
+
+
+class PublishedTable(BaseModel):
+    """One printed table: a number, or null, of each row for each pair of networks."""
+
+    source: OneLine
+    dataset: OneLine
+    pairs: list[StrictStr]
+    bits: OneLine = ""
+    note: OneLine = ""
+    top1: dict[Row, list[Percent | None]]
+
+    @model_validator(mode="after")
+    def _one_number_a_pair(self) -> PublishedTable:
+        if any(pair.count("/") != 1 for pair in self.pairs):
+            raise ValueError("'pairs' holds something else than teacher/student")
+        for row, numbers in self.top1.items():
+            if len(numbers) != len(self.pairs):
+                raise ValueError(f"row '{row}' needs {len(self.pairs)} numbers, one for each of 'pairs'")
+        return self
+
+    def cells(self) -> dict[tuple[str, str, str, str, str], Published]:
+        """The filled cells by (dataset, teacher, student, row, case). A teacher stays in float, whatever the case."""
+        source = f"{self.source} ({self.note})" if self.note else self.source
+        pairs = [(teacher, student) for teacher, student in (pair.split("/") for pair in self.pairs)]
+        return {
+            (self.dataset, *pair, row, "" if row == TEACHER else self.bits.lower()): (number, source)
+            for row, numbers in self.top1.items()
+            for pair, number in zip(pairs, numbers, strict=True)
+            if number is not None
+        }
+
+
+class PublishedFile(BaseModel):
+    """A file of benchmarks/reference. methods: ours -> the rows that print it, the first that has a number wins."""
+
+    task: OneLine
+    about: OneLine = ""
+    tables: list[PublishedTable]
+    methods: dict[Row, tuple[Row, ...]]
+
+    @field_validator("methods", mode="before")
+    @classmethod
+    def _one_or_several(cls, methods: Any) -> Any:
+        if not isinstance(methods, dict):
+            return methods
+        return {name: [rows] if isinstance(rows, str) else rows for name, rows in methods.items()}
+
+
 def load_reference(path: str | Path) -> Reference:
     """Read one YAML file, or every *.yaml of a folder. Raises UserError, naming the file and the entry."""
     path = Path(path)
-    files = sorted(path.glob("*.yaml")) if path.is_dir() else [path]
     values: dict[Key, Published] = {}
     rows: dict[tuple[str, str], tuple[str, ...]] = {}
     about: dict[str, str] = {}
-    for file in files:
-        content = _mapping(_parse(file), str(file))
-        task = str(_entry(content, "task", str(file)))
-        for number, table in enumerate(_list(_entry(content, "tables", str(file)), f"{file}: tables")):
-            where = f"{file}: table {number + 1}"
-            for key, value in _cells(_mapping(table, where), where).items():
-                values.setdefault((task, *key), value)  # the first table that prints a cell wins
-        for method, names in _mapping(_entry(content, "methods", str(file)), f"{file}: methods").items():
-            rows[task, str(method)] = (names,) if isinstance(names, str) else tuple(map(str, names))
-        about[task] = _text(content, "about", str(file))
+    for file in sorted(path.glob("*.yaml")) if path.is_dir() else [path]:
+        content = _read(file)
+        for table in content.tables:
+            for key, value in table.cells().items():
+                values.setdefault((content.task, *key), value)  # the first table that prints a cell wins
+        rows |= {(content.task, method): names for method, names in content.methods.items()}
+        about[content.task] = content.about
     return Reference(values, rows, about)
 
 
-def _parse(file: Path) -> Any:
+def _read(file: Path) -> PublishedFile:
     try:
-        return yaml.safe_load(file.read_text(encoding="utf-8"))
+        return PublishedFile.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
     except OSError as error:
         raise UserError(f"{file}: cannot read the reference results ({error.strerror})") from error
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        where = "".join(f"{part}: " for part in problem["loc"] if part != "[key]")
+        value, message = problem["input"], problem["msg"].removeprefix("Value error, ")
+        given = repr(value) if isinstance(value, str | int | float) else type(value).__name__
+        said = "" if problem["type"] in ("missing", "value_error") else f", found {given}"
+        raise UserError(f"{file}: {where}{EXPECTED.get(problem['type'], message)}{said}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from error
-
-
-def _mapping(value: Any, where: str) -> dict[Any, Any]:
-    if not isinstance(value, dict):
-        raise UserError(f"{where}: expected a mapping, found {type(value).__name__}")
-    return value
-
-
-def _list(value: Any, where: str) -> list[Any]:
-    if not isinstance(value, list):
-        raise UserError(f"{where}: expected a list, found {type(value).__name__}")
-    return value
-
-
-def _entry(content: dict[Any, Any], key: str, where: str) -> Any:
-    if key not in content:
-        raise UserError(f"{where}: '{key}' is missing, found: {', '.join(map(str, content)) or 'nothing'}")
-    return content[key]
-
-
-def _text(content: dict[Any, Any], key: str, where: str) -> str:
-    """An optional text on one line; "" without it."""
-    value = content.get(key, "")
-    if not isinstance(value, str) or (key in content and not value.strip()):
-        raise UserError(f"{where}: {key}: expected text, found {value!r}")
-    return " ".join(value.split())
-
-
-def _cells(table: dict[Any, Any], where: str) -> dict[tuple[str, str, str, str, str], Published]:
-    """The filled cells of one printed table by (dataset, teacher, student, row, case)."""
-    source, dataset = str(_entry(table, "source", where)), str(_entry(table, "dataset", where))
-    case, note = _text(table, "bits", where).lower(), _text(table, "note", where)
-    pairs = [str(pair).split("/") for pair in _list(_entry(table, "pairs", where), f"{where}: pairs")]
-    if any(len(pair) != 2 for pair in pairs):
-        raise UserError(f"{where}: 'pairs' holds something else than teacher/student")
-    cells = {}
-    for row, numbers in _mapping(_entry(table, "top1", where), f"{where}: top1").items():
-        if not isinstance(numbers, list) or len(numbers) != len(pairs):
-            raise UserError(f"{where}: row '{row}' needs {len(pairs)} numbers, one for each of 'pairs'")
-        for (teacher, student), number in zip(pairs, numbers, strict=True):
-            if number is None:
-                continue
-            if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 <= number <= 100:
-                raise UserError(f"{where}: row '{row}': expected a percentage or null, found {number!r}")
-            at = "" if row == TEACHER else case  # a teacher stays in float
-            cells[dataset, teacher, student, str(row), at] = (
-                float(number),
-                f"{source} ({note})" if note else source,
-            )
-    return cells
