@@ -90,7 +90,13 @@ def _add_what(add: Callable[..., object]) -> None:
     add("--budget", metavar="NAME", help="smoke, small or paper: a budget in the suite file")
     add("--bits", nargs="+", metavar="wKaK", help="dfq: bit widths, e.g. w8a8 w4a4 w3a3")
     add("--set", nargs="+", metavar="K=V", default=[], help="any setting, e.g. rounds=5 student_lr=0.05")
-    add("--plugin", nargs="+", metavar="FILE", dest="plugins", help="Python files with methods, data, nets")
+    add(
+        "--plugin",
+        nargs="+",
+        metavar="FILE",
+        dest="plugins",
+        help="Python files with methods, data, nets, tasks",
+    )
 
 
 def _add_how(add: Callable[..., object]) -> None:
@@ -181,11 +187,13 @@ def run(options: argparse.Namespace) -> int:
 
 def load(options: argparse.Namespace) -> Suite:
     """Read the suite file that the options name or imply, and apply the options to it."""
+    from rgal.methods.plugins import load_plugins
     from rgal.suite.plan.settings import load_suite
     from rgal.suite.task import tasks
 
+    load_plugins(options.plugins or (), quiet=True)  # one of them may bring the task
     task = options.task or "kd"
-    if options.task and task not in tasks():
+    if options.task and not options.suite and task not in tasks():
         raise UserError(f"unknown task '{task}'; {nearest(task, tasks())}")
     path = named_suite(options.suite) if options.suite else default_suite(task, options.dataset)
     overrides = {name: getattr(options, name) for name in OVERRIDES}
@@ -212,9 +220,13 @@ def named_suite(path: Path) -> Path:
 
 
 def default_suite(task: str, dataset: str | None) -> Path:
-    """Return benchmarks/TASK_DATASET.yaml if it exists, else benchmarks/TASK.yaml."""
-    own = suites_folder() / f"{task}_{dataset}.yaml"
-    return own if dataset and own.is_file() else suites_folder() / f"{task}.yaml"
+    """Return benchmarks/TASK_DATASET.yaml if it exists, else benchmarks/TASK.yaml. UserError if there is neither."""
+    own, general = suites_folder() / f"{task}_{dataset}.yaml", suites_folder() / f"{task}.yaml"
+    if not dataset or not own.is_file():
+        own = general
+    if not own.is_file():
+        raise UserError(f"task '{task}' has no suite in {suites_folder()}; name one with --suite FILE")
+    return own
 
 
 def listing(what: str, names: Sequence[str] = (), plugins: Sequence[str] = ()) -> str:
@@ -223,7 +235,7 @@ def listing(what: str, names: Sequence[str] = (), plugins: Sequence[str] = ()) -
     Args:
         what: one of LISTS.
         names: the methods to describe, of the list of methods; none: list all of them.
-        plugins: files with methods, data sets and networks.
+        plugins: files with methods, data sets, networks and tasks.
 
     Raises:
         UserError: there is no such list or method, or a plug-in cannot be loaded.

@@ -1,8 +1,9 @@
-"""Loads methods, data sets and networks of others, from files that the user names and from installed packages.
+"""Loads methods, data sets, networks and tasks of others, from files that the user names and from installed packages.
 
 A plug-in is a Python module whose import registers something by `@rgal.methods.registry.method`,
-`@rgal.data.data_source` or `@rgal.nets.net`. An installed package announces such a module as an entry point of the
-group "rgal.methods". Loading a plug-in runs its code, so that a file is loaded only if the user names it.
+`@rgal.data.data_source`, `@rgal.nets.net` or `@rgal.suite.task.task`. An installed package announces such a module as
+an entry point of the group "rgal.methods". Loading a plug-in runs its code, so that a file is loaded only if the user
+names it.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ import importlib.metadata
 import importlib.util
 import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Protocol
 
 from rgal import data, nets
 from rgal.core.errors import UserError, first_line
@@ -22,6 +24,17 @@ from rgal.methods import registry
 
 GROUP = "rgal.methods"
 _PREFIX = "rgal_plugin_"
+
+
+class Entry(Protocol):
+    """What is registered, with the module that did so."""
+
+    @property
+    def module(self) -> str: ...
+
+
+Registry = Callable[[], Mapping[str, Entry]]
+_REGISTRIES: list[Registry] = [registry.methods, data.added, nets.added]
 
 
 def load_plugins(files: Iterable[str] = (), quiet: bool = False) -> tuple[str, ...]:
@@ -50,10 +63,14 @@ def from_files() -> list[str]:
     return [name for name, method in registry.methods().items() if method.module.startswith(_PREFIX)]
 
 
-def _registered() -> set[tuple[str, str]]:
-    """Return (name, module) of all methods, data sets and networks."""
-    kinds = (registry.methods(), data.added(), nets.added())
-    return {(name, entry.module) for kind in kinds for name, entry in kind.items()}  # type: ignore[attr-defined]
+def add_registry(entries: Registry) -> None:
+    """Let plug-ins register something of another kind: what the function returns, by name."""
+    _REGISTRIES.append(entries)
+
+
+def registered() -> set[tuple[str, str]]:
+    """Return (name, module) of all that is registered, of every kind."""
+    return {(name, entry.module) for entries in _REGISTRIES for name, entry in entries().items()}
 
 
 @functools.cache
@@ -77,7 +94,7 @@ def _load_file(path: Path) -> str:
     """Run a file as a module of its own, unless its present content has been run already; return its absolute path."""
     if path.suffix != ".py" or not path.is_file():
         problem = "is no .py file" if path.exists() else "no such file"
-        raise UserError(f"--plugin {path}: {problem}; expected a Python file that registers a method")
+        raise UserError(f"--plugin {path}: {problem}; expected a Python file that registers something")
     path = path.resolve()
     content = path.read_bytes()
     name = _PREFIX + path.stem + "_" + hashlib.sha256(str(path).encode()).hexdigest()[:8]
@@ -94,9 +111,10 @@ def _load_file(path: Path) -> str:
     except Exception as error:
         del sys.modules[name]
         raise UserError(f"--plugin {path}: {_reason(error, path)}") from error
-    if not any(origin == name for _, origin in _registered()):
+    if not any(origin == name for _, origin in registered()):
         raise UserError(
-            f"--plugin {path}: registers nothing; expected a function under @method, @data_source or @net"
+            f"--plugin {path}: registers nothing; expected a function under @method, @data_source or @net, "
+            "or a class under @task"
         )
     return str(path)
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from torch import nn
 
@@ -16,8 +16,9 @@ from rgal.core.precision import Precision
 from rgal.core.problem import Domain, Problem
 from rgal.core.seeding import Streams
 from rgal.data import Dataset, ImageSet
+from rgal.methods.plugins import add_registry
 from rgal.methods.recipe import Recipe
-from rgal.methods.registry import Resolved, resolve
+from rgal.methods.registry import Method, Resolved, resolve
 from rgal.suite.measures import ACCURACY, Measure, costs
 from rgal.suite.plan.budget import apply_schedule
 from rgal.suite.plan.settings import Schedule, Strict
@@ -72,7 +73,8 @@ class Task:
     options: the task's own settings; suite files hold them under `options`. case_title: heading of the column of cases,
     for tasks that run every method in several. needs_student: whether a suite names the student's network. defaults:
     what parameters of RGAL are on this task. exports: formats a finished student can be exported to.
-    takes_pool: whether a trial's pool can start with given images. measures: what its results hold, the primary number
+    takes_pool: whether a trial's pool can start with given images. methods_of: tasks whose methods this one runs beside
+    those that name it; `adapt` makes their recipes fit. measures: what its results hold, the primary number
     first. real_data: what reference rows train on, for the note below tables.
     """
 
@@ -84,8 +86,13 @@ class Task:
     defaults: Mapping[str, Any] = MappingProxyType({})
     exports: tuple[str, ...] = ()
     takes_pool = False
+    methods_of: tuple[str, ...] = ()
     measures: tuple[Measure, ...] = (*ACCURACY, *costs())
     real_data = "real data: a reference, not data-free"
+
+    def runs(self, method: Method) -> bool:
+        """Whether a method is for this task."""
+        return not {self.name, *self.methods_of}.isdisjoint(method.tasks)
 
     def cases(self, options: Any) -> list[tuple[str, dict[str, Any]]]:
         """(name, a trial's options), one a case."""
@@ -143,16 +150,60 @@ class Task:
         return replace(resolved, recipe=apply_schedule(recipe, schedule, method))
 
 
+@dataclass(frozen=True)
+class Added:
+    """A task that a plug-in brought, and where it was written."""
+
+    task: Task
+    module: str
+
+
+_ADDED: dict[str, Added] = {}
+
+
+def added() -> Mapping[str, Added]:
+    """The tasks of plug-ins, by name."""
+    return dict(sorted(_ADDED.items()))
+
+
+add_registry(added)
+
+Kind = TypeVar("Kind", bound=type[Task])
+
+
+def task(kind: Kind) -> Kind:
+    """Register the decorated class, a `Task` with a name of its own.
+
+    Raises:
+        ValueError: it has no name, or another file has a task of this name.
+    """
+    if not kind.name:
+        raise ValueError(f"task {kind.__name__}: expected a `name`")
+    if kind.name in _own_tasks():
+        raise ValueError(f"a task '{kind.name}' exists already, in rgal.tasks")
+    present = _ADDED.get(kind.name)
+    if present is not None and present.module != kind.__module__:
+        raise ValueError(f"a task '{kind.name}' exists already, in {present.module}")
+    _ADDED[kind.name] = Added(kind(), kind.__module__)
+    return kind
+
+
 def tasks() -> Mapping[str, Task]:
-    """All tasks by name: every module of `rgal.tasks`, and the module `task` of every package there, with a `TASK`."""
+    """All tasks by name: those in `rgal.tasks`, and those of the plug-ins that are loaded."""
+    both = _own_tasks() | {name: entry.task for name, entry in _ADDED.items()}
+    return dict(sorted(both.items()))
+
+
+def _own_tasks() -> dict[str, Task]:
+    """The `TASK` of every module of `rgal.tasks`, and of the module `task` of every package there."""
     package = importlib.import_module("rgal.tasks")
-    found: dict[str, Task] = {}
+    own: dict[str, Task] = {}
     for module in pkgutil.iter_modules(package.__path__):
         name = f"rgal.tasks.{module.name}{'.task' if module.ispkg else ''}"
-        task = getattr(importlib.import_module(name), "TASK", None)
-        if isinstance(task, Task):
-            found[task.name] = task
-    return dict(sorted(found.items()))
+        instance = getattr(importlib.import_module(name), "TASK", None)
+        if isinstance(instance, Task):
+            own[instance.name] = instance
+    return own
 
 
 def trial_recipe(trial: Trial) -> Recipe:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from rgal import nets
+from rgal.core.code import code_hash
 from rgal.core.errors import UserError
 from rgal.data import Dataset
 from rgal.methods.names import MethodName
@@ -137,9 +138,11 @@ class _Setting:
 
     @cached_property
     def foreign_code(self) -> list[str]:
-        """Hashes of the code of networks that are not ours."""
+        """Hashes of the code of networks that are not ours, and of the task if it is a plug-in's."""
         names = {self.pair.teacher, self.common["student"]}
-        return sorted({nets.code_of(name) for name in names} - {""})
+        own = type(self.task).__module__.startswith("rgal.")
+        of_task = "" if own else code_hash(type(self.task).__module__)
+        return sorted({of_task, *(nets.code_of(name) for name in names)} - {""})
 
     @cached_property
     def teacher_code(self) -> str:
@@ -189,9 +192,9 @@ class _Setting:
         """The suite's methods on the task, each with its schedule."""
         suite, task = self.suite, self.task
         planned: list[tuple[Resolved, Taken]] = []
-        for text in expand_names(suite.methods, suite.task):
+        for text in expand_names(suite.methods, task):
             method = resolve(text, None, task.defaults)
-            if suite.task not in method.method.tasks:
+            if not task.runs(method.method):
                 valid = ", ".join(method.method.tasks)
                 raise UserError(f"method '{method.name}' is not for task '{suite.task}'; it is for: {valid}")
             name = MethodName.parse(method.name)
@@ -227,13 +230,13 @@ def check_options(suite: Suite, task: Task) -> Any:
         raise UserError(f"{key}: {message}, found {problem['input']!r}") from error
 
 
-def expand_names(names: Iterable[str], task: str) -> list[str]:
+def expand_names(names: Iterable[str], task: Task) -> list[str]:
     """Put the methods they stand for in place of the groups "all" and "all+rgal".
 
     "all" is every method of the task, "all+rgal" every data-free one with RGAL, but for the host of a method that is
     this already. A group leaves out what was named before it.
     """
-    of_task = {name: method for name, method in methods().items() if task in method.tasks}
+    of_task = {name: method for name, method in methods().items() if task.runs(method)}
     plugged = {method.function for method in of_task.values() if method.with_rgal}
     hosts = [name for name, method in of_task.items() if method.function not in plugged]
     groups = {

@@ -23,6 +23,7 @@ from rgal import data, nets
 from rgal.core.code import CodeGraph, Definition
 from rgal.core.errors import UserError
 from rgal.methods.names import MethodName
+from rgal.methods.plugins import registered
 from rgal.methods.plus_rgal import plus_rgal
 from rgal.methods.registry import methods
 from rgal.suite.plan.trial import Trial
@@ -122,9 +123,7 @@ def _file_of_plugin(module: str) -> Path | None:
     file = _file(module)
     if file is None or file.suffix != ".py":
         return None
-    kinds = (methods(), data.added(), nets.added())
-    plugins = {entry.module for kind in kinds for entry in kind.values()}  # type: ignore[attr-defined]
-    plugins |= {type(task).__module__ for task in tasks().values()}
+    plugins = {origin for _, origin in registered()}
     tops = {name.partition(".")[0] for name in plugins} - {"rgal"}
     top = module.partition(".")[0]
     return file if top in tops or (_folder(top) and _folder(top) in map(_folder, tops)) else None

@@ -44,7 +44,7 @@ def initial_pool_key(path: str, task: Task, chosen: Sequence[Resolved], dataset:
         valid = [
             name
             for name, method in methods().items()
-            if task.name in method.tasks and samples_from_pool(task.recipe(name, Schedule()).recipe)
+            if task.runs(method) and samples_from_pool(task.recipe(name, Schedule()).recipe)
         ]
         who = (
             f"method '{unable[0]}' trains no student"

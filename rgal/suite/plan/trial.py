@@ -23,9 +23,9 @@ class Trial:
         teacher_key: names the trained or given teacher.
         schedule: how long the method runs, after the budget was applied.
         options: the task's own settings.
-        code: hashes of the method's own file and of networks that are not ours. They are in the key although the
-            fingerprint of the code covers more than them: whoever edits a method, or a network of their own, asks for
-            another trial, and the results of both versions stay.
+        code: hashes of the method's own file, and of a network and a task that are not ours. They are in the key
+            although the fingerprint of the code covers more than them: whoever edits a method, or a network or task
+            of their own, asks for another trial, and the results of both versions stay.
         init_pool_key: a hash of the images that the pool starts with.
         data_root, init_pool, plugins: where the data, those images and the files to be loaded lie.
         order: position of the method in the suite.

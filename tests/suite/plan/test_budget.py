@@ -136,7 +136,7 @@ def test_suites_that_ship_have_the_schedules_they_had(path: Path) -> None:
     defaults = tasks()[suite.task].defaults
     for budget in suite.budgets.values():
         for pair in suite.networks:
-            for text in expand_names([*suite.methods, "all", "all+rgal"], suite.task):
+            for text in expand_names([*suite.methods, "all", "all+rgal"], tasks()[suite.task]):
                 resolved = resolve(text, None, defaults)
                 taken = schedule_for(budget, pair, {}, PARSE(resolved.name), defaults)
                 host = resolved.method.name
