@@ -66,12 +66,6 @@ def streams() -> Streams:
     return Streams("cpu", "tests")
 
 
-@pytest.fixture(params=["symmetric", "asymmetric"])
-def symmetric(request: pytest.FixtureRequest) -> bool:
-    """Of grids."""
-    return request.param == "symmetric"
-
-
 @pytest.fixture
 def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     """For tests of what a run does: drawing its plots is two thirds of a smoke run, and tests/reporting draws them."""

@@ -11,9 +11,7 @@ import torch
 
 import rgal.data.decode as decode_module
 from rgal.data import load
-from tests.helpers.data_builders import encoded, image_folder, no_shared_cache, pixels, shard, tiny
-
-_no_shared_cache = pytest.fixture(autouse=True)(no_shared_cache)
+from tests.helpers.data_builders import encoded, image_folder, pixels, shard, tiny
 
 
 @pytest.fixture

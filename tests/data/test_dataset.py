@@ -12,9 +12,7 @@ import torch
 from rgal.core.errors import UserError
 from rgal.data import DataFirewallError, Dataset, ImageSet, evaluate_batches, load, names, to_float
 from rgal.data.dataset import stratified_split
-from tests.helpers.data_builders import encoded, fails, no_shared_cache, pixels, rows, shard, tiny
-
-_no_shared_cache = pytest.fixture(autouse=True)(no_shared_cache)
+from tests.helpers.data_builders import encoded, fails, pixels, rows, shard, tiny
 
 
 def test_names_and_unknown_names() -> None:

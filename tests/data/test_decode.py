@@ -12,9 +12,7 @@ from PIL import Image
 
 from rgal.data import load
 from rgal.data.decode import decode, fit
-from tests.helpers.data_builders import encoded, fails, no_shared_cache, pixels, shard, tiny
-
-_no_shared_cache = pytest.fixture(autouse=True)(no_shared_cache)
+from tests.helpers.data_builders import encoded, fails, pixels, shard, tiny
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP"])

@@ -12,9 +12,7 @@ import pytest
 import torch
 
 from rgal.data import load, to_float
-from tests.helpers.data_builders import fails, no_shared_cache, rows
-
-_no_shared_cache = pytest.fixture(autouse=True)(no_shared_cache)
+from tests.helpers.data_builders import fails, rows
 
 
 def test_digits_are_all_scans_split_once() -> None:

@@ -13,13 +13,10 @@ from tests.helpers.data_builders import (
     encoded,
     fails,
     image_folder,
-    no_shared_cache,
     pixels,
     shard,
     tiny,
 )
-
-_no_shared_cache = pytest.fixture(autouse=True)(no_shared_cache)
 
 
 def _no_rows(root: Path) -> None:

@@ -10,9 +10,7 @@ import numpy as np
 import pytest
 
 from rgal.data import load
-from tests.helpers.data_builders import encoded, fails, image_folder, no_shared_cache, pixels, shard
-
-_no_shared_cache = pytest.fixture(autouse=True)(no_shared_cache)
+from tests.helpers.data_builders import encoded, fails, image_folder, pixels, shard
 
 
 @pytest.mark.parametrize("test", ["test", "val", "valid", "validation"])

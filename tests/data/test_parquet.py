@@ -12,9 +12,7 @@ import torch
 
 from rgal.data import load
 from rgal.data.layout import split_of
-from tests.helpers.data_builders import encoded, no_shared_cache, pixels, shard, tiny
-
-_no_shared_cache = pytest.fixture(autouse=True)(no_shared_cache)
+from tests.helpers.data_builders import encoded, pixels, shard, tiny
 
 
 def test_parquet_gives_the_pixels_and_labels_that_were_put_in(tmp_path: Path) -> None:

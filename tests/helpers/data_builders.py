@@ -22,7 +22,7 @@ Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
 
 def no_shared_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test reads or writes the user's own cache: each file of tests makes this its autouse fixture."""
+    """No test reads or writes the user's own cache: tests/data/conftest.py makes this a fixture of every test there."""
     monkeypatch.setenv("RGAL_CACHE", str(tmp_path / "decoded"))
     monkeypatch.setenv("RGAL_DATA", str(tmp_path / "downloads"))
 

@@ -17,9 +17,6 @@ from rgal.reporting.results import groups
 from rgal.reporting.tables.write import write_tables
 from tests.helpers.reporting_builders import REFERENCE, accuracy_of, some_curves, some_results
 
-results = pytest.fixture(some_results)
-curves = pytest.fixture(some_curves)
-
 
 @pytest.fixture(scope="module")
 def plotted(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:

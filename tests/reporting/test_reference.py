@@ -17,10 +17,7 @@ from tests.helpers.reporting_builders import (
     accuracy_of,
     by_method,
     case_trial,
-    some_results,
 )
-
-results = pytest.fixture(some_results)
 
 
 def test_published_numbers_stand_beside_the_measured_ones(results: pd.DataFrame) -> None:

@@ -13,10 +13,7 @@ from rgal.reporting.figures import curves as curve_module
 from rgal.reporting.figures import write as plots
 from rgal.reporting.figures.curves import curve_data
 from rgal.reporting.figures.style import figure_bytes
-from tests.helpers.reporting_builders import some_curves, some_results, trial
-
-results = pytest.fixture(some_results)
-curves = pytest.fixture(some_curves)
+from tests.helpers.reporting_builders import trial
 
 
 def test_curves_are_means_over_seeds_at_common_rounds(results: pd.DataFrame, curves: pd.DataFrame) -> None:

@@ -22,11 +22,8 @@ from tests.helpers.reporting_builders import (
     by_method,
     compile_latex,
     needs_tex,
-    some_results,
     trial,
 )
-
-results = pytest.fixture(some_results)
 
 
 def test_mean_std_drop_and_costs_are_the_hand_computed_ones(results: pd.DataFrame) -> None:

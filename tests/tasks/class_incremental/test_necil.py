@@ -74,12 +74,6 @@ def workplace(tmp_path_factory: pytest.TempPathFactory, jobs: list[Job]) -> Path
     return folder
 
 
-@pytest.fixture
-def without_plots(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They take longer than a tiny trial."""
-    monkeypatch.setattr(report, "write_plots", lambda *_: [])
-
-
 def test_one_base_model_for_all_but_pass(workplace: Path, jobs: list[Job]) -> None:
     """A trial's training images are read once, by its phases, and closed behind them."""
     bases, trials = jobs[:2], jobs[2:]
@@ -184,7 +178,7 @@ def test_the_suite_that_comes_with_it(capsys: pytest.CaptureFixture[str]) -> Non
         assert sorted(line.split()[1] for line in planned) == sorted(necil_methods())
 
 
-@pytest.mark.usefixtures("without_plots")
+@pytest.mark.usefixtures("no_plots")
 def test_given_weights(workplace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The stored base model serves others as --teacher-weights, but not a method that trains one of its own."""
     (base,) = {trial.teacher_key for trial in plan(workplace, methods=("finetune",))}
@@ -203,7 +197,7 @@ def test_given_weights(workplace: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert weights.name in line and "4 outputs, expected 7" in line
 
 
-@pytest.mark.usefixtures("without_plots")
+@pytest.mark.usefixtures("no_plots")
 def test_on_validation_images(workplace: Path) -> None:
     """Held-out training images stand for the test images of every phase; the table says so."""
     assert call(workplace, "--methods", "fetril", "--set", "evaluate_on=validation") == 0

@@ -1,4 +1,4 @@
-"""What the tests of ONNX export share: quick translations, and files that are written once."""
+"""What the tests of quantization share: both kinds of grid, quick translations to ONNX, files written once."""
 
 from __future__ import annotations
 
@@ -16,6 +16,12 @@ from rgal.tasks.quantization.quantized_net import QuantizedNet
 
 if TYPE_CHECKING:
     from tests.helpers.onnx_builders import Exported
+
+
+@pytest.fixture(params=["symmetric", "asymmetric"])
+def symmetric(request: pytest.FixtureRequest) -> bool:
+    """Of both kinds of grid, one after the other."""
+    return request.param == "symmetric"
 
 
 @pytest.fixture(scope="module")
