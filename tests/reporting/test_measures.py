@@ -27,7 +27,7 @@ class Toy(Task):
     summary = "a task of a plug-in"
     real_data = "real toys"
     measures = (
-        Measure("miou", "Mean IoU", "%", 1, "higher", "percentage", spread=True, tables=("plugin",),
+        Measure("miou", "Mean IoU", "%", 1, "higher", "percentage", spread=True, tables=("plugin", "plot"),
                 note="Mean IoU: of all toys."),
         *ACCURACY,
         Measure("flips", "Flips", decimals=0, place="back", optional=True, note="Flips: at most {}."),
@@ -72,8 +72,14 @@ def test_a_measure_of_a_plugin_is_everywhere(toy: None, tmp_path: Path) -> None:
     assert raw.loc["cmi+rgal", ["miou_mean_percent", "flips"]].tolist() == [44.0, 1001.0]
     assert raw.loc["cmi+rgal", "vs_best_mean_points"] == 3.0
     assert "Mean IoU difference (points)" in plugin.read_text(encoding="utf-8")
+    assert [path.suffix for path in rendered.plots if path.stem.endswith("_miou")] == [".png", ".svg"]
     page = rendered.page.read_text(encoding="utf-8")
-    assert "Mean IoU (%)" in page and "41.0 ± 1.0" in page and "Mean IoU: of all toys." in page
+    assert (
+        "<figcaption>miou" in page
+        and "Mean IoU (%)" in page
+        and "41.0 ± 1.0" in page
+        and "Mean IoU: of all toys." in page
+    )
 
 
 def test_a_record_is_judged_by_the_measures_of_a_plugin(toy: None, tmp_path: Path) -> None:

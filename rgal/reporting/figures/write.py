@@ -20,8 +20,9 @@ from rgal.reporting.figures.drawn import entry_of, fingerprint, kept, read_drawn
 from rgal.reporting.figures.increments import accuracy_per_phase, old_and_new
 from rgal.reporting.figures.latency import accuracy_versus_latency
 from rgal.reporting.figures.layers import layer_figure
+from rgal.reporting.figures.measures import measure_figures
 from rgal.reporting.figures.style import LineStyle, all_styles, figure_bytes
-from rgal.reporting.results import cases, file_stems, groups
+from rgal.reporting.results import ResultGroup, cases, file_stems, groups
 from rgal.suite.store.diversity import Diversity, diversity_frames
 
 __all__ = [
@@ -70,7 +71,8 @@ def write_plots(
         # of all results of the task: a method looks the same in each of its figures
         styles = all_styles(_same_task(results, group))
         about = others.about(group)
-        inputs[stem] = fingerprint([group, *about.all()], styles)
+        measures = pd.DataFrame(map(vars, ResultGroup(group).in_table("plot")))
+        inputs[stem] = fingerprint([group, *about.all(), measures], styles)
         paths[stem] = kept(folder, before.get(stem), inputs[stem])
         if not paths[stem]:
             missing[stem] = folder / stem, group, about, styles
@@ -161,6 +163,7 @@ def _figures(
         figure = layer_figure(others.layers, rows, styles)
         if figure is not None:
             yield f"{before}layers", figure
+        yield from ((f"{before}{name}", figure) for name, figure in measure_figures(rows))
         for name, draw in diversity_figures(others.diversity, rows, styles).items():
             if (figure := draw()) is not None:
                 yield f"{before}{name}", figure

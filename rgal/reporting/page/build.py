@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeAlias, TypeVar
 from urllib.parse import quote
 
 import pandas as pd
@@ -18,18 +19,20 @@ from rgal.reporting.results import case_label, case_title, groups, heading, know
 from rgal.reporting.tables.column import significant
 from rgal.reporting.tables.overview import overviews
 from rgal.reporting.tables.table import Table
-from rgal.suite.store.damaged import damaged_records
+from rgal.suite.store.damaged import DamagedRecord, damaged_records
 from rgal.suite.store.records import Record, printable
 
-ENVIRONMENT = ("rgal", "revision", "python", "torch", "platform", "processor", "threads", "gpu")
-TITLES = {
+# What is shown of a machine -> its heading.
+ENVIRONMENT = {
+    "rgal": "rgal",
+    "revision": "Revision",
     "python": "Python",
-    "gpu": "GPU",
+    "torch": "torch",
     "platform": "Platform",
     "processor": "Processor",
-    "revision": "Revision",
+    "threads": "Threads",
+    "gpu": "GPU",
 }
-TITLES |= {"threads": "Threads"}
 FILES = (
     "trial.json",
     "metrics.jsonl",
@@ -55,6 +58,10 @@ PLOTS = {
     "negatives": "Distances of negatives",
     "embedding": "Embedding of kept and test images",
 }
+
+
+T = TypeVar("T")
+PageColumn: TypeAlias = tuple[Heading, Callable[[T], Cell]]
 
 
 @dataclass(frozen=True)
@@ -107,7 +114,7 @@ def make_report(contents: Contents) -> Report:
         _environments(contents.records),
         parts,
         _failures(contents.records),
-        _problems(contents.records),
+        _damaged(contents.records),
     )
 
 
@@ -164,31 +171,29 @@ def _href(path: Path, parts: int) -> str:
 
 def _trials(contents: Contents, rows: pd.DataFrame, title: str) -> Sheet:
     """Every trial of a group, those that a newer one replaces too."""
-    with_cases = known(rows, "case")
-    headings = [
-        *([Heading(case_title(rows))] if with_cases else []),
-        Heading("Method", name=True),
-        Heading("Seed", "number"),
-        Heading("Status"),
-        Heading("Seconds", "number"),
-        Heading("Started"),
-        Heading("Files"),
-    ]
     order = rows.sort_values(["case_order", "order", "method", "seed", "started", "key"], kind="stable")
-    lines = []
-    for place in order.index:
-        record = contents.records[place]
-        line = [
-            Cell(str(rows.at[place, "method"])),
-            Cell(str(record.settings["seed"])),
-            _status(record, replaced=place not in contents.shown),
-            Cell(_seconds(record)),
-            Cell(record.environment.get("started", "").replace("T", " ", 1)),
-            Cell(links=_links(record.folder)),
-        ]
-        case = Cell(case_label(record.settings["case"] or ""))
-        lines.append([case, *line] if with_cases else line)
-    return Sheet(f"Trials of {title}", headings, lines)
+    trials = [(contents.records[place], place) for place in order.index]
+    columns: list[PageColumn[tuple[Record, Any]]] = [
+        (Heading("Method", name=True), lambda trial: Cell(str(rows.at[trial[1], "method"]))),
+        (Heading("Seed", "number"), lambda trial: Cell(str(trial[0].settings["seed"]))),
+        (Heading("Status"), lambda trial: _status(trial[0], replaced=trial[1] not in contents.shown)),
+        (Heading("Seconds", "number"), lambda trial: Cell(_seconds(trial[0]))),
+        (
+            Heading("Started"),
+            lambda trial: Cell(trial[0].environment.get("started", "").replace("T", " ", 1)),
+        ),
+        (Heading("Files"), lambda trial: Cell(links=_links(trial[0].folder))),
+    ]
+    if known(rows, "case"):
+        case = Heading(case_title(rows))
+        columns.insert(0, (case, lambda trial: Cell(case_label(trial[0].settings["case"] or ""))))
+    return _sheet(f"Trials of {title}", columns, trials)
+
+
+def _sheet(caption: str, columns: Sequence[PageColumn[T]], items: Sequence[T], *notes: str) -> Sheet:
+    """A table with a row an item; each column is a heading and the cell of an item."""
+    rows = [[cell(item) for _, cell in columns] for item in items]
+    return Sheet(caption, [heading for heading, _ in columns], rows, notes)
 
 
 def _status(record: Record, replaced: bool) -> Cell:
@@ -241,43 +246,39 @@ def _distinct(records: Iterable[Record], name: str) -> str:
 
 def _environments(records: Sequence[Record]) -> Sheet:
     """The distinct machines and versions, and how many trials ran on each."""
-    found = Counter(
+    machines = Counter(
         tuple(record.environment.get(name, "") for name in ENVIRONMENT)
         for record in records
         if record.settings
     )
-    headings = [Heading(TITLES.get(name, name)) for name in ENVIRONMENT]
-    rows = [[*map(Cell, machine), Cell(str(count))] for machine, count in sorted(found.items())]
-    return Sheet("Environment", [*headings, Heading("Trials", "number")], rows)
+    columns: list[PageColumn[tuple[tuple[str, ...], int]]] = [
+        (Heading(title), lambda machine, place=place: Cell(machine[0][place]))  # type: ignore[misc]
+        for place, title in enumerate(ENVIRONMENT.values())
+    ]
+    columns.append((Heading("Trials", "number"), lambda machine: Cell(str(machine[1]))))
+    return _sheet("Environment", columns, sorted(machines.items()))
 
 
 def _failures(records: Sequence[Record]) -> Sheet | None:
-    headings = [Heading("Trial", name=True), Heading("Reason", "long"), Heading("Files")]
-    rows = [
-        [
-            Cell(printable(record.folder.name)),
-            Cell(record.reason or "unknown"),
-            Cell(links=_links(record.folder)),
-        ]
-        for record in records
-        if record.status == "failed"
+    columns: list[PageColumn[Record]] = [
+        (Heading("Trial", name=True), lambda record: Cell(printable(record.folder.name))),
+        (Heading("Reason", "long"), lambda record: Cell(record.reason or "unknown")),
+        (Heading("Files"), lambda record: Cell(links=_links(record.folder))),
     ]
-    return Sheet("Trials that failed; the same command runs them again", headings, rows) if rows else None
+    failed = [record for record in records if record.status == "failed"]
+    return _sheet("Trials that failed; the same command runs them again", columns, failed) if failed else None
 
 
-def _problems(records: Sequence[Record]) -> Sheet | None:
-    headings = [Heading("Folder", name=True), Heading("Kind"), Heading("Reason", "long"), Heading("Files")]
-    rows = [
-        [
-            Cell(printable(problem.folder.name)),
-            Cell(problem.kind, tone="bad"),
-            Cell(problem.reason),
-            Cell(links=_links(problem.folder)),
-        ]
-        for problem in damaged_records(records)
+def _damaged(records: Sequence[Record]) -> Sheet | None:
+    columns: list[PageColumn[DamagedRecord]] = [
+        (Heading("Folder", name=True), lambda record: Cell(printable(record.folder.name))),
+        (Heading("Kind"), lambda record: Cell(record.kind, tone="bad")),
+        (Heading("Reason", "long"), lambda record: Cell(record.reason)),
+        (Heading("Files"), lambda record: Cell(links=_links(record.folder))),
     ]
-    notes = [
+    note = (
         "broken: unreadable, half-written or malformed; newer: written by a later version; foreign: no trial of ours. "
         "What cannot be used is in no table and no plot; it is as it was."
-    ]
-    return Sheet("Records that are left out", headings, rows, notes) if rows else None
+    )
+    damaged = damaged_records(records)
+    return _sheet("Records that are left out", columns, damaged, note) if damaged else None
