@@ -16,9 +16,11 @@ from rgal.methods.parameters import (
     LearningRate,
     PositiveNumber,
 )
-from rgal.methods.recipe import Learner, Recipe, dreaming, learning
-from rgal.methods.registry import from_source, method
+from rgal.methods.recipe import Recipe
+from rgal.methods.registry import method
+from rgal.tasks.class_incremental.recipes import from_source, generated_replay, incremental
 from rgal.tasks.class_incremental.replay import dreams
+from rgal.tasks.class_incremental.spec import IncrementalSpec
 from rgal.tasks.class_incremental.terms import replay_learning
 
 
@@ -34,5 +36,5 @@ def abd(
     lr: LearningRate = 1e-3,
     warm: bool = False,
 ) -> Recipe:
-    host = learning(*replay_learning(kd), learner=Learner(warm=warm))
-    return from_source(source, dreaming(host, dreams(oh, oh_temperature, ie, bn, smooth), lr))
+    host = incremental(*replay_learning(kd), spec=IncrementalSpec(warm=warm))
+    return from_source(source, generated_replay(host, dreams(oh, oh_temperature, ie, bn, smooth), lr))

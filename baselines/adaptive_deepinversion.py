@@ -11,6 +11,7 @@ CIFAR-10: 0.2 is what the README says the paper used for ImageNet. The code dist
 student steps, and T = 3 are what the authors say they ran; the student's optimiser is the other methods'.
 """
 
+from rgal.core.optimiser import SGD
 from rgal.methods.parameters import (
     AdversarialWeight,
     BatchNormWeight,
@@ -19,7 +20,7 @@ from rgal.methods.parameters import (
     Temperature,
     TotalVariationWeight,
 )
-from rgal.methods.recipe import SGD, Follows, Recipe, Rounds
+from rgal.methods.recipe import Follows, Recipe, Rounds
 from rgal.methods.registry import method
 from rgal.synthesis.image_source import Adam
 from rgal.synthesis.pixels import Pixels

@@ -12,6 +12,7 @@ losses of both and stores the image after the step whose loss it was. adv is its
 from dataclasses import replace
 from typing import Literal
 
+from rgal.core.optimiser import SGD
 from rgal.methods.parameters import (
     AdversarialWeight,
     BatchNormWeight,
@@ -20,7 +21,7 @@ from rgal.methods.parameters import (
     Temperature,
     TotalVariationWeight,
 )
-from rgal.methods.recipe import SGD, Recipe, Rounds
+from rgal.methods.recipe import Recipe, Rounds
 from rgal.methods.registry import method
 from rgal.synthesis.image_source import Adam
 from rgal.synthesis.pixels import Pixels

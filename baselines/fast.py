@@ -11,8 +11,9 @@ round earlier; the student's learning rate falls to 0, in the release to 2e-4 af
 
 from typing import Literal
 
+from rgal.core.optimiser import SGD
 from rgal.methods.parameters import AdversarialWeight, BatchNormWeight, ClassWeight, LearningRate, Temperature
-from rgal.methods.recipe import SGD, Recipe, Rounds
+from rgal.methods.recipe import Recipe, Rounds
 from rgal.methods.registry import method
 from rgal.synthesis.image_source import Adam
 from rgal.synthesis.meta import MetaGenerator

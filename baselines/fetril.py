@@ -9,10 +9,12 @@ With `+rgal` the class an old one is translated from is not the nearest, but the
 
 from typing import Literal
 
-from rgal.methods.recipe import Learner, Recipe, learning
+from rgal.methods.recipe import Recipe
 from rgal.methods.registry import method
+from rgal.tasks.class_incremental.recipes import incremental
+from rgal.tasks.class_incremental.spec import IncrementalSpec
 
 
 @method("fetril", reference="Petit et al., WACV 2023, arXiv 2211.13131", tasks=("necil",))
 def fetril(classifier: Literal["svc", "fc"] = "svc") -> Recipe:
-    return learning(learner=Learner(classifier=classifier, keeps=("means",)), steps=0)
+    return incremental(spec=IncrementalSpec(classifier=classifier, keeps=("means",)), steps=0)

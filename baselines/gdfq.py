@@ -5,6 +5,7 @@ CIFAR-100 configuration of its code, whose KL is divided by batch and classes: `
 learning rate falls with the student's; ours is constant.
 """
 
+from rgal.core.optimiser import SGD
 from rgal.methods.parameters import (
     BatchNormWeight,
     ClassWeight,
@@ -14,7 +15,7 @@ from rgal.methods.parameters import (
     StudentLearningRate,
     Temperature,
 )
-from rgal.methods.recipe import SGD, Recipe, Rounds
+from rgal.methods.recipe import Recipe, Rounds
 from rgal.methods.registry import method
 from rgal.synthesis.generators import ConditionalGenerator
 from rgal.synthesis.image_source import Adam

@@ -12,6 +12,7 @@ kept step, which may be those of crops; the student's learning rate falls after 
 absent here. Its ImageNet script turns margins (0, 2) and soft targets (1) off.
 """
 
+from rgal.core.optimiser import SGD
 from rgal.methods.parameters import (
     BatchNormWeight,
     CrossEntropyWeight,
@@ -20,7 +21,7 @@ from rgal.methods.parameters import (
     StudentLearningRate,
     Temperature,
 )
-from rgal.methods.recipe import SGD, Recipe, Rounds
+from rgal.methods.recipe import Recipe, Rounds
 from rgal.methods.registry import method
 from rgal.synthesis.image_source import Adam
 from rgal.synthesis.pixels import Pixels

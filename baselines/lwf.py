@@ -6,11 +6,12 @@ The schedule is ABD's; PyCIL's steps are at epochs 60, 120, 180 and 220 of 250.
 """
 
 from rgal.methods.parameters import DistillationWeight, Temperature
-from rgal.methods.recipe import Recipe, learning
+from rgal.methods.recipe import Recipe
 from rgal.methods.registry import method
+from rgal.tasks.class_incremental.recipes import incremental
 from rgal.tasks.class_incremental.terms import local_cross_entropy, old_logit_distillation
 
 
 @method("lwf", reference="Li & Hoiem, ECCV 2016, arXiv 1606.09282", tasks=("necil",))
 def lwf(kd: DistillationWeight = 3.0, temperature: Temperature = 2.0) -> Recipe:
-    return learning(local_cross_entropy(), old_logit_distillation(kd, temperature))
+    return incremental(local_cross_entropy(), old_logit_distillation(kd, temperature))

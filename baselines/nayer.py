@@ -11,8 +11,9 @@ too, where the release's 10 epochs are 100 batches; surplus labels are drawn wit
 would be the same image twice; the student's learning rate falls to 0, not 2e-4.
 """
 
+from rgal.core.optimiser import SGD
 from rgal.methods.parameters import AdversarialWeight, BatchNormWeight, ClassWeight, LearningRate, Temperature
-from rgal.methods.recipe import SGD, Recipe, Rounds
+from rgal.methods.recipe import Recipe, Rounds
 from rgal.methods.registry import method
 from rgal.synthesis.image_source import Adam
 from rgal.synthesis.noisy import NoisyGenerator

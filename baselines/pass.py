@@ -12,9 +12,11 @@ from typing import Literal
 
 from rgal.core.optimiser import StudentAdam
 from rgal.methods.parameters import DistillationWeight, PositiveNumber, StudentLearningRate
-from rgal.methods.recipe import Learner, Recipe, learning
+from rgal.methods.recipe import Recipe
 from rgal.methods.registry import method
 from rgal.tasks.class_incremental.prototypes import prototype_cross_entropy, semantic_prototypes
+from rgal.tasks.class_incremental.recipes import incremental
+from rgal.tasks.class_incremental.spec import IncrementalSpec
 from rgal.tasks.class_incremental.terms import feature_norm_distillation, seen_cross_entropy
 
 
@@ -28,11 +30,11 @@ def pass_(
     noise: Literal["radius", "covariance"] = "radius",
 ) -> Recipe:
     of_means = prototype_cross_entropy if noise == "radius" else semantic_prototypes
-    return learning(
+    return incremental(
         seen_cross_entropy(1.0, temperature),
         feature_norm_distillation(kd),
         of_means(proto, draws, temperature),
-        learner=Learner(
+        spec=IncrementalSpec(
             base=(seen_cross_entropy(1.0, temperature),),
             base_name=f"rotations, temperature {temperature:g}",
             rotations=True,

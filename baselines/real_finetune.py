@@ -1,8 +1,9 @@
 """Reference row: the quantized network trained on real images with the objective of GDFQ. Not data-free."""
 
 from rgal.baselines.gdfq import quantized_transfer
+from rgal.core.optimiser import SGD
 from rgal.methods.parameters import CrossEntropyWeight, DistillationWeight, StudentLearningRate, Temperature
-from rgal.methods.recipe import SGD, Recipe, Rounds
+from rgal.methods.recipe import Recipe, Rounds
 from rgal.methods.registry import method
 
 

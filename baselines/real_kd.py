@@ -4,8 +4,9 @@ T^2 * KL at T = 20 plus 0.1 cross-entropy on the true labels, the recipe the CMI
 default temperature is 1.
 """
 
+from rgal.core.optimiser import SGD
 from rgal.methods.parameters import CrossEntropyWeight, StudentLearningRate, Temperature
-from rgal.methods.recipe import SGD, Recipe, Rounds
+from rgal.methods.recipe import Recipe, Rounds
 from rgal.methods.registry import method
 from rgal.terms.transfer import cross_entropy, distillation
 

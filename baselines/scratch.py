@@ -1,7 +1,8 @@
 """Reference row: the student trained on the real images and labels. Not data-free."""
 
+from rgal.core.optimiser import SGD
 from rgal.methods.parameters import StudentLearningRate
-from rgal.methods.recipe import SGD, Recipe, Rounds
+from rgal.methods.recipe import Recipe, Rounds
 from rgal.methods.registry import method
 from rgal.terms.transfer import cross_entropy
 

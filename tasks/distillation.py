@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rgal.suite.running.single import SingleStage
+from rgal.suite.running.single import SingleRun
 from rgal.suite.running.teachers import build_net
 from rgal.suite.task import Job, Task
 
@@ -14,10 +14,10 @@ class KnowledgeDistillation(Task):
     summary = "data-free distillation: a smaller student from a teacher without its data"
     takes_pool = True
 
-    def start(self, job: Job) -> SingleStage:
+    def start(self, job: Job) -> SingleRun:
         domain, device = job.problem.domain, job.problem.device
         student = build_net(job.trial.student, domain, device, *job.trial.seed_parts(), "student")
-        return SingleStage(job, student)
+        return SingleRun(job, student)
 
 
 TASK = KnowledgeDistillation()

@@ -25,7 +25,8 @@ from torch import Tensor
 from rgal.core.precision import Precision, autocast
 from rgal.core.problem import Domain, Problem
 from rgal.core.seeding import Streams
-from rgal.engine.student import StudentLoop
+from rgal.engine.batches import Augmentation, StudentBatch
+from rgal.engine.student import StudentLoop, StudentSpec
 from rgal.methods.registry import resolve
 from rgal.suite.running.teachers import build_net
 from rgal.synthesis.loop import Inversion
@@ -50,20 +51,12 @@ class Bench:
         problem = Problem(self.teacher, DOMAIN, device)
         recipe = resolve(method).recipe
         streams = Streams(device, "speed")
-        self.inversion = Inversion(recipe, problem, self.student, streams, precision)
+        self.inversion = Inversion(recipe.inversion(), problem, self.student, streams, precision)
         self.images = 2 if recipe.pairs else 1
         nets = {"student": self.student, "teacher": self.teacher}
-        self.loop = StudentLoop(
-            nets,
-            DOMAIN,
-            recipe.transfer,
-            recipe.student,
-            1000,
-            streams,
-            precision,
-            recipe.student_view,
-            recipe.pairs,
-        )
+        augmentation = Augmentation(recipe.student_view, recipe.pairs)
+        spec = StudentSpec(recipe.transfer, recipe.student, 1000, augmentation)
+        self.loop = StudentLoop(nets, DOMAIN, spec, streams, precision)
         self.pool = torch.rand(batch // self.images, *DOMAIN.shape, device=device)
         self.labels = torch.randint(0, 10, (len(self.pool),), device=device)
         self.inputs = torch.randn(batch, *DOMAIN.shape, device=device).contiguous(
@@ -86,7 +79,7 @@ class Bench:
         torch.autograd.grad(loss, images.parameters())
 
     def student_step(self) -> None:
-        self.loop.step(self.pool, self.labels)
+        self.loop.step(StudentBatch(self.pool, self.labels))
 
     def bare_student(self) -> None:
         with autocast(self.device, self.precision):

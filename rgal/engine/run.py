@@ -1,13 +1,12 @@
 """One teacher, one student, one recipe: the rounds of synthesis and student steps, as a machine that can be stopped.
 
-`advance()` does one optimiser step, or closes a phase. Between any two calls `state_dict()` holds everything, so a
-run that was killed and taken up again from its last stored state ends with the same numbers.
+`advance()` does one optimiser step, or changes from one kind of step to the other. Between any two calls `state_dict()`
+holds everything, so a run that was killed and taken up again from its last stored state ends with the same numbers.
 """
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,11 +17,13 @@ from torch import nn
 from rgal.core.precision import Precision
 from rgal.core.problem import Problem
 from rgal.core.seeding import Streams
-from rgal.engine.student import StudentLoop
+from rgal.engine.batches import Augmentation, BatchSupply, GeneratorSupply, LastBatchSupply, PoolSupply
+from rgal.engine.clock import Clock
+from rgal.engine.schedule import MODES, Mode, Schedule
+from rgal.engine.student import StudentLoop, StudentSpec
 from rgal.methods.recipe import Recipe
 from rgal.synthesis.loop import Inversion
 from rgal.synthesis.pool import ImagePool
-from rgal.tasks.class_incremental.statistics import Memory
 from rgal.terms.objective import Progress, labels_of
 
 Row = dict[str, Any]
@@ -30,15 +31,17 @@ SHOWN = 2_000  # images kept to look at
 
 
 class Diverged(RuntimeError):
-    """A loss is no longer finite. The message names the phase, the round and the part."""
+    """A loss is no longer finite. The message names the kind of step, the round and the part of the loss."""
 
 
 @dataclass(frozen=True)
 class Position:
-    """Where a run stands, for a progress line: number `at` of `of` `unit`s. While a phase has not been timed yet,
-    remaining_seconds leaves it out and `at_least` says so."""
+    """Say where a run stands, for a progress line: number `at` of `of` `unit`s, `done` in [0,1].
 
-    phase: str
+    `remaining_seconds` leaves out a kind of step that has not been timed yet; `at_least` says so.
+    """
+
+    mode: str
     at: int
     of: int
     done: float
@@ -47,13 +50,61 @@ class Position:
     unit: str = "round"
 
 
+@dataclass(frozen=True)
+class RunOptions:
+    """Settings of a run that are no part of the method.
+
+    Args:
+        precision: "fp32" or "bf16", of the networks' forward passes.
+        evaluate_every: rounds between two evaluations. The last round is always followed by one.
+        capacity: images that the pool holds at most; None: all of them, or `SHOWN` where students do not read it.
+    """
+
+    precision: Precision = "fp32"
+    evaluate_every: int = 1
+    capacity: int | None = None
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What a task asks of the machine beyond "train the student on the pool". Distillation needs none of it.
+
+    Args:
+        train_mode: readies the student for training steps.
+        on_images: told of every synthesised batch, (N,C,H,W) in [0,1] and labels (N,), before the student trains on it.
+        real: real images to train on instead of synthesised ones, for reference rows.
+        student_seen_by_synthesis: what synthesis sees of the student; None: all of it.
+        batches: makes the supplier of student batches from the one of synthesised batches (None without synthesis).
+        augmentation: how batches are shown to the student; None: as the recipe says.
+        task_data: what the task's own terms find in their context.
+        progress_within_rounds: whether terms that come and go may do so inside a round.
+    """
+
+    train_mode: Callable[[nn.Module], Any] = nn.Module.train
+    on_images: Callable[[torch.Tensor, torch.Tensor], None] | None = None
+    real: ImagePool | None = None
+    student_seen_by_synthesis: nn.Module | None = None
+    batches: Callable[[BatchSupply | None], BatchSupply] | None = None
+    augmentation: Augmentation | None = None
+    task_data: object | None = None
+    progress_within_rounds: bool = False
+
+
 class TransferRun:
-    """See the module. `real` is a pool of real images: of those that reference rows train on, or of a learner's new
-    classes, beside which its student sees as many synthesised ones. Recipes with images synthesise into a pool of their
-    own. `consult` is what synthesis sees of the student (default: all of it); `memory` what the terms of a learner know
-    of old classes. `measure(student)` gives the evaluation row's numbers. `train_mode` readies the student for
-    training steps (default: `.train()`). `on_images(images, targets)` is told of every synthesised batch, (N,C,H,W) in
-    [0,1], before the student trains on it."""
+    """Alternate synthesis and student steps as a recipe says. See the module.
+
+    Args:
+        recipe: the method.
+        problem: the frozen teacher and its image domain.
+        student: what is trained.
+        streams: all random draws of the run.
+        measure: returns the numbers of an evaluation row for the student.
+        options: precision, evaluation, capacity.
+        hooks: what the task adds.
+
+    Raises:
+        ValueError: neither images to synthesise nor a supply of real ones, or both.
+    """
 
     def __init__(
         self,
@@ -62,291 +113,256 @@ class TransferRun:
         student: nn.Module,
         streams: Streams,
         measure: Callable[[nn.Module], dict[str, float]],
-        precision: Precision = "fp32",
-        evaluate_every: int = 1,
-        real: ImagePool | None = None,
-        capacity: int | None = None,
-        train_mode: Callable[[nn.Module], Any] = nn.Module.train,
-        on_images: Callable[[torch.Tensor, torch.Tensor], None] | None = None,
-        consult: nn.Module | None = None,
-        memory: Memory = Memory(),  # noqa: B008
+        options: RunOptions = RunOptions(),  # noqa: B008
+        hooks: Hooks = Hooks(),  # noqa: B008
     ) -> None:
-        synthesises, learner = recipe.images is not None, recipe.learner
-        if (real is None) != (synthesises and learner is None):
-            raise ValueError(
-                "real images are for learners and recipes without image synthesis, and only for them"
-            )
+        synthesises = recipe.images is not None
+        if hooks.batches is None and (hooks.real is None) != synthesises:
+            raise ValueError("real images are for recipes without image synthesis, and only for them")
         self.recipe, self.problem, self.student, self.streams = recipe, problem, student, streams
-        self.measure, self.evaluate_every, self.train_mode = measure, evaluate_every, train_mode
-        self.on_images = on_images
+        self.measure, self.options, self.hooks = measure, options, hooks
         self.trainable = [p for p in student.parameters() if p.requires_grad]
+        capacity = options.capacity
         if recipe.source != "pool" and capacity is None:
             capacity = SHOWN
-        self.real = real
         self.pool = ImagePool(problem.domain.shape, problem.device, capacity)
+        shown_student = hooks.student_seen_by_synthesis or student
         self.inversion = (
-            Inversion(recipe, problem, consult or student, streams, precision) if synthesises else None
+            Inversion(recipe.inversion(), problem, shown_student, streams, options.precision)
+            if synthesises
+            else None
         )
+        self.schedule, self.clock = Schedule(recipe.rounds, synthesises), Clock(problem.device)
+        self.synthesised = self._synthesised_batches()
+        self.batches = self._student_batches()
         self.loop = StudentLoop(
             {"student": student, "teacher": problem.teacher},
             problem.domain,
-            recipe.transfer,
-            recipe.student,
-            recipe.rounds.total_student_steps(),
+            student_spec(recipe, hooks),
             streams,
-            precision,
-            recipe.student_view,
-            recipe.pairs,
-            recipe.fmix,
-            learner is not None and learner.rotations,
-            memory,
+            options.precision,
         )
-        self.batch: tuple[torch.Tensor, torch.Tensor] | None = None  # for students that train on the last one
-        self.round, self.phase = 0, "synthesis"
-        self.done = {"synthesis": 0, "student": 0}  # steps of the current round
-        self.steps = {"synthesis": 0, "student": 0}
-        self.seconds = {"synthesis": 0.0, "student": 0.0}
-        self.images = 0
-        self._mark: float | None = None
+        self.mode: Mode = "synthesis"
+        self.taken = 0  # images that synthesis has finished
         self._set_mode()
+
+    def _synthesised_batches(self) -> PoolSupply | LastBatchSupply | GeneratorSupply | None:
+        """Return the supplier that the recipe's `source` names; None without synthesis."""
+        recipe, size = self.recipe, self.recipe.rounds.batch
+        if self.inversion is None:
+            return None
+        if recipe.source == "batch":
+            return LastBatchSupply()
+        if recipe.source == "generator":
+            source, is_last = self.inversion.images, lambda: self.schedule.is_last("student")
+            return GeneratorSupply(source, self.problem, self.streams, size, self.pool, is_last)
+        if self.hooks.batches is not None:
+            return PoolSupply(self.pool, self.streams, size, recipe.per_class, "replayed batches")
+        return PoolSupply(self.pool, self.streams, size, recipe.per_class)
+
+    def _student_batches(self) -> BatchSupply:
+        """Return whoever supplies the student: the task, the real images of a reference row, or synthesis."""
+        if self.hooks.batches is not None:
+            return self.hooks.batches(self.synthesised)
+        if self.hooks.real is not None:
+            size, per_class = self.recipe.rounds.batch, self.recipe.per_class
+            return PoolSupply(self.hooks.real, self.streams, size, per_class, real=True)
+        assert self.synthesised is not None
+        return self.synthesised
 
     # The machine ------------------------------------------------------------------------------------------------
 
     @property
     def finished(self) -> bool:
-        return self.round >= self.recipe.rounds.count
+        """Whether all rounds are complete."""
+        return self.schedule.finished
+
+    @property
+    def images(self) -> int:
+        """Synthesised images so far."""
+        return self.taken + (self.synthesised.drawn if isinstance(self.synthesised, GeneratorSupply) else 0)
+
+    @property
+    def progress(self) -> Progress:
+        """Where the run stands, for terms."""
+        return self.schedule.progress(self.hooks.progress_within_rounds and self.mode == "student")
 
     def advance(self) -> list[Row]:
-        """One optimiser step, the change from one phase to the other, or the end of a round; with its metric rows."""
-        if self._mark is None:
-            self._mark = time.perf_counter()
-        due = self._due()
+        """Do one optimiser step, change the kind of step, or end the round. Returns the metric rows that came of it.
+
+        Raises:
+            Diverged: a loss is no longer finite.
+        """
+        self.clock.start()
+        due = self.schedule.due()
         if due is None:
-            return self._leave(self.phase) + self._close_round()
-        if due != self.phase:
+            return self._leave(self.mode) + self._close_round()
+        if due != self.mode:
             return self._enter(due)
         if due == "synthesis":
             self._synthesise()
         else:
-            images, targets, real = self._student_batch()
-            self.loop.step(images, targets, self.progress, real)
-        self.done[due] += 1
-        self.steps[due] += 1
+            batch = self.batches.next()
+            self.loop.step(batch, self.progress)
+        self.schedule.count(due)
         return []
-
-    def quota(self) -> dict[str, int]:
-        """Optimiser steps of the current round."""
-        rounds = self.recipe.rounds
-        return {
-            "synthesis": rounds.synthesis_steps if self.inversion is not None else 0,
-            "student": rounds.student_steps if self.round >= rounds.warmup else 0,
-        }
-
-    def _due(self) -> str | None:
-        """The phase that the next step belongs to; None at the end of the round."""
-        quota, done = self.quota(), self.done
-        behind = done["student"] * quota["synthesis"] < done["synthesis"] * quota["student"]
-        if self.recipe.rounds.interleaved and behind:
-            return "student"
-        return next((phase for phase in ("synthesis", "student") if done[phase] < quota[phase]), None)
-
-    @property
-    def progress(self) -> Progress:
-        rounds = self.recipe.rounds
-        within = 0.0
-        if self.recipe.learner is not None and self.phase == "student":
-            within = self.done["student"] / max(1, rounds.student_steps)
-        return Progress(self.round, rounds.count, rounds.warmup, within)
 
     def _synthesise(self) -> None:
         assert self.inversion is not None
         alone = self.recipe.rounds.interleaved
-        if alone or self.done["synthesis"] == 0:
+        if alone or self.schedule.done["synthesis"] == 0:
             self.inversion.begin()
         self.inversion.step(self.progress)
         if alone:
             self._take_images()
 
-    def _student_batch(self) -> tuple[torch.Tensor, torch.Tensor, int]:
-        """Images (N,C,H,W), targets, and how many of them, the first, are real ones of new classes."""
-        batch = self.recipe.rounds.batch
-        if self.real is None:
-            return *self._synthesised(batch), 0
-        rng = self.streams.get("student batches")
-        images, targets = self.real.sample(batch, rng, self.recipe.per_class)
-        if self.recipe.learner is None:
-            return images, targets, 0
-        if self.inversion is None:
-            return images, targets, batch
-        replayed, theirs = self._synthesised(batch)
-        return torch.cat([images, replayed]), torch.cat([targets, labels_of(theirs)]), batch
-
-    def _synthesised(self, batch: int) -> tuple[torch.Tensor, torch.Tensor]:
-        if self.recipe.source == "pool":
-            purpose = "student batches" if self.real is None else "replayed batches"
-            return self.pool.sample(batch, self.streams.get(purpose), self.recipe.per_class)
-        if self.recipe.source == "batch":
-            assert self.batch is not None
-            return self.batch
-        assert self.inversion is not None
-        images = self.inversion.images.draw(batch, self.streams.get("student batches"))
-        self.images += len(images)
-        # To look at, the pool keeps the last of each round, under the labels that the teacher gives them.
-        if self.done["student"] + 1 >= self.quota()["student"]:
-            with torch.no_grad():
-                seen = self.problem.teacher(self.problem.domain.normalise(images))
-            self.pool.add(images, seen.argmax(1))
-        return images, images.new_zeros(batch, dtype=torch.int64)
-
-    def _leave(self, phase: str) -> list[Row]:
-        """End a phase. Interleaved ones are summed up at the end of the round."""
+    def _leave(self, mode: Mode) -> list[Row]:
+        """End a kind of step. Interleaved ones are summed up at the end of the round."""
         interleaved = self.recipe.rounds.interleaved
-        if phase == "synthesis":
+        if mode == "synthesis":
             if self.inversion is None:
                 return []
-            unmade = not self.quota()["synthesis"]
-            if unmade:
+            without_steps = not self.schedule.quota()["synthesis"]
+            if without_steps:
                 self.inversion.begin()
-            if unmade or not interleaved:
+            if without_steps or not interleaved:
                 self._take_images()
-        self._lap()
-        return [] if interleaved else self._phase_row(phase)
+        self.clock.lap(mode)
+        return [] if interleaved else self._loss_row(mode)
 
-    def _enter(self, phase: str) -> list[Row]:
-        rows = self._leave(self.phase)
-        self.phase = phase
+    def _enter(self, mode: Mode) -> list[Row]:
+        rows = self._leave(self.mode)
+        self.mode = mode
         self._set_mode()
         return rows
 
     def _take_images(self) -> None:
-        """The images that are done, to where the student finds them."""
+        """Move the images that are done to where the student gets them from."""
         assert self.inversion is not None
         images, targets = self.inversion.finish()
         labels = labels_of(targets)
-        if self.on_images is not None:
-            self.on_images(images, labels)
+        if self.hooks.on_images is not None:
+            self.hooks.on_images(images, labels)
         if self.recipe.source == "generator":
             return
-        if self.recipe.source == "batch":
-            self.batch = images, targets
-        # Of a student that sees every batch once, the pool keeps the last of each round, to look at.
-        if self.recipe.source == "pool" or self.done["synthesis"] + 1 >= self.quota()["synthesis"]:
+        if isinstance(self.synthesised, LastBatchSupply):
+            self.synthesised.latest = images, targets
+        # Where the student sees every batch once, the pool keeps the last of each round, to look at.
+        if self.recipe.source == "pool" or self.schedule.is_last("synthesis"):
             self.pool.add(images, labels)
-        self.images += len(images)
-
-    def _phase_row(self, phase: str) -> list[Row]:
-        if not self.quota()[phase]:
-            return []
-        meter = self.loop.meter if phase == "student" or self.inversion is None else self.inversion.meter
-        return [self._row(phase, self._finite(phase, meter.take()))]
+        self.taken += len(images)
 
     def _close_round(self) -> list[Row]:
         rows: list[Row] = []
         if self.recipe.rounds.interleaved:
-            rows += self._phase_row("synthesis") + self._phase_row("student")
-        self.round += 1
-        due = self.finished or self.round % self.evaluate_every == 0
-        if due and (self.finished or self.steps["student"]):
+            rows += self._loss_row("synthesis") + self._loss_row("student")
+        self.schedule.close_round()
+        due = self.finished or self.schedule.round % self.options.evaluate_every == 0
+        if due and (self.finished or self.schedule.steps["student"]):
             rows.append(self._row("evaluation", self.measure(self.student)))
-        self._mark = None
-        self.done = {"synthesis": 0, "student": 0}
-        self.phase = "synthesis"
+        self.clock.stop()
+        self.mode = "synthesis"
         self._set_mode()
         return rows
 
     def _set_mode(self) -> None:
-        """Frozen while images are synthesised, training otherwise."""
-        if self.phase == "synthesis":
+        """Freeze the student while images are synthesised, and ready it for training otherwise."""
+        if self.mode == "synthesis":
             self.student.eval()
         else:
-            self.train_mode(self.student)
+            self.hooks.train_mode(self.student)
         for parameter in self.trainable:
-            parameter.requires_grad_(self.phase == "student")
-            if self.phase == "synthesis":
+            parameter.requires_grad_(self.mode == "student")
+            if self.mode == "synthesis":
                 parameter.grad = None
 
     # Reporting --------------------------------------------------------------------------------------------------
 
+    def _loss_row(self, mode: Mode) -> list[Row]:
+        if not self.schedule.quota()[mode]:
+            return []
+        meter = self.loop.meter if mode == "student" or self.inversion is None else self.inversion.meter
+        return [self._row(mode, self._finite(mode, meter.take()))]
+
     def _row(self, kind: str, values: dict[str, float]) -> Row:
+        steps, seconds = self.schedule.steps, self.clock.seconds
         return {
             "kind": kind,
-            "round": self.round if kind == "evaluation" else self.round + 1,
-            "synthesis_steps": self.steps["synthesis"],
-            "student_steps": self.steps["student"],
+            "round": self.schedule.round if kind == "evaluation" else self.schedule.round + 1,
+            "synthesis_steps": steps["synthesis"],
+            "student_steps": steps["student"],
             "images": self.images,
-            "synthesis_seconds": round(self.seconds["synthesis"], 3),
-            "student_seconds": round(self.seconds["student"], 3),
+            "synthesis_seconds": round(seconds["synthesis"], 3),
+            "student_seconds": round(seconds["student"], 3),
             **values,
         }
 
-    def _finite(self, phase: str, values: dict[str, float]) -> dict[str, float]:
+    def _finite(self, mode: Mode, values: dict[str, float]) -> dict[str, float]:
         for name, value in values.items():
             if not math.isfinite(value):
                 raise Diverged(
-                    f"the {phase} loss part '{name}' became {value} in round {self.round + 1}; "
+                    f"the {mode} loss part '{name}' became {value} in round {self.schedule.round + 1}; "
                     "lower the learning rate or use fp32"
                 )
         return values
 
-    def _lap(self) -> None:
-        """Add the time since the mark to the current phase, with the device synchronised."""
-        if self._mark is None:
-            return
-        if self.problem.device.type == "cuda":
-            torch.cuda.synchronize(self.problem.device)
-        now = time.perf_counter()
-        self.seconds[self.phase] += now - self._mark
-        self._mark = now
-
     def position(self) -> Position:
-        rounds, total = self.recipe.rounds, self.recipe.total_steps()
-        running = 0.0 if self._mark is None else time.perf_counter() - self._mark
-        spent = {k: v + (running if k == self.phase else 0.0) for k, v in self.seconds.items()}
-        left = {kind: steps - self.steps[kind] for kind, steps in total.items()}
-        remaining = sum(n * spent[kind] / self.steps[kind] for kind, n in left.items() if self.steps[kind])
-        untimed = any(n and not self.steps[kind] for kind, n in left.items())
-        # Ranges alone take no steps at all.
-        done = sum(self.steps.values()) / sum(total.values()) if sum(total.values()) else float(self.finished)
-        return Position(self.phase, min(self.round + 1, rounds.count), rounds.count, done, remaining, untimed)
+        """Return where the run stands and how long it will still take."""
+        rounds, total, steps = self.recipe.rounds, self.recipe.total_steps(), self.schedule.steps
+        spent = self.clock.spent(self.mode)
+        left = {mode: total[mode] - steps[mode] for mode in MODES}
+        remaining = sum(n * spent[mode] / steps[mode] for mode, n in left.items() if steps[mode])
+        untimed = any(n and not steps[mode] for mode, n in left.items())
+        # A calibration alone takes no steps at all.
+        done = sum(steps.values()) / sum(total.values()) if sum(total.values()) else float(self.finished)
+        at = min(self.schedule.round + 1, rounds.count)
+        return Position(self.mode, at, rounds.count, done, remaining, untimed)
 
     def loss(self) -> float | None:
-        """Mean total loss of the current phase so far (synchronises)."""
-        if self.phase == "student" or self.inversion is None:
+        """Return the mean total loss of the current kind of step so far. Synchronises the device."""
+        if self.mode == "student" or self.inversion is None:
             return self.loop.meter.peek("total")
         return self.inversion.meter.peek("total")
 
     # State ------------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        self._lap()
-        state = {
-            "cursor": (self.round, self.phase),
-            "done": dict(self.done),
-            "batch": self.batch,
-            "steps": dict(self.steps),
-            "seconds": dict(self.seconds),
-            "images": self.images,
+        """Return everything that the rest of the run depends on."""
+        self.clock.lap(self.mode)
+        return {
+            "mode": self.mode,
+            "schedule": self.schedule.state_dict(),
+            "seconds": dict(self.clock.seconds),
+            "taken": self.taken,
             "streams": self.streams.state_dict(),
             "loop": self.loop.state_dict(),
             "inversion": None if self.inversion is None else self.inversion.state_dict(),
             "pool": self.pool.state_dict(),
-            # Real images come from the data set; only where sampling stands in them is stored.
-            "real": None if self.real is None else self.real.state_dict(contents=False),
+            "batches": self.batches.state_dict(),
         }
-        self._mark = None if self._mark is None else time.perf_counter()
-        return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up a stored state, in a run that was made from the same arguments."""
         self.streams.load_state_dict(state["streams"])
         self.loop.load_state_dict(state["loop"])
         if self.inversion is not None:
             self.inversion.load_state_dict(state["inversion"])
         self.pool.load_state_dict(state["pool"])
-        if self.real is not None:
-            self.real.load_state_dict(state["real"])
-        self.steps, self.seconds = dict(state["steps"]), dict(state["seconds"])
-        self.images = int(state["images"])
-        self.round, self.phase = state["cursor"]
-        self.done, self.batch = dict(state["done"]), state["batch"]
+        self.batches.load_state_dict(state["batches"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.clock.seconds = dict(state["seconds"])
+        self.taken, self.mode = int(state["taken"]), state["mode"]
         self._set_mode()
-        self._mark = None
+        self.clock.stop()
+
+
+def student_spec(recipe: Recipe, hooks: Hooks) -> StudentSpec:
+    """Return what a recipe's student minimises, and how it sees its batches."""
+    own = Augmentation(recipe.student_view, recipe.pairs, recipe.fmix)
+    return StudentSpec(
+        recipe.transfer,
+        recipe.student,
+        recipe.rounds.total_student_steps(),
+        hooks.augmentation or own,
+        hooks.task_data,
+    )

@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated, cast, get_args
 
 from rgal.methods.parameters import Meaning
-from rgal.methods.recipe import Follows, Learner, Recipe
-from rgal.tasks.class_incremental.prototypes import prototype_relation
+from rgal.methods.recipe import Follows, Recipe, RecipeExtension
 from rgal.terms.objective import LossTerm
 from rgal.terms.relation import BANDS, BandName, Feature, Net, RelationSpec, relation
 from rgal.terms.transfer import channel_distillation, gram_distillation
@@ -95,19 +94,30 @@ class RgalOptions:
         return cast(tuple[Feature, ...], parts)
 
 
+@dataclass(frozen=True)
+class RgalChange:
+    """What RGAL changes in a recipe that belongs to one task.
+
+    Args:
+        extension: the recipe's new extension.
+        terms: further terms of the student's objective.
+    """
+
+    extension: RecipeExtension | None = None
+    terms: tuple[LossTerm, ...] = ()
+
+
 def plus_rgal(recipe: Recipe, options: RgalOptions = RgalOptions()) -> Recipe:  # noqa: B008
     """Add RGAL to a recipe: the spread triplet to its synthesis, the gather triplet and channel distillation to the
     training of its student.
 
-    Of a class-incremental learner's step the gather triplet is computed apart in the real images of new classes and in
-    the replayed ones of old classes, weighted by their numbers of classes. A learner that keeps class means also gets
-    new images against noisy means.
+    What else it changes in a recipe that belongs to one task, the recipe's own extension says.
 
     Raises:
         ValueError: the features or the band of distances make no sense.
     """
+    change = RgalChange() if recipe.extension is None else recipe.extension.with_rgal(options)
     synthesis, transfer = _triplets(options)
-    of_learner, learner = _with_rgal(recipe.learner, options)
     return replace(
         recipe,
         synthesis=(*recipe.synthesis, synthesis) if recipe.images is not None else (),
@@ -116,9 +126,9 @@ def plus_rgal(recipe: Recipe, options: RgalOptions = RgalOptions()) -> Recipe:  
             channel_distillation(options.cd, until=options.custom_steps),
             gram_distillation(options.gram, until=options.custom_steps),
             transfer,
-            *of_learner,
+            *change.terms,
         ),
-        learner=learner,
+        extension=change.extension,
         pairs=options.pairs,
         per_class=options.per_class or recipe.per_class,
         fmix=options.fmix,
@@ -149,13 +159,3 @@ def _triplets(options: RgalOptions) -> tuple[LossTerm, LossTerm]:
         relation("spread", options.spread, in_synthesis, after_warmup=options.spread_warmup),
         relation("gather", options.gather, in_transfer, until=options.custom_steps),
     )
-
-
-def _with_rgal(learner: Learner | None, options: RgalOptions) -> tuple[tuple[LossTerm, ...], Learner | None]:
-    """What RGAL adds to the terms of a class-incremental learner, and changes in the learner itself."""
-    if learner is None:
-        return (), None
-    of_means: tuple[LossTerm, ...] = ()
-    if "radius" in learner.keeps:
-        of_means = (prototype_relation(options.gather, options.student_band, options.margin),)
-    return of_means, replace(learner, donor="spread") if learner.translates else learner

@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from rgal.core.optimiser import SGD, StudentOptimiser
-from rgal.synthesis.generators import PersistentGenerator
 from rgal.synthesis.image_source import Adam, ImageSpec
+from rgal.synthesis.loop import InversionSpec
 from rgal.synthesis.views import View, crop_flip, identity
-from rgal.tasks.class_incremental.spec import Learner
 from rgal.terms.objective import LossTerm
 from rgal.terms.transfer import distillation
 
-__all__ = [
-    "INCREMENTAL",
-    "SGD",
-    "Follows",
-    "Learner",
-    "Recipe",
-    "Rounds",
-    "alternating",
-    "dreaming",
-    "learning",
-    "replaying",
-]
+if TYPE_CHECKING:
+    from rgal.methods.plus_rgal import RgalChange, RgalOptions
 
 Follows = Literal["paper", "code"]  # where a paper and its release differ
 
@@ -55,15 +44,20 @@ class Rounds:
         return (self.count - self.warmup) * self.student_steps
 
 
-REPLAY_ROUNDS = 20  # of images, before each phase's learning: 5,120 of them at the usual 256 a round
-# ABD's schedule of a phase: a tenth after epochs 100, 150 and 200 of 250.
-STEPPED = SGD(0.1, 2e-4, schedule="steps", drops=((0.4, 0.1), (0.6, 0.01), (0.8, 0.001)))
-# RGAL's parameters where a model learns new classes. Old and new model have the same layers: none is distilled through
-# maps. At a phase's start they are one, so the old one's layers are those to spread. Batches are classes x samples.
-INCREMENTAL: Mapping[str, Any] = MappingProxyType(
-    {"cd": 0.0, "pairs": False, "per_class": 4, "target": "teacher"}
-)
 GLOBAL_VIEW: Mapping[str, View] = MappingProxyType({"global": crop_flip})
+
+
+class RecipeExtension(Protocol):
+    """What a task adds to its recipes. The core asks it these two things and hands it on."""
+
+    @property
+    def data_free(self) -> bool:
+        """Whether no real image is used that the task keeps from its methods."""
+        ...
+
+    def with_rgal(self, options: RgalOptions) -> RgalChange:
+        """Return what changes when RGAL is added to the recipe."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -79,8 +73,7 @@ class Recipe:
     per_class: if not 0, batches of synthesis and of the student hold that many images of each of their classes, so
     that same-label pairs exist whatever the number of classes.
     fmix: mix student batches by FMix; the teacher labels the mixture.
-    learner: how a model takes on new classes, of recipes for class-incremental learning: their student trains on real
-    images of the new classes, and beside them on as many synthesised ones of the old if there are `images`.
+    extension: what only one task knows about its recipes, such as how a model takes on new classes.
     """
 
     images: ImageSpec | None
@@ -96,12 +89,27 @@ class Recipe:
     pairs: bool = False
     per_class: int = 0
     fmix: bool = False
-    learner: Learner | None = None
+    extension: RecipeExtension | None = None
 
     @property
     def data_free(self) -> bool:
         """Whether no real image is used that the task keeps from its methods. The others are reference rows."""
-        return self.images is not None if self.learner is None else not self.learner.joint
+        return self.images is not None if self.extension is None else self.extension.data_free
+
+    def inversion(self) -> InversionSpec:
+        """Return what the inversion loop needs. ValueError for a recipe that synthesises nothing."""
+        if self.images is None:
+            raise ValueError("the recipe synthesises no images")
+        return InversionSpec(
+            images=self.images,
+            terms=self.synthesis,
+            views=self.views,
+            optimiser=self.optimiser,
+            batch=self.rounds.synthesis_batch,
+            steps=self.rounds.synthesis_steps,
+            keep=self.keep,
+            per_class=self.per_class,
+        )
 
     def total_steps(self) -> dict[str, int]:
         """Optimiser steps of all rounds, by kind."""
@@ -133,60 +141,4 @@ def alternating(
         keep="last",
         source=source,
         student_view=identity,
-    )
-
-
-def learning(
-    *transfer: LossTerm,
-    learner: Learner = Learner(),  # noqa: B008
-    student: StudentOptimiser = STEPPED,
-    steps: int = 9750,
-    batch: int = 128,
-) -> Recipe:
-    """A learner of new classes from their real images alone, under these terms; `steps` a phase of `batch` images.
-
-    The default is ABD's 250 epochs of a phase with 5,000 images.
-    """
-    return Recipe(None, transfer, student=student, rounds=Rounds(1, 0, steps, batch=batch), learner=learner)
-
-
-def dreaming(
-    host: Recipe, synthesis: tuple[LossTerm, ...], lr: float = 1e-3, synthesis_steps: int = 10_000
-) -> Recipe:
-    """The learner `host` on images of an unconditional generator, which is trained before it learns and draws new ones
-    in each of its steps; they are seen as they are (ABD, R-DFCIL)."""
-    return replace(
-        host,
-        images=PersistentGenerator(latent=1000),
-        views={"global": identity},
-        synthesis=synthesis,
-        optimiser=Adam(lr, (0.9, 0.999)),
-        keep="last",
-        source="generator",
-        student_view=identity,
-        rounds=replace(host.rounds, synthesis_steps=synthesis_steps, synthesis_batch=host.rounds.batch),
-    )
-
-
-def replaying(host: Recipe, source: Recipe) -> Recipe:
-    """The learner `host` on the images of `source`, which come from a pool. ValueError if those do not."""
-    if source.images is None or source.source != "pool" or source.rounds.interleaved:
-        raise ValueError("a source of replayed images synthesises rounds of them into a pool")
-    return replace(
-        host,
-        images=source.images,
-        synthesis=source.synthesis,
-        views=source.views,
-        optimiser=source.optimiser,
-        keep=source.keep,
-        source="pool",
-        student_view=source.student_view,
-        per_class=source.per_class,
-        rounds=replace(
-            host.rounds,
-            count=REPLAY_ROUNDS,
-            warmup=REPLAY_ROUNDS - 1,
-            synthesis_steps=source.rounds.synthesis_steps,
-            synthesis_batch=source.rounds.synthesis_batch,
-        ),
     )

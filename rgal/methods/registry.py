@@ -18,7 +18,7 @@ from rgal.core.errors import UserError, nearest
 from rgal.methods.names import RGAL, MethodName, Parameters
 from rgal.methods.parameters import Parameter, parameters, text_of, values_from
 from rgal.methods.plus_rgal import RgalOptions, plus_rgal
-from rgal.methods.recipe import INCREMENTAL, Recipe, replaying
+from rgal.methods.recipe import Recipe
 
 _METHODS: dict[str, Method] = {}
 
@@ -190,16 +190,6 @@ def _has_rgal(name: MethodName) -> UserError:
 
 def _with_rgal(recipe: Recipe, **values: Any) -> Recipe:
     return plus_rgal(recipe, RgalOptions(**values))
-
-
-def from_source(source: str, host: Recipe) -> Recipe:
-    """A learner on the images of the method called `source`, "" for its own. ValueError if that one makes none."""
-    if not source:
-        return host
-    try:
-        return replaying(host, resolve(source, None, INCREMENTAL).recipe)
-    except ValueError as error:
-        raise ValueError(f"source={source}: {error}") from error
 
 
 def _declared(declared: Mapping[str, Parameter], defaults: Mapping[str, Any] | None) -> dict[str, Any]:

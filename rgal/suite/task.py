@@ -26,14 +26,25 @@ from rgal.suite.plan.trial import Trial
 from rgal.suite.running.drive import Run
 from rgal.suite.running.teachers import Pretraining
 from rgal.synthesis.pool import ImagePool
-from rgal.tasks.class_incremental.phases import Phases
 
 
 @dataclass(frozen=True)
 class Job:
-    """All a task gets for one trial. `real` is a pool of real images for reference rows and None for data-free ones;
-    `phases` are the real images of tasks that hand them out one phase at a time; `encoding`, how the data set's images
-    are stored, is recorded."""
+    """Everything a task gets for one trial.
+
+    Args:
+        trial: what was asked for.
+        recipe: the method under the trial's schedule.
+        problem: the frozen teacher and its image domain.
+        teacher_top1: the teacher's accuracy in percent.
+        test: the images that are evaluated on.
+        real: real images of reference rows; None for data-free ones.
+        streams: the trial's random streams.
+        precision: "fp32" or "bf16".
+        class_names: for pictures; may be empty.
+        task_data: what the task's `task_data` made of the training images.
+        encoding: how the data set's images are stored; it is recorded.
+    """
 
     trial: Trial
     recipe: Recipe
@@ -44,7 +55,7 @@ class Job:
     streams: Streams
     precision: Precision
     class_names: tuple[str, ...]
-    phases: Phases | None = None
+    task_data: Any = None
     encoding: str = ""
 
 
@@ -122,12 +133,15 @@ class Task:
         """What a trial's teacher is trained for. Trials whose answers have the same identity share it."""
         return Pretraining()
 
-    def phases(self, dataset: Dataset, recipe: Recipe, options: Any) -> Phases | None:
-        """The real images that a trial gets one phase at a time; None: it gets none, or all as a reference row."""
+    def task_data(self, dataset: Dataset, recipe: Recipe, options: Any) -> Any:
+        """Return the real images that the task itself hands to a trial, such as one phase at a time.
+
+        None: a trial gets no real image, or all of them if it is a reference row.
+        """
         return None
 
-    def stages(self, dataset: Dataset, options: Any) -> int:
-        """How often a trial goes through its recipe's rounds."""
+    def repeats(self, dataset: Dataset, options: Any) -> int:
+        """Return how often a trial goes through its recipe's rounds."""
         return 1
 
     def describe(self, result: Mapping[str, Any]) -> str:

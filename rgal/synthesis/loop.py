@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from itertools import product
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,34 +18,6 @@ from rgal.core.seeding import Streams, seed_for
 from rgal.synthesis.image_source import Adam, ImageSpec
 from rgal.synthesis.views import View
 from rgal.terms.objective import LossTerm, Objective, Progress, TermContext
-
-
-class SynthesisRounds(Protocol):
-    """Describe what the loop reads about rounds: images of a round, and optimiser steps on them."""
-
-    @property
-    def synthesis_batch(self) -> int: ...
-    @property
-    def synthesis_steps(self) -> int: ...
-
-
-class SynthesisRecipe(Protocol):
-    """Describe the parts of a method that the loop reads; see the fields of `rgal.methods.recipe.Recipe`."""
-
-    @property
-    def images(self) -> ImageSpec | None: ...
-    @property
-    def views(self) -> Mapping[str, View]: ...
-    @property
-    def synthesis(self) -> tuple[LossTerm, ...]: ...
-    @property
-    def optimiser(self) -> Adam: ...
-    @property
-    def rounds(self) -> SynthesisRounds: ...
-    @property
-    def keep(self) -> Literal["best", "last"]: ...
-    @property
-    def per_class(self) -> int: ...
 
 
 def check_sizes(objective: Objective, sizes: Iterable[tuple[int, int]]) -> None:
@@ -67,15 +40,40 @@ def check_sizes(objective: Objective, sizes: Iterable[tuple[int, int]]) -> None:
             ) from error
 
 
+@dataclass(frozen=True)
+class InversionSpec:
+    """What the inversion loop optimises and how: a recipe's synthesis half.
+
+    Args:
+        images: what is optimised.
+        terms: the terms of the objective.
+        views: what the networks see, by name.
+        optimiser: Adam's settings for the images.
+        batch: images per round.
+        steps: optimiser steps per round.
+        keep: which iterate is kept, the one with the lowest loss or the last.
+        per_class: if not 0, that many images of each drawn class.
+    """
+
+    images: ImageSpec
+    terms: tuple[LossTerm, ...]
+    views: Mapping[str, View]
+    optimiser: Adam
+    batch: int
+    steps: int
+    keep: Literal["best", "last"] = "best"
+    per_class: int = 0
+
+
 class Inversion:
     """Optimise one batch of images per round under a recipe's synthesis objective.
 
-    A round is begin(), then step() `synthesis_steps` times, then finish(), which returns the kept images. If the recipe
+    A round is begin(), then step() `steps` times, then finish(), which returns the kept images. If the recipe
     keeps "best", these are the images with the lowest total loss among those that networks saw at full size; the choice
     is made on the device. The terms may read the student, which the caller freezes meanwhile.
 
     Args:
-        recipe: the method; it must make images.
+        spec: what is optimised and how.
         problem: the teacher and its domain.
         student: the network that terms read as "student".
         streams: random streams of the run.
@@ -88,21 +86,19 @@ class Inversion:
 
     def __init__(
         self,
-        recipe: SynthesisRecipe,
+        spec: InversionSpec,
         problem: Problem,
         student: nn.Module,
         streams: Streams,
-        precision: Precision,
+        precision: Precision = "fp32",
     ) -> None:
-        if recipe.images is None:
-            raise ValueError("the recipe synthesises no images")
-        self.recipe, self.problem, self.streams, self.precision = recipe, problem, streams, precision
+        self.spec, self.problem, self.streams, self.precision = spec, problem, streams, precision
         seed = seed_for(*streams.parts, "synthesis parameters")
-        self.images = recipe.images.build(problem.domain, problem.device, seed)
+        self.images = spec.images.build(problem.domain, problem.device, seed)
         context = TermContext(problem.domain, {"teacher": problem.teacher, "student": student}, seed)
-        self.objective = Objective(recipe.synthesis, context).to(problem.device)
-        if missing := self.objective.views() - set(recipe.views):
-            raise ValueError(f"the recipe has no view {sorted(missing)}; it has {sorted(recipe.views)}")
+        self.objective = Objective(spec.terms, context).to(problem.device)
+        if missing := self.objective.views() - set(spec.views):
+            raise ValueError(f"the recipe has no view {sorted(missing)}; it has {sorted(spec.views)}")
         check_sizes(self.objective, self.images.sizes)
         parameters = [
             {"params": list(term.parameters()), "lr": term.learning_rate}
@@ -117,11 +113,11 @@ class Inversion:
 
     def begin(self) -> None:
         """Draw the round's targets, sorted, and start the images."""
-        n = self.recipe.rounds.synthesis_batch
+        n = self.spec.batch
         rng = self.streams.get("synthesis")
         self.targets = self._draw_targets(n, rng).sort().values
-        self.images.attach(n, rng, self.recipe.rounds.synthesis_steps)
-        self.images.start(self.targets, self.recipe.optimiser)
+        self.images.attach(n, rng, self.spec.steps)
+        self.images.start(self.targets, self.spec.optimiser)
         self.best = torch.zeros(n, *self.problem.domain.shape, device=self.problem.device)
         self.best_loss = torch.full((), float("inf"), device=self.problem.device)
 
@@ -132,12 +128,12 @@ class Inversion:
         they require any.
         """
         classes, device = self.problem.domain.classes, self.problem.device
-        if not self.recipe.per_class:
+        if not self.spec.per_class:
             if (required := self.images.wanted_labels(n, rng)) is not None:
                 return required
             return torch.randint(0, classes, (n,), generator=rng, device=device)
         shuffled = torch.randperm(classes, generator=rng, device=device)
-        return shuffled[(torch.arange(n, device=device) // self.recipe.per_class) % classes]
+        return shuffled[(torch.arange(n, device=device) // self.spec.per_class) % classes]
 
     @property
     def wanted(self) -> Tensor:
@@ -153,9 +149,7 @@ class Inversion:
         with torch.no_grad():
             loss = total.detach()
             better = (
-                loss < self.best_loss
-                if self.recipe.keep == "best"
-                else torch.ones_like(loss, dtype=torch.bool)
+                loss < self.best_loss if self.spec.keep == "best" else torch.ones_like(loss, dtype=torch.bool)
             )
             if not self.images.whole:
                 better = torch.zeros_like(better)
@@ -176,7 +170,7 @@ class Inversion:
                 name: domain.normalise(view(images, domain, self.streams.get(f"view {name}"))).contiguous(
                     memory_format=torch.channels_last
                 )
-                for name, view in self.recipe.views.items()
+                for name, view in self.spec.views.items()
             }
 
     def finish(self) -> tuple[Tensor, Tensor]:
@@ -185,7 +179,7 @@ class Inversion:
         The images are (N,C,H,W); the targets are labels (N,), or shares of the classes (N,C) if images mix them. In a
         round without steps the images are returned as they started.
         """
-        kept = self.best if self.recipe.rounds.synthesis_steps else self.images.images().detach()
+        kept = self.best if self.spec.steps else self.images.images().detach()
         self.images.finish()
         self.objective.end_round()
         return kept.clamp(0, 1), self.wanted
@@ -204,7 +198,7 @@ class Inversion:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Resume from a checkpoint."""
-        steps = self.recipe.rounds.synthesis_steps
+        steps = self.spec.steps
         self.images.attach(len(state["targets"]), self.streams.get("synthesis"), steps)
         self.images.load_state_dict(state["images"])
         self.objective.load_state_dict(state["terms"])

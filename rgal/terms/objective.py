@@ -12,7 +12,6 @@ from rgal.core.errors import UserError
 from rgal.core.observe import Observation, batch_norms, observe
 from rgal.core.problem import Domain
 from rgal.core.seeding import Streams
-from rgal.tasks.class_incremental.statistics import Memory
 
 
 @dataclass(frozen=True)
@@ -45,8 +44,7 @@ class Context:
     labels. views: normalised inputs by view name.
     seen: one Observation a (network, view). notes: scalars a term reports beside its loss (never added to it).
     shares: (N,C) shares of the classes in mixed images; targets are then the largest. None: one class an image.
-    real: how many of the images, the first, are real ones of new classes, with their labels; the rest is replayed, and
-    its targets mean nothing: the old model labels it. 0 wherever there are no phases.
+    groups: named ranges of rows, where a task tells kinds of images apart; empty elsewhere.
     """
 
     domain: Domain
@@ -58,7 +56,7 @@ class Context:
     progress: Progress = field(default_factory=Progress)
     notes: dict[str, Tensor] = field(default_factory=dict)
     shares: Tensor | None = None
-    real: int = 0
+    groups: Mapping[str, slice] = field(default_factory=dict)
 
     @property
     def wanted(self) -> Tensor:
@@ -121,7 +119,7 @@ class TermContext:
     domain: Domain
     nets: Mapping[str, nn.Module]
     seed: int = 0
-    memory: Memory = field(default_factory=Memory)
+    task_data: object | None = None
 
 
 @dataclass(frozen=True)
@@ -213,7 +211,7 @@ class Objective(nn.Module):
         views: Mapping[str, Tensor],
         streams: Streams,
         progress: Progress,
-        real: int = 0,
+        groups: Mapping[str, slice] | None = None,
     ) -> tuple[Tensor, dict[str, Tensor], Context]:
         """(total loss, unweighted parts and notes by name as detached tensors, the context). Nothing syncs.
 
@@ -230,7 +228,7 @@ class Objective(nn.Module):
             streams,
             progress,
             shares=shares,
-            real=real,
+            groups=groups or {},
         )
         reads: dict[tuple[str, str], set[str]] = {}
         for weighted in active:

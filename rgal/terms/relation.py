@@ -15,8 +15,8 @@ Everything is dense, N x N: static shapes, O(N^2) memory, no host synchronisatio
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -174,15 +174,38 @@ def relation_distances(u: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class Group:
-    """Images among which triplets are formed: rows of the batch, labels (n,), what negatives are drawn by (n,D), the
-    weight of the group's loss, and which rows may be whose negatives."""
+    """Images among which triplets are formed.
+
+    Args:
+        suffix: appended to the term's name for what is logged.
+        rows: which rows of the batch these are.
+        labels: their labels, (n,).
+        drawn_by: what their negatives are drawn by, (n,D).
+        weight: weight of the group's loss in the term.
+        among: which rows may be whose negatives, (n,n); None: all.
+        trained: how many rows, the first, the loss may move; None: all. The others only push these away.
+    """
 
     suffix: str
     rows: slice
     labels: Tensor
-    sampled: Tensor
+    drawn_by: Tensor
     weight: float = 1.0
     among: Tensor | None = None
+    trained: int | None = None
+
+
+@runtime_checkable
+class GroupsTriplets(Protocol):
+    """What the `task_data` of a context may offer: a task's own rule which images form triplets with which."""
+
+    def triplet_groups(self, ctx: Context, spec: RelationSpec) -> list[Group]: ...
+
+
+def whole_batch(ctx: Context, spec: RelationSpec) -> list[Group]:
+    """Form triplets among all images, under the teacher's labels: the paper's loss."""
+    labels = ctx.of("teacher").logits.argmax(1)
+    return [Group("", slice(None), labels, ctx.of(spec.sample_on).logits.detach())]
 
 
 @dataclass(frozen=True)
@@ -196,7 +219,7 @@ class RelationSpec:
     drawn. Labels are the teacher's argmax.
     features: which embeddings are measured. layers: which layers "layers" are: layers[start:end], pooled over H x W.
     margin: of the hinge, in units of the distance of unit vectors (0 to 2).
-    mixed: weight of triplets of real against replayed images, in steps that have both; see `RelationTriplet.groups`.
+    mixed: weight of triplets across the groups that a task's batch falls into, relative to those inside them.
     """
 
     polarity: Polarity | None = None
@@ -212,12 +235,11 @@ class RelationSpec:
 class RelationTriplet(Term):
     """The triplet on a network's embeddings, with negatives drawn on logits."""
 
-    def __init__(self, name: Polarity, spec: RelationSpec) -> None:
+    def __init__(self, name: Polarity, spec: RelationSpec, task_data: object | None = None) -> None:
         super().__init__()
-        self.name, self.polarity = name, spec.polarity or name
-        self.band, self.margin, self.mixed = spec.band, spec.margin, spec.mixed
-        self.target, self.sample_on = spec.target, spec.sample_on
-        self.features, self.layers = spec.features, spec.layers
+        self.name, self.spec = name, spec
+        self.groups = task_data.triplet_groups if isinstance(task_data, GroupsTriplets) else whole_batch
+        self.polarity = spec.polarity or name
         reads = {"layers": "layers", "global": "feature", "logits": "logits"}
         self.reads = (
             Reads("teacher"),
@@ -230,64 +252,40 @@ class RelationTriplet(Term):
             self.hint = f"set the method's parameter {way}; or {name}=0"
 
     def embeddings(self, ctx: Context) -> list[Tensor]:
-        """The chosen embeddings of the target network: pooled layers, penultimate feature, logits."""
-        seen = ctx.of(self.target)
-        chosen: list[Tensor] = []
-        if "layers" in self.features:
-            start, end = self.layers
+        """Return the embeddings to measure, each (N,D): pooled layers, penultimate feature, logits."""
+        observation, spec = ctx.of(self.spec.target), self.spec
+        embeddings: list[Tensor] = []
+        if "layers" in spec.features:
+            layers = observation.layers
+            start, end = spec.layers
             # A start beyond the last layer of a shallow net means its last layer, never an empty sum.
-            start = min(start, len(seen.layers) - 1)
-            chosen += [layer.float().mean((2, 3)) for layer in seen.layers[start : max(end, start + 1)]]
-        if "global" in self.features:
-            assert seen.feature is not None
-            chosen.append(seen.feature)
-        if "logits" in self.features:
-            chosen.append(seen.logits)
-        return chosen
-
-    def groups(self, ctx: Context) -> list[Group]:
-        """All images under the teacher's labels; of a class-incremental step, the real and the replayed ones apart.
-
-        Real and synthetic images differ by texture: triplets across the two would teach that, not classes. The teacher
-        does not know the classes of real ones, whose negatives are therefore drawn on the target's own logits. Groups
-        weigh as many classes as are old or new, as an old class has fewer images in a step than a new one.
-        """
-        teacher = ctx.of("teacher").logits
-        if not ctx.real:
-            return [Group("", slice(None), teacher.argmax(1), ctx.of(self.sample_on).logits.detach())]
-        real, replayed = slice(0, ctx.real), slice(ctx.real, None)
-        own, old = ctx.of(self.target).logits.detach(), teacher.shape[1]
-        new = Group("_new", real, ctx.targets[real], own[real, old:])
-        if ctx.real == len(teacher):
-            return [new]
-        share = old / own.shape[1]
-        labels = teacher[replayed].argmax(1)
-        sampled = ctx.of(self.sample_on).logits.detach()[replayed, :old]
-        found = [replace(new, weight=1 - share), Group("", replayed, labels, sampled, share)]
-        if self.mixed:
-            is_real = torch.arange(len(teacher), device=teacher.device) < ctx.real
-            among = is_real[:, None] & ~is_real[None, :]
-            every = torch.cat([ctx.targets[real], labels])
-            found.append(Group("_mixed", slice(None), every, own, self.mixed, among))
-        return found
+            start = min(start, len(layers) - 1)
+            embeddings += [layer.float().mean((2, 3)) for layer in layers[start : max(end, start + 1)]]
+        if "global" in spec.features:
+            embeddings.append(observation.required_feature)
+        if "logits" in spec.features:
+            embeddings.append(observation.logits)
+        return embeddings
 
     def forward(self, ctx: Context) -> Tensor:
         embeddings = self.embeddings(ctx)
         rng = ctx.streams.get(f"{self.name} negatives")
-        losses = []
-        for group in self.groups(ctx):
-            negatives = sample_negatives(group.sampled, group.labels, self.band, rng, among=group.among)
-            ctx.notes[f"{self.name}{group.suffix}_fallback"] = fallback_share(group.labels, negatives)
-            rows = [embedding[group.rows] for embedding in embeddings]
-            with torch.no_grad():
-                same, different = relation_distances(rows[-1], group.labels)
-                ctx.notes[f"{self.name}{group.suffix}_same"] = same
-                ctx.notes[f"{self.name}{group.suffix}_different"] = different
-            if group.among is not None:  # replayed images are only pushed away from, never pushed
-                rows = [torch.cat([row[: ctx.real], row[ctx.real :].detach()]) for row in rows]
-            loss = triplet(rows, group.labels, negatives, self.polarity, self.margin)
-            losses.append(loss if group.weight == 1 else group.weight * loss)
+        losses = [self._loss(ctx, group, embeddings, rng) for group in self.groups(ctx, self.spec)]
         return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
+
+    def _loss(self, ctx: Context, group: Group, embeddings: Sequence[Tensor], rng: torch.Generator) -> Tensor:
+        """Return the weighted triplet loss of one group, and note how its images lie to each other."""
+        label = f"{self.name}{group.suffix}"
+        negatives = sample_negatives(group.drawn_by, group.labels, self.spec.band, rng, among=group.among)
+        ctx.notes[f"{label}_fallback"] = fallback_share(group.labels, negatives)
+        rows = [embedding[group.rows] for embedding in embeddings]
+        with torch.no_grad():
+            same, different = relation_distances(rows[-1], group.labels)
+            ctx.notes[f"{label}_same"], ctx.notes[f"{label}_different"] = same, different
+        if group.trained is not None:
+            rows = [torch.cat([row[: group.trained], row[group.trained :].detach()]) for row in rows]
+        loss = triplet(rows, group.labels, negatives, self.polarity, self.spec.margin)
+        return loss if group.weight == 1 else group.weight * loss
 
 
 def relation(
@@ -308,6 +306,6 @@ def relation(
     """
 
     def build(context: TermContext) -> Term:
-        return RelationTriplet(name, spec)
+        return RelationTriplet(name, spec, context.task_data)
 
     return LossTerm(name, weight, build, after_warmup=after_warmup, until=until)

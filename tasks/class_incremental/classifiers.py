@@ -14,18 +14,18 @@ from torch import Tensor
 
 from rgal.terms.relation import BANDS, sample_negatives, triplet
 
-Donor = Literal["nearest", "spread"]
+SourceClass = Literal["nearest", "spread"]
 
 
-def donors(
-    means: Tensor, old: int, features: Tensor, labels: Tensor, donor: Donor, rng: torch.Generator
+def source_classes(
+    means: Tensor, old: int, features: Tensor, labels: Tensor, rule: SourceClass, rng: torch.Generator
 ) -> Tensor:
     """For each of the first `old` classes of means (C,D), the new class (old,), old <= q < C, it is translated from.
 
     "nearest": least Euclidean distance of the means. "spread": least synthesis triplet of RGAL of the translation among
     the features (N,D) of the new classes, labels (N,): its own features far apart, those of others near.
     """
-    if donor == "nearest":
+    if rule == "nearest":
         return torch.cdist(means[:old], means[old:]).argmin(1) + old
     rows = [features[labels == q] - means[q] for q in range(old, len(means))]
     chosen = []
@@ -54,12 +54,12 @@ def _thinned(rows: Tensor, limit: int) -> Tensor:
 
 
 def translated_features(
-    means: Tensor, donor: Tensor, features: Tensor, labels: Tensor
+    means: Tensor, source: Tensor, features: Tensor, labels: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """(features, labels) of all classes: the new ones' own (N,D), and for old class p those of donor[p], moved from
-    mean to mean: as many as its donor has images."""
+    """(features, labels) of all classes: the new ones' own (N,D), and for old class p those of source[p], moved from
+    mean to mean: as many as that class has images."""
     rows, known = [], []
-    for p, q in enumerate(donor.tolist()):
+    for p, q in enumerate(source.tolist()):
         part = features[labels == q]
         rows.append(part - means[q] + means[p])
         known.append(torch.full((len(part),), p, dtype=labels.dtype, device=labels.device))

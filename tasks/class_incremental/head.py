@@ -81,7 +81,7 @@ def extractor_parameters(net: nn.Module) -> list[nn.Parameter]:
 
 
 class FirstOutputs(nn.Module):
-    """A net as those see it that know its first `outputs` classes only. Shares the net, holds nothing else."""
+    """Show only the first `outputs` logits of a network, as if it knew no other classes. The network is shared."""
 
     def __init__(self, net: nn.Module, outputs: int) -> None:
         super().__init__()
@@ -92,3 +92,15 @@ class FirstOutputs(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.net(x)
         return logits[:, : self.outputs]
+
+
+class OneLogitPerClass(nn.Module):
+    """Show only the first of each class's `outputs` logits, by which a network is evaluated."""
+
+    def __init__(self, net: nn.Module, outputs: int) -> None:
+        super().__init__()
+        self.net, self.outputs = net, outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.net(x)
+        return logits[:, :: self.outputs]

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rgal.tasks.class_incremental.groups import real_images, statistics_of
 from rgal.tasks.class_incremental.terms import head_of
 from rgal.terms.objective import Context, LossTerm, Reads, Term, TermContext
 from rgal.terms.relation import BANDS, BandName, fallback_share, sample_negatives, triplet
@@ -18,11 +19,15 @@ class _OfMeans(Term):
 
     def __init__(self, name: str, context: TermContext, draws: int) -> None:
         super().__init__()
-        self.name, self.memory, self.draws = name, context.memory, draws
+        self.name, self.statistics, self.draws = name, statistics_of(context), draws
 
     def noisy_means(self, ctx: Context) -> tuple[Tensor, Tensor]:
         """(mu_c + r e (draws,D), c (draws,)): c uniform over old classes, e standard normal (PASS)."""
-        means, radius, rng = self.memory.means, self.memory.radius, ctx.streams.get(f"{self.name} draws")
+        means, radius, rng = (
+            self.statistics.means,
+            self.statistics.radius,
+            ctx.streams.get(f"{self.name} draws"),
+        )
         assert means is not None and radius is not None, "the learner keeps neither means nor radius"
         classes = torch.randint(0, len(means), (self.draws,), generator=rng, device=means.device)
         noise = torch.randn(self.draws, means.shape[1], generator=rng, device=means.device)
@@ -30,8 +35,8 @@ class _OfMeans(Term):
 
     def outputs_per_class(self, ctx: Context) -> int:
         """Logits of the old model over classes that are kept: 4 with rotations as classes."""
-        assert self.memory.means is not None
-        return ctx.of("teacher").logits.shape[1] // len(self.memory.means)
+        assert self.statistics.means is not None
+        return ctx.of("teacher").logits.shape[1] // len(self.statistics.means)
 
 
 class PrototypeCrossEntropy(_OfMeans):
@@ -60,7 +65,7 @@ class SemanticAugmentation(_OfMeans):
         )
 
     def forward(self, ctx: Context) -> Tensor:
-        means, covariances = self.memory.means, self.memory.covariances
+        means, covariances = self.statistics.means, self.statistics.covariances
         assert means is not None and covariances is not None
         rng = ctx.streams.get(f"{self.name} draws")
         classes = torch.randint(0, len(means), (self.draws,), generator=rng, device=means.device)
@@ -100,7 +105,7 @@ class PrototypeTriplet(_OfMeans):
     def forward(self, ctx: Context) -> Tensor:
         features = ctx.of("student").feature
         assert features is not None
-        upright = ctx.real // self.outputs_per_class(ctx)
+        upright = real_images(ctx) // self.outputs_per_class(ctx)
         means, classes = self.noisy_means(ctx)
         rng = ctx.streams.get(f"{self.name} negatives")
         return self.of(features[:upright], ctx.targets[:upright], means.clamp_min(0), classes, rng, ctx)

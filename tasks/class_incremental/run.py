@@ -1,10 +1,11 @@
-"""The phases of a class-incremental run, one stage each: the last phase's model is frozen, a copy of it grows new
+"""The phases of a class-incremental run, one transfer each: the last phase's model is frozen, a copy of it grows new
 outputs and learns them, and the test set is scored once."""
 
 from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,36 +15,50 @@ from torch import Tensor, nn
 from rgal.analysis.grids import write_replay_grid
 from rgal.core.problem import Problem, freeze
 from rgal.core.seeding import Streams, seed_for
-from rgal.engine.run import Position, Row, TransferRun
-from rgal.engine.student import hits
+from rgal.engine.batches import PoolSupply
+from rgal.engine.evaluation import features_of, hits
+from rgal.engine.run import Hooks, Position, Row, RunOptions, TransferRun
 from rgal.nets.checkpoint import save_weights
 from rgal.suite.store.folders import write_json
 from rgal.suite.task import Job
 from rgal.synthesis.pool import ImagePool
-from rgal.tasks.class_incremental.classifiers import donors, fit_classifier, translated_features
-from rgal.tasks.class_incremental.head import FirstOutputs, extractor_parameters, growing_head
+from rgal.tasks.class_incremental.classifiers import fit_classifier, source_classes, translated_features
+from rgal.tasks.class_incremental.groups import (
+    IncrementalAugmentation,
+    IncrementalBatches,
+    IncrementalTermData,
+)
+from rgal.tasks.class_incremental.head import (
+    FirstOutputs,
+    OneLogitPerClass,
+    extractor_parameters,
+    growing_head,
+)
 from rgal.tasks.class_incremental.metrics import accuracy, summary
-from rgal.tasks.class_incremental.phases import seen_test
-from rgal.tasks.class_incremental.statistics import Memory, features_of, remember
+from rgal.tasks.class_incremental.phases import Phases, seen_test
+from rgal.tasks.class_incremental.spec import spec_of
+from rgal.tasks.class_incremental.statistics import ClassStatistics, add_classes
 
 SHOWN = 8  # replayed images of a class and phase that are kept to look at
 
 
-class Increments:
+class IncrementalRun:
     """A resumable run over the phases 1 .. T of a job. The first phase's model is the job's teacher.
 
     Between two calls of `advance` all state is in the number of the phase, the counts, what is kept of old classes,
-    the old model, and the phase's stage.
+    the old model, and the phase's transfer.
     """
 
     def __init__(self, job: Job) -> None:
-        assert job.phases is not None and job.recipe.learner is not None
-        self.job, self.recipe, self.learner = job, job.recipe, job.recipe.learner
-        self.protocol, self.domain = job.phases.protocol, job.problem.domain
+        if not isinstance(job.task_data, Phases):
+            raise TypeError("the job has no phases")
+        self.phases = job.task_data
+        self.job, self.recipe, self.spec = job, job.recipe, spec_of(job.recipe)
+        self.protocol, self.domain = self.phases.protocol, job.problem.domain
         self.test = seen_test(job.test, self.protocol)
         self.device = job.problem.device
         self.counts: list[list[tuple[int, int]]] = []
-        self.memory = Memory()
+        self.statistics = ClassStatistics()
         self.generator: dict[str, Any] | None = None
         self.spent: dict[str, float] = {
             "images": 0, "synthesis_steps": 0, "student_steps": 0, "synthesis_seconds": 0.0, "student_seconds": 0.0,
@@ -52,28 +67,28 @@ class Increments:
         self.phase = 0
         self.student = job.problem.teacher
         growing_head(self.student)
-        self.stage: TransferRun | None = None
+        self.transfer: TransferRun | None = None
 
     # The machine ------------------------------------------------------------------------------------------------
 
     @property
     def finished(self) -> bool:
-        return self.stage is None and self.phase >= self.protocol.phases
+        return self.transfer is None and self.phase >= self.protocol.phases
 
     def advance(self) -> list[Row]:
-        """A step of the phase's stage, or the change to the next phase."""
+        """A step of the phase's transfer, or the change to the next phase."""
         if not self.counts:
             return [self._row({"kind": "evaluation"} | self._close_phase(self.student))]
-        if self.stage is None:
+        if self.transfer is None:
             self.phase += 1
             self._open_phase()
-        assert self.stage is not None
-        if self.stage.phase == "student" and self.stage.progress.fraction >= self.learner.refine:
+        assert self.transfer is not None
+        if self.transfer.mode == "student" and self.transfer.progress.fraction >= self.spec.refine:
             self._freeze_extractor()
-        rows = [self._row(row) for row in self.stage.advance()]
-        if self.stage.finished:
-            self._take_up(self.stage)
-            self.stage = None
+        rows = [self._row(row) for row in self.transfer.advance()]
+        if self.transfer.finished:
+            self._take_up(self.transfer)
+            self.transfer = None
         return rows
 
     def _open_phase(self) -> None:
@@ -82,38 +97,36 @@ class Increments:
         freeze(old)
         self.student = copy.deepcopy(old).requires_grad_(True)
         seed = (*self.job.trial.seed_parts(), "head", self.phase)
-        growing_head(self.student).add(self.protocol.step * self.learner.outputs, *seed)
-        if self.learner.translates:
+        growing_head(self.student).add(self.protocol.step * self.spec.outputs, *seed)
+        if self.spec.translates:
             self._freeze_extractor()
-        self.stage = self._stage(old)
+        self.transfer = self._transfer_run(old)
 
-    def _stage(self, old: nn.Module) -> TransferRun:
-        assert self.job.phases is not None
+    def _transfer_run(self, old: nn.Module) -> TransferRun:
         known = self.protocol.seen(self.phase - 1)
         problem = Problem(old, replace(self.domain, classes=known), self.device)
-        images = self.job.phases.open(self.phase)
+        images = self.phases.open(self.phase)
         real = ImagePool(self.domain.shape, self.device)
         real.add(images.images, images.labels)
-        stage = TransferRun(
-            self.recipe,
-            problem,
-            self.student,
-            Streams(self.device, *self.job.streams.parts, "phase", self.phase),
-            self._close_phase,
-            self.job.precision,
-            self.recipe.rounds.count,
-            real,
+        streams = Streams(self.device, *self.job.streams.parts, "phase", self.phase)
+        size, per_class = self.recipe.rounds.batch, self.recipe.per_class
+        hooks = Hooks(
             train_mode=self._train_mode,
-            consult=FirstOutputs(self.student, known * self.learner.outputs),
-            memory=self.memory,
+            student_seen_by_synthesis=FirstOutputs(self.student, known * self.spec.outputs),
+            batches=partial(IncrementalBatches, PoolSupply(real, streams, size, per_class, real=True)),
+            augmentation=IncrementalAugmentation(self.recipe.student_view, rotations=self.spec.rotations),
+            task_data=IncrementalTermData(self.statistics),
+            progress_within_rounds=True,
         )
-        if self.learner.warm and self.generator is not None and stage.inversion is not None:
-            stage.inversion.images.attach(0, stage.streams.get("synthesis"))
-            stage.inversion.images.load_state_dict(self.generator)
-        return stage
+        options = RunOptions(self.job.precision, self.recipe.rounds.count)
+        transfer = TransferRun(self.recipe, problem, self.student, streams, self._close_phase, options, hooks)
+        if self.spec.warm and self.generator is not None and transfer.inversion is not None:
+            transfer.inversion.images.attach(0, transfer.streams.get("synthesis"))
+            transfer.inversion.images.load_state_dict(self.generator)
+        return transfer
 
     def _train_mode(self, student: nn.Module) -> None:
-        student.train(not self.learner.translates)
+        student.train(not self.spec.translates)
 
     def _freeze_extractor(self) -> None:
         """Only the classifier goes on: no gradient, no decay and no new batch norm statistics reach what is before."""
@@ -124,48 +137,48 @@ class Increments:
 
     def _close_phase(self, student: nn.Module) -> dict[str, float]:
         """What is kept of the new classes, the classifier where it is fitted, and the one look at the test images."""
-        assert self.job.phases is not None
-        learner, labels = self.learner, self.protocol.labels(self.phase)
-        if learner.keeps:
-            images = self.job.phases.open(self.phase)
+        spec, labels = self.spec, self.protocol.labels(self.phase)
+        if spec.keeps:
+            images = self.phases.open(self.phase)
             features = features_of(student, images.images, self.domain, self.job.precision)
             known = images.labels.to(features.device)
-            self.memory = remember(self.memory, features, known, labels, learner.keeps)
-            if learner.translates:
+            self.statistics = add_classes(self.statistics, features, known, labels, spec.keeps)
+            if spec.translates:
                 self._fit(student, features, known)
         seen = self.test.labels < self.protocol.seen(self.phase)
         test = self.test.subset(seen)
-        right = hits(student, test.images, test.labels, self.domain, self.job.precision, learner.outputs)
+        shown = OneLogitPerClass(student, spec.outputs)
+        right = hits(shown, test.images, test.labels, self.domain, self.job.precision)
         tasks = [self.protocol.labels(t) for t in range(self.phase + 1)]
         members = [(test.labels >= t.start) & (test.labels < t.stop) for t in tasks]
         self.counts.append([(int(right[rows].sum()), int(rows.sum())) for rows in members])
         return {"top1": accuracy(self.counts, self.phase)}
 
     def _fit(self, student: nn.Module, features: Tensor, labels: Tensor) -> None:
-        assert self.memory.means is not None and self.learner.classifier != "network"
+        assert self.statistics.means is not None and self.spec.classifier != "network"
         seed = seed_for(*self.job.streams.parts, "classifier", self.phase)
         rng = torch.Generator(self.device).manual_seed(seed)
         if self.phase:
             old = self.protocol.seen(self.phase - 1)
-            chosen = donors(self.memory.means, old, features, labels, self.learner.donor, rng)
-            features, labels = translated_features(self.memory.means, chosen, features, labels)
+            chosen = source_classes(self.statistics.means, old, features, labels, self.spec.source_class, rng)
+            features, labels = translated_features(self.statistics.means, chosen, features, labels)
         head = growing_head(student)
-        head.unit = self.learner.classifier == "svc"
-        head.assign(*fit_classifier(features, labels, self.learner.classifier, seed))
+        head.unit = self.spec.classifier == "svc"
+        head.assign(*fit_classifier(features, labels, self.spec.classifier, seed))
 
-    def _take_up(self, stage: TransferRun) -> None:
-        """What a finished stage leaves: its costs, some replayed images, a generator that goes on."""
-        self.spent = self._spent(stage)
-        if stage.inversion is not None:
-            self.shown.append(_newest(stage.pool))
-            if self.learner.warm:
-                self.generator = stage.inversion.images.state_dict()
+    def _take_up(self, transfer: TransferRun) -> None:
+        """What a finished transfer leaves: its costs, some replayed images, a generator that goes on."""
+        self.spent = self._spent(transfer)
+        if transfer.inversion is not None:
+            self.shown.append(_newest(transfer.pool))
+            if self.spec.warm:
+                self.generator = transfer.inversion.images.state_dict()
         freeze(self.student)
 
-    def _spent(self, stage: TransferRun) -> dict[str, float]:
-        now = {"images": stage.images}
-        now |= {f"{kind}_steps": steps for kind, steps in stage.steps.items()}
-        now |= {f"{kind}_seconds": seconds for kind, seconds in stage.seconds.items()}  # type: ignore[misc]
+    def _spent(self, transfer: TransferRun) -> dict[str, float]:
+        now = {"images": transfer.images}
+        now |= {f"{kind}_steps": steps for kind, steps in transfer.schedule.steps.items()}
+        now |= {f"{kind}_seconds": seconds for kind, seconds in transfer.clock.seconds.items()}  # type: ignore[misc]
         return {name: value + now[name] for name, value in self.spent.items()}
 
     # Reporting --------------------------------------------------------------------------------------------------
@@ -177,23 +190,23 @@ class Increments:
         return row | {"phase": self.phase} | number | costs
 
     def position(self) -> Position:
-        total, stage = self.protocol.phases, self.stage
-        spent = self.spent if stage is None else self._spent(stage)
+        total, transfer = self.protocol.phases, self.transfer
+        spent = self.spent if transfer is None else self._spent(transfer)
         steps = {kind: count * total for kind, count in self.recipe.total_steps().items()}
         left = {kind: count - spent[f"{kind}_steps"] for kind, count in steps.items()}
         known = [kind for kind in left if spent[f"{kind}_steps"]]
         remaining = sum(left[k] * spent[f"{k}_seconds"] / spent[f"{k}_steps"] for k in known)
         untimed = any(count and kind not in known for kind, count in left.items())
-        within = None if stage is None else stage.position()
+        within = None if transfer is None else transfer.position()
         done = (self.phase if within is None else self.phase - 1 + within.done) / total
-        name = "evaluation" if within is None else within.phase
+        name = "evaluation" if within is None else within.mode
         return Position(name, self.phase, total, done, remaining, untimed, "phase")
 
     def loss(self) -> float | None:
-        return None if self.stage is None else self.stage.loss()
+        return None if self.transfer is None else self.transfer.loss()
 
     def result(self) -> dict[str, Any]:
-        kept = self.memory.megabytes() + _megabytes(self.generator)
+        kept = self.statistics.megabytes() + _megabytes(self.generator)
         numbers = summary(self.counts)
         return {
             **numbers,
@@ -218,36 +231,36 @@ class Increments:
     # State ------------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        stage = self.stage
+        transfer = self.transfer
         return {
             "phase": self.phase,
             "counts": [[list(pair) for pair in row] for row in self.counts],
-            "memory": self.memory.tensors(),
+            "statistics": self.statistics.tensors(),
             "generator": self.generator,
             "spent": dict(self.spent),
             "shown": list(self.shown),
-            "old": None if stage is None else stage.problem.teacher.state_dict(),
-            "old_unit": None if stage is None else growing_head(stage.problem.teacher).unit,
-            "student": self.student.state_dict() if stage is None else None,
+            "old": None if transfer is None else transfer.problem.teacher.state_dict(),
+            "old_unit": None if transfer is None else growing_head(transfer.problem.teacher).unit,
+            "student": self.student.state_dict() if transfer is None else None,
             "student_unit": growing_head(self.student).unit,
-            "stage": None if stage is None else stage.state_dict(),
+            "transfer": None if transfer is None else transfer.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Into a run that has just been made."""
         self.counts = [[(int(a), int(b)) for a, b in row] for row in state["counts"]]
-        self.memory, self.generator = Memory(**state["memory"]), state["generator"]
+        self.statistics, self.generator = ClassStatistics(**state["statistics"]), state["generator"]
         self.spent, self.shown = dict(state["spent"]), [tuple(pair) for pair in state["shown"]]  # type: ignore[misc]
         self.phase = int(state["phase"])
-        open_phase = state["stage"] is not None
+        open_phase = state["transfer"] is not None
         for phase in range(1, self.phase + (not open_phase)):
-            growing_head(self.student).add(self.protocol.step * self.learner.outputs, phase)
+            growing_head(self.student).add(self.protocol.step * self.spec.outputs, phase)
         if open_phase:
             growing_head(self.student).unit = bool(state["old_unit"])
             self.student.load_state_dict(state["old"])
             self._open_phase()
-            assert self.stage is not None
-            self.stage.load_state_dict(state["stage"])
+            assert self.transfer is not None
+            self.transfer.load_state_dict(state["transfer"])
         else:
             self.student.load_state_dict(state["student"])
         growing_head(self.student).unit = bool(state["student_unit"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from pydantic import Field, StrictInt
@@ -12,15 +13,18 @@ from torch import nn
 from rgal.core.errors import UserError
 from rgal.core.problem import Domain
 from rgal.data import Dataset
-from rgal.methods.recipe import INCREMENTAL, Recipe, learning, replaying
+from rgal.methods.recipe import Recipe
 from rgal.suite.measures import Measure, costs
 from rgal.suite.plan.settings import Strict
 from rgal.suite.running.teachers import Pretraining
 from rgal.suite.task import Job, Task
-from rgal.tasks.class_incremental.head import growing_head
+from rgal.tasks.class_incremental.groups import IncrementalAugmentation
+from rgal.tasks.class_incremental.head import OneLogitPerClass, growing_head
 from rgal.tasks.class_incremental.phases import Phases, seen_test
 from rgal.tasks.class_incremental.protocol import Protocol, make_protocol
-from rgal.tasks.class_incremental.run import Increments
+from rgal.tasks.class_incremental.recipes import RGAL_DEFAULTS, incremental, pool_replay
+from rgal.tasks.class_incremental.run import IncrementalRun
+from rgal.tasks.class_incremental.spec import IncrementalSpec, spec_of
 from rgal.tasks.class_incremental.terms import replay_learning
 
 # The primary number is the average incremental accuracy (AIA).
@@ -77,7 +81,7 @@ class ClassIncremental(Task):
     summary = "non-exemplar class-incremental learning: new classes, and no image of the old ones"
     options = Options
     needs_student = False
-    defaults = INCREMENTAL
+    defaults = RGAL_DEFAULTS
     measures = MEASURES
     real_data = "the real images of earlier classes too: a reference, not exemplar-free"
 
@@ -88,16 +92,16 @@ class ClassIncremental(Task):
     def adapt(self, recipe: Recipe) -> Recipe:
         """A recipe that was written for distillation is a source of images; what learns from them is ABD's learner,
         with the recipe's own terms of RGAL."""
-        rgal = [w for w in recipe.transfer if w.name in ("cd", "gram", "gather")]
-        host = learning(*replay_learning(), *rgal)
-        return replaying(replace(host, pairs=recipe.pairs, fmix=recipe.fmix), recipe)
+        rgal = [term for term in recipe.transfer if term.name in ("cd", "gram", "gather")]
+        host = incremental(*replay_learning(), *rgal)
+        return pool_replay(replace(host, pairs=recipe.pairs, fmix=recipe.fmix), recipe)
 
     def check(self, recipe: Recipe, dataset: Dataset) -> None:
         if recipe.pairs or recipe.fmix:
             option = "pairs" if recipe.pairs else "fmix"
             raise UserError(f"{option}=true is not for task 'necil', whose batches have labels of their own")
         _, height, width = dataset.spec.shape
-        turns = recipe.learner is not None and recipe.learner.rotations
+        turns = isinstance(recipe.extension, IncrementalSpec) and recipe.extension.rotations
         if turns and recipe.images is not None:
             raise UserError(
                 "a learner that turns images cannot replay any: the old model has no label for turned ones"
@@ -114,23 +118,25 @@ class ClassIncremental(Task):
 
     def pretraining(self, dataset: Dataset, recipe: Recipe, seed: int, options: Options) -> Pretraining:
         """The first phase, which all methods of a seed share that do not ask for one of their own."""
-        assert recipe.learner is not None
-        learner, protocol = recipe.learner, protocol_of(dataset, options)
+        spec, protocol = spec_of(recipe), protocol_of(dataset, options)
         seen_test(dataset.test, protocol)  # whether every phase can be measured, before anything runs
         classes = protocol.order[: protocol.base]
-        kind = f", {learner.base_name}" if learner.base_name else ""
+        kind = f", {spec.base_name}" if spec.base_name else ""
         return Pretraining(
             classes=classes,
-            learner=learner,
-            identity={"classes": list(classes), "seed": seed, "base": learner.base_name},
+            terms=spec.base,
+            augmentation=IncrementalAugmentation(rotations=spec.rotations),
+            outputs=spec.outputs,
+            evaluated=partial(OneLogitPerClass, outputs=spec.outputs),
+            own=bool(spec.base_name),
+            identity={"classes": list(classes), "seed": seed, "base": spec.base_name},
             title=f"({protocol.base} classes{kind}, seed {seed})",
         )
 
-    def phases(self, dataset: Dataset, recipe: Recipe, options: Options) -> Phases:
-        assert recipe.learner is not None
-        return Phases(dataset, protocol_of(dataset, options), cumulative=recipe.learner.joint)
+    def task_data(self, dataset: Dataset, recipe: Recipe, options: Options) -> Phases:
+        return Phases(dataset, protocol_of(dataset, options), cumulative=spec_of(recipe).joint)
 
-    def stages(self, dataset: Dataset, options: Options) -> int:
+    def repeats(self, dataset: Dataset, options: Options) -> int:
         return protocol_of(dataset, options).phases
 
     def describe(self, result: Mapping[str, Any]) -> str:
@@ -138,8 +144,8 @@ class ClassIncremental(Task):
             f"AIA {result['aia']:.2f} %, last {result['last']:.2f} %, forgetting {result['forgetting']:.2f}"
         )
 
-    def start(self, job: Job) -> Increments:
-        return Increments(job)
+    def start(self, job: Job) -> IncrementalRun:
+        return IncrementalRun(job)
 
 
 TASK = ClassIncremental()

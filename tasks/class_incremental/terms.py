@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rgal.core.seeding import global_seed
+from rgal.tasks.class_incremental.groups import real_images
 from rgal.tasks.class_incremental.head import GrowingHead
 from rgal.terms.objective import Context, LossTerm, Reads, Term, TermContext, stateless
 
@@ -23,8 +24,8 @@ Scale = Literal["none", "share", "r_dfcil"]
 
 def incremental_labels(ctx: Context) -> Tensor:
     """Labels (R+S,): the true ones of real images, the old model's own of replayed ones."""
-    replayed = ctx.of("teacher").logits[ctx.real :].argmax(1)
-    return torch.cat([ctx.targets[: ctx.real], replayed])
+    replayed = ctx.of("teacher").logits[real_images(ctx) :].argmax(1)
+    return torch.cat([ctx.targets[: real_images(ctx)], replayed])
 
 
 def r_dfcil_factors(old: int, new: int) -> tuple[float, float]:
@@ -78,7 +79,7 @@ def seen_cross_entropy(weight: float = 1.0, temperature: float = 1.0) -> LossTer
     """Cross-entropy of z / temperature over all classes, of real images."""
 
     def loss(ctx: Context) -> Tensor:
-        real = ctx.real or len(ctx.targets)
+        real = real_images(ctx) or len(ctx.targets)
         return F.cross_entropy(ctx.of("student").logits[:real] / temperature, ctx.targets[:real])
 
     return stateless("ce", weight, loss, Reads("student"))
@@ -93,7 +94,9 @@ def local_cross_entropy(weight: float = 1.0, scale: Scale = "none", until: float
         new = logits.shape[1] - old
         alpha, beta = r_dfcil_factors(old, new)
         factor = {"none": 1.0, "share": new / (new + old), "r_dfcil": (1 + 1 / alpha) / beta}[scale]
-        return factor * local_cross_entropy_loss(logits[: ctx.real], ctx.targets[: ctx.real], old)
+        return factor * local_cross_entropy_loss(
+            logits[: real_images(ctx)], ctx.targets[: real_images(ctx)], old
+        )
 
     return stateless("ce", weight, loss, Reads("student"), Reads("teacher"), until=until)
 
@@ -102,7 +105,7 @@ def old_logit_distillation(weight: float, temperature: float = 2.0) -> LossTerm:
     """`soft_cross_entropy` of real images (LwF)."""
 
     def loss(ctx: Context) -> Tensor:
-        z, t = (ctx.of(net).logits[: ctx.real] for net in ("student", "teacher"))
+        z, t = (ctx.of(net).logits[: real_images(ctx)] for net in ("student", "teacher"))
         return soft_cross_entropy(z, t, temperature)
 
     return stateless("kd", weight, loss, Reads("student"), Reads("teacher"))
@@ -130,7 +133,7 @@ class HeadCrossEntropy(Term):
         assert seen.feature is not None
         logits, labels = self.head[0](seen.feature.detach()), incremental_labels(ctx)
         if self.form == "share":
-            return balanced_cross_entropy(logits, labels, ctx.real, old_classes(ctx))
+            return balanced_cross_entropy(logits, labels, real_images(ctx), old_classes(ctx))
         with torch.no_grad():
             self.counts += F.one_hot(labels, logits.shape[1]).sum(0)
             weight = self.counts.sum() / self.counts.clamp_min(1)
@@ -175,7 +178,7 @@ def hard_distillation(weight: float) -> LossTerm:
     """alpha beta mean |z - t| over old classes, of replayed images (R-DFCIL)."""
 
     def loss(ctx: Context) -> Tensor:
-        z, t = (ctx.of(net).logits[ctx.real :] for net in ("student", "teacher"))
+        z, t = (ctx.of(net).logits[real_images(ctx) :] for net in ("student", "teacher"))
         old, new = t.shape[1], z.shape[1] - t.shape[1]
         alpha, beta = r_dfcil_factors(old, new)
         return alpha * beta * F.l1_loss(z[:, :old], t)
@@ -200,7 +203,11 @@ class RelationalDistillation(Term):
         assert f is not None and g is not None
         old = old_classes(ctx)
         alpha, beta = r_dfcil_factors(old, ctx.of("student").logits.shape[1] - old)
-        return alpha * beta * angle_distillation(self.new(f[: ctx.real]), self.old(g[: ctx.real].detach()))
+        return (
+            alpha
+            * beta
+            * angle_distillation(self.new(f[: real_images(ctx)]), self.old(g[: real_images(ctx)].detach()))
+        )
 
 
 def relational_distillation(weight: float, until: float = 1.0) -> LossTerm:

@@ -12,14 +12,16 @@ from pydantic import Field, StrictBool, field_validator
 from torch import Tensor, nn
 
 from rgal.core.errors import UserError
+from rgal.core.optimiser import SGD
 from rgal.core.precision import place
 from rgal.core.problem import Domain
-from rgal.methods.recipe import SGD, Recipe
+from rgal.engine.run import Hooks
+from rgal.methods.recipe import Recipe
 from rgal.nets import is_own
 from rgal.nets.checkpoint import load_weights
 from rgal.suite.measures import ACCURACY, costs
 from rgal.suite.plan.settings import Strict
-from rgal.suite.running.single import SingleStage
+from rgal.suite.running.single import SingleRun
 from rgal.suite.store.folders import write_json
 from rgal.suite.task import Job, Task
 from rgal.tasks.quantization.layer_report import layer_report
@@ -74,7 +76,7 @@ def quantized_student(job: Job) -> QuantizedNet:
     return student
 
 
-class Quantization(SingleStage):
+class Quantization(SingleRun):
     """The run of one trial of quantization.
 
     All images that come before the student's first step calibrate it; from then on its ranges are frozen. The student
@@ -84,19 +86,21 @@ class Quantization(SingleStage):
     student: QuantizedNet
 
     def __init__(self, job: Job) -> None:
-        super().__init__(job, quantized_student(job), train_mode=nn.Module.eval, on_images=self._calibrate)
+        super().__init__(
+            job, quantized_student(job), Hooks(train_mode=nn.Module.eval, on_images=self._calibrate)
+        )
         if job.real is not None:
             count = job.recipe.rounds.synthesis_batch
             self._calibrate(*job.real.sample(count, job.streams.get("calibration images")))
         if self.initial_images:  # they come before the student's first step, as synthesised ones do
-            pool, size = self.stage.pool, job.recipe.rounds.synthesis_batch
+            pool, size = self.transfer.pool, job.recipe.rounds.synthesis_batch
             for images, targets in zip(pool.images.split(size), pool.targets.split(size), strict=True):
                 self._calibrate(images.float() / 255, targets)
 
     @torch.no_grad()
     def _calibrate(self, images: Tensor, targets: Tensor) -> None:
         """Calibrate on images (N,C,H,W) in [0,1], in shuffled batches such as the student trains on."""
-        if self.stage.steps["student"]:
+        if self.transfer.schedule.steps["student"]:
             return
         rng = self.job.streams.get("calibration order")
         order = torch.randperm(len(images), generator=rng, device=images.device)

@@ -208,17 +208,17 @@ def test_every_method_adds_the_batches_that_its_recipe_says(
     monkeypatch.setattr(StudentLoop, "step", lambda *_: None)
     chosen = tasks()[task].recipe(name, SHORT).recipe
     student = small.network("lenet5", DOMAIN, 2)
-    stage = TransferRun(chosen, Problem(TEACHER, DOMAIN), student, Streams("cpu", 0), lambda _: {})
+    transfer = TransferRun(chosen, Problem(TEACHER, DOMAIN), student, Streams("cpu", 0), lambda _: {})
     added: list[tuple[int, int]] = []
-    add = stage.pool.add
+    add = transfer.pool.add
 
     def watched(images: Tensor, targets: Tensor) -> None:
-        added.append((stage.round + 1, len(images)))
+        added.append((transfer.schedule.round + 1, len(images)))
         add(images, targets)
 
-    monkeypatch.setattr(stage.pool, "add", watched)
-    while not stage.finished:
-        stage.advance()
+    monkeypatch.setattr(transfer.pool, "add", watched)
+    while not transfer.finished:
+        transfer.advance()
     assert added == batches_made(chosen) and len(added) >= chosen.rounds.count - chosen.rounds.warmup
 
 

@@ -73,7 +73,7 @@ def test_method(task: str, name: str, options: dict[str, Any], tmp_path: Path) -
     check_nets(going)
     check_budget(going)
     kinds = {row["kind"] for row in rows}
-    trains = going.stage.recipe.rounds.student_steps > 0
+    trains = going.transfer.recipe.rounds.student_steps > 0
     wanted = {"student", "evaluation"} if trains else {"evaluation"}
     must(kinds >= wanted, f"metric rows of the kinds {sorted(wanted - kinds)} are missing")
     going.save(tmp_path)
@@ -83,32 +83,32 @@ def test_method(task: str, name: str, options: dict[str, Any], tmp_path: Path) -
 
 
 def check_nets(going: Any) -> None:
-    stage, teacher = going.stage, going.job.problem.teacher
+    transfer, teacher = going.transfer, going.job.problem.teacher
     before = trained("wrn10_1", 0).state_dict()
     changed = [k for k, v in teacher.state_dict().items() if not torch.equal(v, before[k])]
     must(not changed, f"the method changed its teacher, which is frozen: {changed[:3]}")
     graded = [k for k, p in teacher.named_parameters() if p.grad is not None or p.requires_grad]
     must(not graded, f"gradients reached the teacher's parameters: {graded[:3]}")
-    for what, net in (("teacher", teacher), ("student", stage.student)):
+    for what, net in (("teacher", teacher), ("student", transfer.student)):
         hooks = [k for k, m in net.named_modules() if m._forward_hooks or m._forward_pre_hooks]
         must(not hooks, f"hooks were left on the {what}: {hooks[:3]}; read networks through a term's needs")
-    broken = [k for k, v in stage.student.state_dict().items() if not torch.isfinite(v).all()]
+    broken = [k for k, v in transfer.student.state_dict().items() if not torch.isfinite(v).all()]
     must(not broken, f"the student's weights are not finite after a few steps: {broken[:3]}")
 
 
 def check_budget(going: Any) -> None:
     """Of steps and images; and the images and labels themselves."""
-    stage, recipe, rounds = going.stage, going.stage.recipe, going.stage.recipe.rounds
+    transfer, recipe, rounds = going.transfer, going.transfer.recipe, going.transfer.recipe.rounds
     steps = {"synthesis": rounds.count * rounds.synthesis_steps, "student": 4 if rounds.student_steps else 0}
-    must(stage.steps == steps, f"took {stage.steps} steps, its budget is {steps}")
+    must(transfer.schedule.steps == steps, f"took {transfer.schedule.steps} steps, its budget is {steps}")
     if not recipe.data_free:
         return
     if recipe.source == "generator":  # every student batch is made for it, the last of a round is kept
-        made, kept = rounds.batch * stage.steps["student"], rounds.batch
+        made, kept = rounds.batch * transfer.schedule.steps["student"], rounds.batch
     else:
         made, kept = 9 * rounds.count * (rounds.synthesis_steps if rounds.interleaved else 1), 9
-    must(stage.images == made, f"counted {stage.images} images, its budget makes {made}")
-    pool = stage.pool
+    must(transfer.images == made, f"counted {transfer.images} images, its budget makes {made}")
+    pool = transfer.pool
     must(len(pool) == kept * rounds.count, f"kept {len(pool)} images, expected {kept * rounds.count}")
     low, high = int(pool.targets.min()), int(pool.targets.max())
     must(
@@ -119,17 +119,17 @@ def check_budget(going: Any) -> None:
 
 def check_seeds(going: Any, task: str, name: str, options: dict[str, Any]) -> None:
     """Killed every few steps and taken up again, a run ends with the same numbers; another seed gives others."""
-    state = going.stage.student.state_dict()
-    again = run_in_pieces(task, name, options).stage.student.state_dict()
+    state = going.transfer.student.state_dict()
+    again = run_in_pieces(task, name, options).transfer.student.state_dict()
     differing = [k for k, v in again.items() if not torch.equal(v, state[k])]
     must(
         not differing,
         f"stopped and resumed with the same seed, the student differs ({differing[:3]}): draw random numbers from "
         "ctx.streams or the generator that is handed over, and keep state in buffers, parameters and state_dict()",
     )
-    if going.stage.recipe.data_free:
+    if going.transfer.recipe.data_free:
         other, _ = run(task, name, options, seed=1)
-        states = zip(other.stage.student.state_dict().values(), state.values(), strict=True)
+        states = zip(other.transfer.student.state_dict().values(), state.values(), strict=True)
         must(
             not all(torch.equal(a, b) for a, b in states),
             "another seed gives the same student: nothing is drawn",

@@ -15,12 +15,14 @@ from torch import Tensor, nn
 
 from rgal.core.errors import UserError
 from rgal.core.problem import evaluating
+from rgal.engine.batches import StudentBatch
 from rgal.engine.student import StudentLoop
 from rgal.methods.registry import methods
 from rgal.synthesis.pool import ImagePool, to_uint8
 from rgal.tasks.class_incremental import run as increments
 from rgal.tasks.class_incremental.metrics import summary
-from rgal.tasks.class_incremental.run import Increments
+from rgal.tasks.class_incremental.run import IncrementalRun
+from rgal.tasks.class_incremental.spec import spec_of
 from rgal.terms.objective import LossTerm
 from tests.helpers import small
 from tests.helpers.necil_builders import (
@@ -48,7 +50,7 @@ NOISE = torch.rand(5, 1, 8, 8, generator=torch.Generator().manual_seed(3))
 class Walk:
     """A run under watch, and what it left: metric rows, and the student at the end of each phase."""
 
-    going: Increments
+    going: IncrementalRun
     rows: list[dict[str, Any]] = field(default_factory=list)
     students: list[dict[str, Tensor]] = field(default_factory=list)
     old: list[tuple[nn.Module, dict[str, Tensor]]] = field(default_factory=list)  # with what it was
@@ -70,20 +72,20 @@ class Walk:
         def opened() -> None:
             before = small.snapshot(going.student)
             opening()
-            assert going.stage is not None
-            old, images = going.stage.problem.teacher, going.domain.normalise(NOISE.to(small.DEVICE))
+            assert going.transfer is not None
+            old, images = going.transfer.problem.teacher, going.domain.normalise(NOISE.to(small.DEVICE))
             small.assert_same(small.snapshot(old), before)
             with torch.no_grad(), evaluating(going.student):
                 known, grown = old(images), going.student(images)
-            assert grown.shape[1] == known.shape[1] + STEP * going.learner.outputs
+            assert grown.shape[1] == known.shape[1] + STEP * going.spec.outputs
             assert torch.equal(grown[:, : known.shape[1]], known)  # the moment a phase opens
             self.old.append((old, before))
-            self.seeds.add(going.stage.streams.get("student batches").initial_seed())
+            self.seeds.add(going.transfer.streams.get("student batches").initial_seed())
 
         going._open_phase = opened  # type: ignore[method-assign]
         while not going.finished and len(self.students) <= phases:
             self.rows += going.advance()
-            if going.stage is None:
+            if going.transfer is None:
                 self.students.append(small.snapshot(going.student))
                 self._check_nets()
         return self
@@ -93,7 +95,7 @@ class Walk:
         going, train = self.going, dataset().train
         labels = going.protocol.to_label[train.labels].tolist()
         owners = {image.numpy().tobytes(): label for image, label in zip(train.images, labels, strict=True)}
-        add, step, hits, phases = ImagePool.add, StudentLoop.step, increments.hits, going.job.phases
+        add, step, hits, phases = ImagePool.add, StudentLoop.step, increments.hits, going.phases
         assert phases is not None
         opening = phases.open
 
@@ -106,11 +108,11 @@ class Walk:
             self.pooled.append((going.phase, real(images)))
             add(pool, images, targets)
 
-        def stepped(loop: StudentLoop, images: Tensor, targets: Tensor, progress: Any, count: int) -> None:
-            found = real(images)
-            assert found[:count] == targets[:count].tolist() and set(found[count:]) <= {-1}
-            self.learnt.append((going.phase, found[:count]))
-            step(loop, images, targets, progress, count)
+        def stepped(loop: StudentLoop, batch: StudentBatch, progress: Any) -> None:
+            labels, count = real(batch.images), batch.groups["real"].stop
+            assert labels[:count] == batch.targets[:count].tolist() and set(labels[count:]) <= {-1}
+            self.learnt.append((going.phase, labels[:count]))
+            step(loop, batch, progress)
 
         def scored(net: nn.Module, images: Tensor, targets: Tensor, *more: Any) -> Tensor:
             self.scored.append((going.phase, sorted(set(targets.tolist()))))
@@ -159,15 +161,15 @@ def test_method(name: str, tmp_path: Path) -> None:
     assert {k: result[k] for k in ("synthesis_steps", "student_steps", "images")} == {
         "synthesis_steps": synthesised, "student_steps": learnt, "images": fresh if replays else 0,
     }  # fmt: skip
-    assert (learnt == 0) == going.learner.translates and (synthesised > 0) == replays
+    assert (learnt == 0) == going.spec.translates and (synthesised > 0) == replays
     tested = [[TESTED * n for n in (BASE, STEP, STEP)[: t + 1]] for t in range(PHASES + 1)]
     assert [[total for _, total in row] for row in going.counts] == tested
     assert summary(going.counts).items() <= result.items()
     assert result["protocol"] == "2+2x2" and result["best"] == result["last"]
-    assert result["data_free"] == (not going.learner.joint)
+    assert result["data_free"] == (not going.spec.joint)
     assert {"synthesis_seconds", "student_seconds"} <= set(result)
-    kept = sum(value.numel() * 4 for value in going.memory.tensors().values()) / 1e6
-    assert set(going.memory.tensors()) == set(going.learner.keeps) and result["memory_mb"] == round(kept, 6)
+    kept = sum(value.numel() * 4 for value in going.statistics.tensors().values()) / 1e6
+    assert set(going.statistics.tensors()) == set(going.spec.keeps) and result["memory_mb"] == round(kept, 6)
     evaluations = [row for row in walk.rows if row["kind"] == "evaluation"]
     assert [row["phase"] for row in evaluations] == [0, 1, 2]
     assert [row["top1"] for row in evaluations][-1] == result["last"]
@@ -178,12 +180,12 @@ def test_method(name: str, tmp_path: Path) -> None:
         small.assert_same(first(name), walk.students[1])
         return
     _check_files(going, tmp_path)
-    if not going.learner.translates:  # that draws next to nothing
+    if not going.spec.translates:  # that draws next to nothing
         other = first(name, seed=1)
         assert any(not torch.equal(other[k], v) for k, v in walk.students[1].items())
 
 
-def _check_files(going: Increments, folder: Path) -> None:
+def _check_files(going: IncrementalRun, folder: Path) -> None:
     going.save(folder)
     small.assert_same(load_file(folder / "student.safetensors"), small.snapshot(going.student))
     stored = json.loads((folder / "phases.json").read_text())
@@ -197,9 +199,9 @@ def _check_files(going: Increments, folder: Path) -> None:
 def test_firewall(name: str) -> None:
     """Phases come in order, real images are of the open phase alone, and test images are scored once a phase."""
     walk = walked(name)
-    joint = walk.going.learner.joint
+    joint = walk.going.spec.joint
     assert walk.opened == sorted(walk.opened) and {1, 2} <= set(walk.opened)
-    assert bool(walk.learnt) != walk.going.learner.translates
+    assert bool(walk.learnt) != walk.going.spec.translates
     for phase, labels in [*walk.pooled, *walk.learnt]:
         allowed = range(BASE + STEP * phase) if joint else walk.going.protocol.labels(phase)
         assert {label for label in labels if label >= 0} <= set(allowed)
@@ -216,7 +218,7 @@ def test_refining_leaves_the_extractor_alone() -> None:
     nets: list[dict[str, Tensor]] = []
     while not going.finished:
         going.advance()
-        if going.stage is not None and going.stage.phase == "student":
+        if going.transfer is not None and going.transfer.mode == "student":
             nets.append(small.snapshot(going.student))
     for steps in (nets[:6], nets[6:]):  # of a phase; before the first, and after each
         moved = [
@@ -235,18 +237,18 @@ def weights(terms: tuple[LossTerm, ...]) -> dict[str, float]:
 def test_rgal_adds_its_terms(name: str) -> None:
     """Gather to what learns, spread to what synthesises, noisy means to what keeps them, and the choice of donors."""
     host, with_it = recipe(name), recipe(f"{name}+rgal")
-    assert host.learner is not None and with_it.learner is not None
-    added = {"gather": 0.1} | ({"prototype_gather": 0.1} if "radius" in host.learner.keeps else {})
+    spec = spec_of(host)
+    added = {"gather": 0.1} | ({"prototype_gather": 0.1} if "radius" in spec.keeps else {})
     assert weights(with_it.transfer) == weights(host.transfer) | added
     spread = {"spread": 0.1} if host.images is not None else {}
     assert weights(with_it.synthesis) == weights(host.synthesis) | spread
-    assert with_it.learner.donor == ("spread" if host.learner.translates else "nearest")
+    assert spec_of(with_it).source_class == ("spread" if spec.translates else "nearest")
     assert with_it.per_class == 4 and not with_it.pairs
     logged = set().union(*walked(f"{name}+rgal").rows)
-    learns = not host.learner.translates
+    learns = not spec.translates
     assert ({"gather", "gather_new_fallback"} <= logged) == learns
     assert ({"gather_fallback", "spread", "spread_fallback"} <= logged) == (host.images is not None)
-    assert ("prototype_gather" in logged) == ("radius" in host.learner.keeps)
+    assert ("prototype_gather" in logged) == ("radius" in spec.keeps)
 
 
 def test_a_method_of_distillation_is_a_source_of_abd() -> None:

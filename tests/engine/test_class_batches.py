@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from rgal.core.seeding import Streams
+from rgal.engine.batches import StudentBatch
 from rgal.synthesis.loop import Inversion
 from rgal.synthesis.pixels import Pixels
 from rgal.synthesis.pool import ImagePool
 from tests.helpers import small
-from tests.helpers.runs import ROUNDS, finish, make_stage, named, shared_problem
+from tests.helpers.runs import ROUNDS, finish, make_run, named, shared_problem
 
 SHAPE = (1, 2, 3)
 
@@ -211,7 +212,7 @@ def targets(n: int, per_class: int, rounds: int = 1) -> list[Tensor]:
     """Those of some rounds; the domain has four classes."""
     recipe = named("plain", images=Pixels(), per_class=per_class, rounds=replace(ROUNDS, synthesis_batch=n))
     inversion = Inversion(
-        recipe, shared_problem(), small.student(small.GREY), Streams("cpu", "targets"), "fp32"
+        recipe.inversion(), shared_problem(), small.student(small.GREY), Streams("cpu", "targets"), "fp32"
     )
     found = []
     for _ in range(rounds):
@@ -251,15 +252,15 @@ def test_every_class_is_as_likely_a_target(per_class: int) -> None:
 
 def test_a_recipe_of_class_batches_synthesises_and_trains_on_them() -> None:
     recipe = named("plain", per_class=2, rounds=replace(ROUNDS, synthesis_batch=6, batch=4))
-    stage = make_stage(recipe)
-    train, seen = stage.loop.step, []
+    transfer = make_run(recipe)
+    train, seen = transfer.loop.step, []
 
-    def step(images: Tensor, labels: Tensor, *more: object) -> None:
-        seen.append(labels)
-        train(images, labels, *more)  # type: ignore[arg-type]
+    def step(batch: StudentBatch, *more: object) -> None:
+        seen.append(batch.targets)
+        train(batch, *more)  # type: ignore[arg-type]
 
-    stage.loop.step = step  # type: ignore[method-assign]
-    outcome = finish(stage)
+    transfer.loop.step = step  # type: ignore[method-assign]
+    outcome = finish(transfer)
     for made in outcome.pool[1].view(3, 6):
         assert sorted(Counter(made.tolist()).values()) == [2, 2, 2]
     assert len(seen) == 6

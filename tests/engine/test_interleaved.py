@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from rgal.engine.batches import StudentBatch
 from rgal.engine.run import SHOWN, Row
 from rgal.methods.recipe import Recipe, Rounds
 from rgal.methods.registry import resolve
@@ -18,7 +19,7 @@ from rgal.synthesis.generators import ConditionalGenerator
 from rgal.synthesis.pool import to_uint8
 from rgal.terms.transfer import distillation
 from tests.helpers import small
-from tests.helpers.runs import TINY, Outcome, finish, make_stage, measure, named, real_pool, stopped_at
+from tests.helpers.runs import TINY, Outcome, finish, make_run, measure, named, real_pool, stopped_at
 
 BATCH = 6
 
@@ -44,24 +45,24 @@ class Diary:
     measured: int = 0
 
     def __post_init__(self) -> None:
-        self.stage = make_stage(self.recipe, on_images=self._on_images, evaluate_every=self.evaluate_every)
-        self.stage.measure = self._measure
-        self._train, self.stage.loop.step = self.stage.loop.step, self._on_step  # type: ignore[method-assign]
-        self.start, self.rows, self.done = small.snapshot(self.stage.student), list[Row](), [0.0]
-        while not self.stage.finished:
-            now = self.stage.round
-            self.rows += self.stage.advance()
-            self.events += "|" if self.stage.round > now else ""
-            self.done.append(self.stage.position().done)
+        self.transfer = make_run(self.recipe, on_images=self._on_images, evaluate_every=self.evaluate_every)
+        self.transfer.measure = self._measure
+        self._train, self.transfer.loop.step = self.transfer.loop.step, self._on_step  # type: ignore[method-assign]
+        self.start, self.rows, self.done = small.snapshot(self.transfer.student), list[Row](), [0.0]
+        while not self.transfer.finished:
+            now = self.transfer.schedule.round
+            self.rows += self.transfer.advance()
+            self.events += "|" if self.transfer.schedule.round > now else ""
+            self.done.append(self.transfer.position().done)
 
     def _on_images(self, images: Tensor, targets: Tensor) -> None:
         self.events += "S"
         self.made.append((images.clone(), targets.clone()))
 
-    def _on_step(self, images: Tensor, targets: Tensor, *more: Any) -> None:
+    def _on_step(self, batch: StudentBatch, *more: Any) -> None:
         self.events += "U"
-        self.used.append((images.clone(), targets.clone()))
-        self._train(images, targets, *more)
+        self.used.append((batch.images.clone(), batch.targets.clone()))
+        self._train(batch, *more)
 
     def _measure(self, student: nn.Module) -> dict[str, float]:
         self.measured += 1
@@ -104,11 +105,11 @@ def test_steps_alternate(numbers: tuple[int, int], order: str) -> None:
 def test_the_order_is_as_even_as_the_numbers_allow() -> None:
     """Neither kind is ever a whole step of its own ahead of the other's share; a student step needs a batch first."""
     for synthesis, student in product(range(1, 8), range(1, 8)):
-        stage = make_stage(alternating(synthesis, student, count=1))
+        transfer = make_run(alternating(synthesis, student, count=1))
         done = {"synthesis": 0, "student": 0}
-        while (due := stage._due()) is not None:
+        while (due := transfer.schedule.due()) is not None:
             done[due] += 1
-            stage.done[due] += 1
+            transfer.schedule.done[due] += 1
             ahead = done["synthesis"] * student - done["student"] * synthesis
             assert done["synthesis"] and -synthesis < ahead <= student
         assert done == {"synthesis": synthesis, "student": student}
@@ -130,7 +131,7 @@ def test_every_synthesis_step_makes_a_batch_of_its_own(numbers: tuple[int, int])
     told = diary(*numbers)
     assert len(told.made) == 2 * numbers[0]
     images = torch.cat([images for images, _ in told.made])
-    assert len(images) == len(images.flatten(1).unique(dim=0)) == told.stage.images
+    assert len(images) == len(images.flatten(1).unique(dim=0)) == told.transfer.images
     assert len({tuple(targets.tolist()) for _, targets in told.made}) > 1
     for images, targets in told.made:
         assert images.shape == (BATCH, *small.GREY.shape) and images.min() >= 0 and images.max() <= 1
@@ -153,15 +154,15 @@ def test_the_pool_keeps_the_last_batch_of_each_round(numbers: tuple[int, int]) -
     """To look at; no more than `SHOWN` of them."""
     told = diary(*numbers)
     last = told.made[numbers[0] - 1 :: numbers[0]]
-    assert torch.equal(told.stage.pool.images, to_uint8(torch.cat([images for images, _ in last])))
-    assert torch.equal(told.stage.pool.targets, torch.cat([targets for _, targets in last]))
-    assert told.stage.pool.capacity == SHOWN
+    assert torch.equal(told.transfer.pool.images, to_uint8(torch.cat([images for images, _ in last])))
+    assert torch.equal(told.transfer.pool.targets, torch.cat([targets for _, targets in last]))
+    assert told.transfer.pool.capacity == SHOWN
 
 
 def test_a_student_of_the_pool_finds_every_batch_there() -> None:
     told = Diary(alternating(3, 2, source="pool"))
-    assert torch.equal(told.stage.pool.images, to_uint8(torch.cat([images for images, _ in told.made])))
-    assert told.stage.pool.capacity is None and told.rounds == ["SUSUS", "SUSUS"]
+    assert torch.equal(told.transfer.pool.images, to_uint8(torch.cat([images for images, _ in told.made])))
+    assert told.transfer.pool.capacity is None and told.rounds == ["SUSUS", "SUSUS"]
     assert [len(images) for images, _ in told.used] == [8] * 4  # `batch` images, not a synthesised batch
 
 
@@ -184,12 +185,12 @@ def test_a_round_has_one_row_of_each_kind() -> None:
 def test_rows_are_means_over_the_whole_round() -> None:
     """Not over the steps since the last change of phase: the synthesis loss of two steps is the mean of both."""
     told = diary(3, 5)
-    assert told.stage.loop.steps == 10
-    stage, losses = make_stage(alternating(2, 1, count=1)), []
-    assert stage.inversion is not None
-    add = stage.inversion.meter.add
-    stage.inversion.meter.add = lambda parts: (losses.append(float(parts["total"])), add(parts))  # type: ignore
-    rows = finish(stage).rows
+    assert told.transfer.loop.steps == 10
+    transfer, losses = make_run(alternating(2, 1, count=1)), []
+    assert transfer.inversion is not None
+    add = transfer.inversion.meter.add
+    transfer.inversion.meter.add = lambda parts: (losses.append(float(parts["total"])), add(parts))  # type: ignore
+    rows = finish(transfer).rows
     assert len(losses) == 2 and rows[0]["total"] == pytest.approx(sum(losses) / 2)
 
 
@@ -219,19 +220,19 @@ RESUMED = {
 @pytest.mark.parametrize("name", RESUMED)
 def test_a_run_stopped_at_any_step_ends_with_the_same_bytes(name: str) -> None:
     recipe = RESUMED[name]
-    expected, calls = finish(make_stage(recipe)), length(recipe)
+    expected, calls = finish(make_run(recipe)), length(recipe)
     for stop, (state, rows) in stopped_at(recipe, range(calls)).items():
-        stage = make_stage(recipe)
-        stage.load_state_dict(state)
-        outcome = finish(stage, rows)
+        transfer = make_run(recipe)
+        transfer.load_state_dict(state)
+        outcome = finish(transfer, rows)
         outcome.assert_same(expected)
         assert weights(outcome) == weights(expected), stop
 
 
 def length(recipe: Recipe) -> int:
-    stage, calls = make_stage(recipe), 0
-    while not stage.finished:
-        stage.advance()
+    transfer, calls = make_run(recipe), 0
+    while not transfer.finished:
+        transfer.advance()
         calls += 1
     return calls
 
@@ -252,15 +253,15 @@ def test_rounds_without_synthesis_steps_still_make_images() -> None:
         told.column("student", "images") == [10, 20, 30]
         and told.column("student", "synthesis_steps") == [0] * 3
     )
-    assert torch.equal(told.stage.pool.images, to_uint8(torch.cat([images for images, _ in told.made])))
-    assert len(told.stage.pool.images.flatten(1).unique(dim=0)) == 30
+    assert torch.equal(told.transfer.pool.images, to_uint8(torch.cat([images for images, _ in told.made])))
+    assert len(told.transfer.pool.images.flatten(1).unique(dim=0)) == 30
 
 
 @pytest.mark.parametrize("source", ["batch", "pool"])
 def test_interleaved_rounds_without_synthesis_steps_make_one_batch(source: Any) -> None:
     told = Diary(alternating(0, 2, warmup=1, source=source))
     assert told.rounds == ["S", "SUU"] and told.kinds() == ["student", "evaluation"]
-    assert told.stage.images == len(told.stage.pool) == 2 * BATCH
+    assert told.transfer.images == len(told.transfer.pool) == 2 * BATCH
     if source == "batch":
         small.assert_same(told.used, [told.made[1]] * 2)
 
@@ -281,10 +282,10 @@ def test_a_student_without_steps_is_evaluated_once_and_left_as_it_is(
     assert told.kinds() == kinds and told.rounds == events and told.measured == 1
     assert told.rows[-1]["round"] == rounds.count and told.rows[-1]["student_steps"] == 0
     assert told.rows[-1]["images"] == 4 * rounds.count
-    small.assert_same(small.snapshot(told.stage.student), told.start)
+    small.assert_same(small.snapshot(told.transfer.student), told.start)
 
 
 def test_real_images_without_student_steps_are_evaluated_only() -> None:
-    stage = make_stage(named("real_calibration", rounds=Rounds(1, 0, 0, batch=4)), real=real_pool())
-    outcome = finish(stage)
-    assert [row["kind"] for row in outcome.rows] == ["evaluation"] and stage.images == 0
+    transfer = make_run(named("real_calibration", rounds=Rounds(1, 0, 0, batch=4)), real=real_pool())
+    outcome = finish(transfer)
+    assert [row["kind"] for row in outcome.rows] == ["evaluation"] and transfer.images == 0

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 import torch
 
+from rgal.engine.batches import StudentBatch
 from rgal.engine.run import SHOWN
 from rgal.methods.recipe import Recipe
 from rgal.synthesis.noisy import NoisyGenerator
 from tests.helpers import small
-from tests.helpers.runs import ROUNDS, finish, make_stage, named, stopped_at
+from tests.helpers.runs import ROUNDS, finish, make_run, named, stopped_at
 
 METHODS = (
     "dafl",
@@ -56,11 +57,11 @@ def untimed(state: dict[str, Any]) -> dict[str, Any]:
 )
 def test_a_stopped_method_goes_on_bit_for_bit(method: str) -> None:
     """The state survives the trip as it is, and what follows is the same, memory and optimisers included."""
-    whole = make_stage(recipe(method))
+    whole = make_run(recipe(method))
     expected = finish(whole)
     end = untimed(whole.state_dict())
     for state, rows in stopped_at(recipe(method), STOPS).values():
-        again = make_stage(recipe(method))
+        again = make_run(recipe(method))
         again.load_state_dict(state)
         small.assert_same(untimed(again.state_dict()), untimed(state))
         finish(again, rows).assert_same(expected)
@@ -70,35 +71,35 @@ def test_a_stopped_method_goes_on_bit_for_bit(method: str) -> None:
 @pytest.mark.parametrize("method", ["dafl", "zskt", "dfad", "adversarial_dfq"])
 def test_fresh_draws_are_counted_and_the_last_are_kept(method: str) -> None:
     """Every student batch is new; the pool has each round's last, under the teacher's labels."""
-    stage = make_stage(recipe(method))
+    transfer = make_run(recipe(method))
     drawn = []
-    train = stage.loop.step
+    train = transfer.loop.step
 
-    def step(images: torch.Tensor, targets: torch.Tensor, *more: Any) -> None:
-        drawn.append(images)
-        train(images, targets, *more)
+    def step(batch: StudentBatch, *more: Any) -> None:
+        drawn.append(batch.images)
+        train(batch, *more)
 
-    stage.loop.step = step  # type: ignore[method-assign]
-    rows = finish(stage).rows
-    batch, images = ROUNDS.batch, torch.cat(drawn)
-    assert len(images) == len(images.flatten(1).unique(dim=0)) == 12 * batch == stage.images
-    assert [row["images"] for row in rows if row["kind"] == "student"] == [4 * batch, 8 * batch, 12 * batch]
+    transfer.loop.step = step  # type: ignore[method-assign]
+    rows = finish(transfer).rows
+    size, images = ROUNDS.batch, torch.cat(drawn)
+    assert len(images) == len(images.flatten(1).unique(dim=0)) == 12 * size == transfer.images
+    assert [row["images"] for row in rows if row["kind"] == "student"] == [4 * size, 8 * size, 12 * size]
     kept = torch.cat(drawn[3::4])
-    assert stage.pool.capacity == SHOWN
-    assert torch.equal(stage.pool.images, (kept * 255).round().to(torch.uint8))
-    teacher = stage.problem.teacher
-    assert torch.equal(stage.pool.targets, teacher(stage.problem.domain.normalise(kept)).argmax(1))
+    assert transfer.pool.capacity == SHOWN
+    assert torch.equal(transfer.pool.images, (kept * 255).round().to(torch.uint8))
+    teacher = transfer.problem.teacher
+    assert torch.equal(transfer.pool.targets, teacher(transfer.problem.domain.normalise(kept)).argmax(1))
 
 
 def test_a_meta_generator_forgets_its_way_in_once() -> None:
-    plain, reset = make_stage(recipe("fast[reset=0]")), make_stage(recipe("fast[reset=2]"))
-    while reset.round == 0:
-        for stage in (plain, reset):
-            stage.advance()
-    nets = [stage.inversion.images.net for stage in (plain, reset)]
+    plain, reset = make_run(recipe("fast[reset=0]")), make_run(recipe("fast[reset=2]"))
+    while reset.schedule.round == 0:
+        for transfer in (plain, reset):
+            transfer.advance()
+    nets = [transfer.inversion.images.net for transfer in (plain, reset)]
     small.assert_same(*(small.snapshot(net) for net in nets))
-    for stage in (plain, reset):  # the first step of round 2 moves the copies only
-        stage.advance()
+    for transfer in (plain, reset):  # the first step of round 2 moves the copies only
+        transfer.advance()
     before, after = (small.snapshot(net) for net in nets)
     changed = {name for name in after if not torch.equal(before[name], after[name])}
     assert changed == {"project.weight", "project.bias", "body.0.weight", "body.0.bias"}

@@ -23,7 +23,7 @@ from tests.helpers.runs import (
     STOPS,
     finish,
     make_problem,
-    make_stage,
+    make_run,
     measure,
     named,
     real_pool,
@@ -42,57 +42,57 @@ SLOW = ("plain", "cmi", "reptile")  # parts of others, or stopped in tests/engin
 )
 def test_a_stopped_run_ends_with_the_same_numbers(name: str) -> None:
     recipe, expected = RECIPES[name], reference(name)
-    calls = sum(1 for _ in iterate(make_stage(recipe)))
+    calls = sum(1 for _ in iterate(make_run(recipe)))
     stops = [stop for stop in STOPS if stop < calls]
     for state, rows in stopped_at(recipe, stops).values():
-        stage = make_stage(recipe)
-        stage.load_state_dict(state)
-        finish(stage, rows).assert_same(expected)
+        transfer = make_run(recipe)
+        transfer.load_state_dict(state)
+        finish(transfer, rows).assert_same(expected)
 
 
-def iterate(stage: TransferRun) -> Iterable[list[Row]]:
-    while not stage.finished:
-        yield stage.advance()
+def iterate(transfer: TransferRun) -> Iterable[list[Row]]:
+    while not transfer.finished:
+        yield transfer.advance()
 
 
 def test_a_state_is_whole_after_the_end() -> None:
-    stage = make_stage(RECIPES["rgal"])
-    finish(stage)
-    again = make_stage(RECIPES["rgal"])
-    again.load_state_dict(small.reloaded(stage.state_dict()))
+    transfer = make_run(RECIPES["rgal"])
+    finish(transfer)
+    again = make_run(RECIPES["rgal"])
+    again.load_state_dict(small.reloaded(transfer.state_dict()))
     assert again.finished and again.position().done == 1.0
-    small.assert_same(small.snapshot(again.student), small.snapshot(stage.student))
+    small.assert_same(small.snapshot(again.student), small.snapshot(transfer.student))
 
 
 def test_runs_of_one_seed_agree_and_of_two_seeds_do_not() -> None:
-    finish(make_stage(RECIPES["rgal"])).assert_same(reference("rgal"))
-    other = make_stage(RECIPES["rgal"])
+    finish(make_run(RECIPES["rgal"])).assert_same(reference("rgal"))
+    other = make_run(RECIPES["rgal"])
     other.streams.parts = ("stage", 1)
     assert not torch.equal(finish(other).pool[0], reference("rgal").pool[0])
 
 
 def test_global_randomness_changes_nothing() -> None:
     torch.manual_seed(123)
-    stage = make_stage(RECIPES["cmi+rgal"])
+    transfer = make_run(RECIPES["cmi+rgal"])
     torch.manual_seed(321)
-    finish(stage).assert_same(reference("cmi+rgal"))
+    finish(transfer).assert_same(reference("cmi+rgal"))
 
 
 # Recipes that are the same ----------------------------------------------------------------------------------------
 
 
 def test_rgal_without_its_terms_is_plain() -> None:
-    finish(make_stage(named("rgal[spread=0,gather=0,cd=0,pairs=false]"))).assert_same(reference("plain"))
+    finish(make_run(named("rgal[spread=0,gather=0,cd=0,pairs=false]"))).assert_same(reference("plain"))
 
 
 def test_rgal_is_plain_plus_rgal() -> None:
     plus = plus_rgal(named("plain"), RgalOptions(spread=0.0, gather=0.0))
-    finish(make_stage(named("rgal[spread=0,gather=0]"))).assert_same(finish(make_stage(plus)))
-    finish(make_stage(named("plain+rgal"))).assert_same(reference("rgal"))
+    finish(make_run(named("rgal[spread=0,gather=0]"))).assert_same(finish(make_run(plus)))
+    finish(make_run(named("plain+rgal"))).assert_same(reference("rgal"))
 
 
 def test_the_relation_terms_change_the_numbers() -> None:
-    outcomes = [reference("plain"), reference("rgal"), finish(make_stage(named("rgal[follows=code]")))]
+    outcomes = [reference("plain"), reference("rgal"), finish(make_run(named("rgal[follows=code]")))]
     for i, outcome in enumerate(outcomes):
         assert all(not torch.equal(outcome.pool[0], other.pool[0]) for other in outcomes[:i])
 
@@ -126,17 +126,17 @@ def test_warm_up_rounds_only_synthesise() -> None:
 
 
 def test_evaluations_come_every_so_often_and_at_the_end() -> None:
-    rows = finish(make_stage(RECIPES["plain"], evaluate_every=2)).rows
+    rows = finish(make_run(RECIPES["plain"], evaluate_every=2)).rows
     assert [row["round"] for row in rows if row["kind"] == "evaluation"] == [2, 3]
 
 
 def test_the_position_grows_from_zero_to_one() -> None:
-    stage = make_stage(RECIPES["plain"])
-    done = [stage.position().done]
-    for _ in iterate(stage):
-        done.append(stage.position().done)
+    transfer = make_run(RECIPES["plain"])
+    done = [transfer.position().done]
+    for _ in iterate(transfer):
+        done.append(transfer.position().done)
     assert done[0] == 0 and done[-1] == 1 and done == sorted(done)
-    assert stage.position().remaining_seconds == 0
+    assert transfer.position().remaining_seconds == 0
 
 
 # Who is touched -------------------------------------------------------------------------------------------------
@@ -146,7 +146,7 @@ def test_the_position_grows_from_zero_to_one() -> None:
 def test_the_teacher_is_only_read(name: str) -> None:
     problem = make_problem()
     before = small.snapshot(problem.teacher)
-    finish(make_stage(RECIPES[name], problem))
+    finish(make_run(RECIPES[name], problem))
     small.assert_same(small.snapshot(problem.teacher), before)
     assert all(p.grad is None and not p.requires_grad for p in problem.teacher.parameters())
     assert not problem.teacher.training
@@ -154,35 +154,35 @@ def test_the_teacher_is_only_read(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["rgal", "cmi+rgal", "persistent generator"])
 def test_synthesis_leaves_the_student_alone_and_training_does_not(name: str) -> None:
-    stage = make_stage(RECIPES[name])
-    while not stage.finished:
-        phase, before = stage.phase, small.snapshot(stage.student)
-        frozen = not any(p.requires_grad for p in stage.student.parameters())
-        assert frozen == (phase == "synthesis") and stage.student.training == (phase == "student")
-        optimises = stage._due() == phase
-        stage.advance()
+    transfer = make_run(RECIPES[name])
+    while not transfer.finished:
+        phase, before = transfer.mode, small.snapshot(transfer.student)
+        frozen = not any(p.requires_grad for p in transfer.student.parameters())
+        assert frozen == (phase == "synthesis") and transfer.student.training == (phase == "student")
+        optimises = transfer.schedule.due() == phase
+        transfer.advance()
         if phase == "synthesis":
-            small.assert_same(small.snapshot(stage.student), before)
-            assert all(p.grad is None for p in stage.student.parameters()) or stage.phase == "student"
+            small.assert_same(small.snapshot(transfer.student), before)
+            assert all(p.grad is None for p in transfer.student.parameters()) or transfer.mode == "student"
         elif optimises:
-            assert not torch.equal(stage.student.fc.weight, before["fc.weight"])
+            assert not torch.equal(transfer.student.fc.weight, before["fc.weight"])
 
 
 def test_a_frozen_part_of_the_student_stays_frozen() -> None:
-    stage = make_stage(RECIPES["plain"])
-    assert stage.trainable == list(stage.student.parameters())
+    transfer = make_run(RECIPES["plain"])
+    assert transfer.trainable == list(transfer.student.parameters())
     student = small.student(small.GREY)
     student.conv1.weight.requires_grad_(False)
     before = student.conv1.weight.clone()
-    stage = TransferRun(RECIPES["plain"], make_problem(), student, Streams("cpu", 1), measure)
-    finish(stage)
+    transfer = TransferRun(RECIPES["plain"], make_problem(), student, Streams("cpu", 1), measure)
+    finish(transfer)
     assert torch.equal(student.conv1.weight, before) and not student.conv1.weight.requires_grad
 
 
 def test_hooks_exist_only_inside_a_step() -> None:
-    stage = make_stage(RECIPES["cmi+rgal"])
-    finish(stage)
-    for net in (stage.student, stage.problem.teacher):
+    transfer = make_run(RECIPES["cmi+rgal"])
+    finish(transfer)
+    for net in (transfer.student, transfer.problem.teacher):
         assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())
 
 
@@ -198,39 +198,39 @@ def test_a_lost_synthesis_names_the_part() -> None:
     one_step = replace(ROUNDS, synthesis_steps=1)
     recipe = replace(plain, synthesis=(*plain.synthesis, stateless("boom", 1.0, broken)), rounds=one_step)
     with pytest.raises(Diverged, match="synthesis loss part 'boom' became nan in round 1"):
-        finish(make_stage(recipe))
+        finish(make_run(recipe))
 
 
 def test_a_lost_student_names_the_part() -> None:
     recipe = replace(RECIPES["plain"], transfer=(distillation(), stateless("boom", 1.0, broken)))
     recipe = replace(recipe, rounds=replace(ROUNDS, student_steps=1))
     with pytest.raises(Diverged, match="student loss part 'boom' became nan in round 1"):
-        finish(make_stage(recipe))
+        finish(make_run(recipe))
 
 
 def test_a_recipe_that_lacks_a_view_is_refused() -> None:
     recipe = named("cmi[bank=16]")
     with pytest.raises(ValueError, match="no view \\['local'\\]"):
-        make_stage(replace(recipe, views={"global": recipe.views["global"]}))
+        make_run(replace(recipe, views={"global": recipe.views["global"]}))
 
 
 def test_real_images_are_for_reference_rows_only() -> None:
     pool = ImagePool(small.GREY.shape)
     for recipe, real in ((RECIPES["plain"], pool), (named("scratch"), None)):
         with pytest.raises(ValueError, match="real images"):
-            make_stage(recipe, real=real)
+            make_run(recipe, real=real)
 
 
 @pytest.mark.parametrize("method", ["scratch", "real_kd", "real_kd+rgal"])
 def test_reference_rows_train_on_the_given_pool_and_resume(method: str) -> None:
     recipe = named(method)
-    expected = finish(make_stage(recipe, real=real_pool()))
+    expected = finish(make_run(recipe, real=real_pool()))
     assert {row["kind"] for row in expected.rows} == {"student", "evaluation"}
-    stage, rows = make_stage(recipe, real=real_pool()), []
+    transfer, rows = make_run(recipe, real=real_pool()), []
     for _ in range(5):
-        rows += stage.advance()
-    state = small.reloaded(stage.state_dict())
-    assert "images" not in state["real"] and not len(state["pool"]["images"])
-    again = make_stage(recipe, real=real_pool())
+        rows += transfer.advance()
+    state = small.reloaded(transfer.state_dict())
+    assert "images" not in state["batches"]["pool"] and not len(state["pool"]["images"])
+    again = make_run(recipe, real=real_pool())
     again.load_state_dict(state)
     finish(again, rows).assert_same(expected)

@@ -11,22 +11,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rgal.core.optimiser import StudentAdam
+from rgal.core.optimiser import SGD, StudentAdam
 from rgal.core.seeding import Streams
-from rgal.engine.student import StudentLoop
-from rgal.methods.recipe import SGD, Recipe
+from rgal.engine.batches import Augmentation, StudentBatch
+from rgal.engine.student import StudentLoop, StudentSpec
+from rgal.methods.recipe import Recipe
 from rgal.methods.registry import resolve
 from rgal.synthesis.pixels import Pixels
 from rgal.synthesis.views import crop_flip, rotations
+from rgal.tasks.class_incremental.groups import IncrementalAugmentation, grouped, real_images
 from rgal.terms.objective import Context, LossTerm, Progress, Reads, stateless
 from rgal.terms.transfer import distillation
 from tests.helpers import small
-from tests.helpers.runs import RECIPES, ROUNDS, finish, make_problem, make_stage, shrunk
+from tests.helpers.runs import RECIPES, ROUNDS, finish, make_problem, make_run, shrunk
 
 
 def make_loop(optimiser: SGD, total: int, **options: Any) -> StudentLoop:
     nets = {"student": small.student(small.GREY), "teacher": make_problem().teacher}
-    return StudentLoop(nets, small.GREY, (distillation(),), optimiser, total, Streams("cpu", 0), **options)
+    spec = StudentSpec((distillation(),), optimiser, total, Augmentation(**options))
+    return StudentLoop(nets, small.GREY, spec, Streams("cpu", 0))
 
 
 def expected_rates(spec: SGD, total: int) -> list[float]:
@@ -111,7 +114,7 @@ def test_the_learning_rate_reaches_the_optimiser_and_ends_near_zero() -> None:
     spec, images = SGD(lr=0.05, lr_warmup=0.25), small.rand(8, *small.GREY.shape)
     loop, seen = make_loop(spec, 8), []
     for _ in range(8):
-        loop.step(images, torch.zeros(8, dtype=torch.int64))
+        loop.step(StudentBatch(images, torch.zeros(8, dtype=torch.int64)))
         seen.append(loop.optimiser.param_groups[0]["lr"])
     assert seen == pytest.approx(expected_rates(spec, 8))
     assert seen[1] == pytest.approx(0.05) and 0 < seen[-1] < 0.005
@@ -130,7 +133,7 @@ def test_two_steps_are_sgd_by_hand() -> None:
     student, teacher = small.student(small.GREY), make_problem().teacher
     velocity = [torch.zeros_like(p) for p in student.parameters()]
     for _ in range(2):
-        loop.step(images, torch.zeros(8, dtype=torch.int64))
+        loop.step(StudentBatch(images, torch.zeros(8, dtype=torch.int64)))
         x = small.GREY.normalise(images)
         with torch.no_grad():
             p = F.softmax(teacher(x) / 20, dim=1)
@@ -151,7 +154,7 @@ def test_two_steps_of_adam_by_hand() -> None:
     student, teacher = small.student(small.GREY), make_problem().teacher
     first, second = ([torch.zeros_like(p) for p in student.parameters()] for _ in range(2))
     for step in (1, 2):
-        loop.step(images, torch.zeros(8, dtype=torch.int64))
+        loop.step(StudentBatch(images, torch.zeros(8, dtype=torch.int64)))
         x = small.GREY.normalise(images)
         with torch.no_grad():
             p = F.softmax(teacher(x) / 20, dim=1)
@@ -189,7 +192,8 @@ def watched(**options: Any) -> tuple[StudentLoop, list[Context]]:
 
     terms: tuple[LossTerm, ...] = (stateless("watch", 1.0, loss, Reads("student")),)
     nets = {"student": small.student(small.GREY)}
-    return StudentLoop(nets, small.GREY, terms, SGD(), 10, Streams("cpu", 0), **options), seen
+    spec = StudentSpec(terms, SGD(), 10, IncrementalAugmentation(**options))
+    return StudentLoop(nets, small.GREY, spec, Streams("cpu", 0)), seen
 
 
 def shown(ctx: Context) -> Tensor:
@@ -200,15 +204,20 @@ def shown(ctx: Context) -> Tensor:
 TARGETS = torch.tensor([4, 5, 4, 0, 0])
 
 
+def batch(images: Tensor, real: int = 0) -> StudentBatch:
+    """Five images, of which the first `real` are real ones of new classes."""
+    return StudentBatch(images, TARGETS, grouped(real, len(images)) if real else {})
+
+
 @pytest.mark.parametrize("real", [0, 3, 5])
 def test_real_images_are_cropped_and_replayed_ones_seen_as_the_recipe_says(real: int) -> None:
     loop, seen = watched(view=identity)
     images = small.rand(5, *small.GREY.shape)
-    loop.step(images, TARGETS, real=real)
+    loop.step(batch(images, real=real))
     stream = Streams("cpu", 0).get("view of new images")
     crops = crop_flip(images[:real], small.GREY, stream) if real else images[:0]
     torch.testing.assert_close(shown(seen[0]), torch.cat([crops, images[real:]]))
-    assert seen[0].real == real and torch.equal(seen[0].targets, TARGETS)
+    assert real_images(seen[0]) == real and torch.equal(seen[0].targets, TARGETS)
     assert torch.equal(seen[0].images, images)
     assert not torch.equal(crops, images[:real]) or real == 0
 
@@ -216,9 +225,9 @@ def test_real_images_are_cropped_and_replayed_ones_seen_as_the_recipe_says(real:
 def test_the_views_of_real_and_of_replayed_images_draw_from_streams_of_their_own() -> None:
     loop, seen = watched()
     images = small.rand(5, *small.GREY.shape)
-    loop.step(images, TARGETS, real=3)
+    loop.step(batch(images, real=3))
     alone, seen_alone = watched()
-    alone.step(images[3:], TARGETS[3:])
+    alone.step(StudentBatch(images[3:], TARGETS[3:]))
     assert torch.equal(shown(seen[0])[3:], shown(seen_alone[0]))
     expected = crop_flip(images[:3], small.GREY, Streams("cpu", 0).get("view of new images"))
     torch.testing.assert_close(shown(seen[0])[:3], expected)
@@ -226,9 +235,9 @@ def test_the_views_of_real_and_of_replayed_images_draw_from_streams_of_their_own
 
 def test_without_real_images_no_stream_of_theirs_is_touched() -> None:
     loop, _ = watched()
-    loop.step(small.rand(5, *small.GREY.shape), TARGETS)
+    loop.step(batch(small.rand(5, *small.GREY.shape)))
     assert set(loop.streams.state_dict()) == {"student view"}
-    loop.step(small.rand(5, *small.GREY.shape), TARGETS, real=5)
+    loop.step(batch(small.rand(5, *small.GREY.shape), real=5))
     assert set(loop.streams.state_dict()) == {"student view", "view of new images"}
 
 
@@ -237,18 +246,18 @@ def test_rotations_turn_what_the_view_has_made(real: int) -> None:
     """Of real images of new classes, and of those of a first phase, for which there is no count."""
     loop, seen = watched(rotations=True)
     images = small.rand(5, *small.GREY.shape)
-    loop.step(images, TARGETS, real=real)
+    loop.step(batch(images, real=real))
     purpose = "view of new images" if real else "student view"
     crops = crop_flip(images, small.GREY, Streams("cpu", 0).get(purpose))
     turned, labels = rotations(crops, TARGETS)
     torch.testing.assert_close(shown(seen[0]), turned)
-    assert torch.equal(seen[0].targets, labels) and seen[0].real == 4 * real
+    assert torch.equal(seen[0].targets, labels) and real_images(seen[0]) == 4 * real
     assert len(seen[0].images) == 20
 
 
 def test_the_progress_inside_a_phase_reaches_the_terms() -> None:
     loop, seen = watched()
-    loop.step(small.rand(5, *small.GREY.shape), TARGETS, Progress(0, 1, within=0.25), 5)
+    loop.step(batch(small.rand(5, *small.GREY.shape), real=5), Progress(0, 1, within=0.25))
     assert seen[0].progress.fraction == 0.25
 
 
@@ -260,7 +269,7 @@ def test_pairs_show_every_image_twice() -> None:
         return images
 
     images = small.rand(6, *small.GREY.shape)
-    make_loop(SGD(), 1, view=view, pairs=True).step(images, torch.arange(6))
+    make_loop(SGD(), 1, view=view, pairs=True).step(StudentBatch(images, torch.arange(6)))
     assert torch.equal(shown[0], torch.cat([images, images]))
 
 
@@ -269,6 +278,6 @@ def test_pairs_show_every_image_twice() -> None:
 )
 def test_bfloat16_runs_stay_finite(recipe: Recipe) -> None:
     rounds = replace(ROUNDS, count=1)
-    outcome = finish(make_stage(replace(recipe, rounds=rounds), precision="bf16"))
+    outcome = finish(make_run(replace(recipe, rounds=rounds), precision="bf16"))
     assert all(torch.isfinite(value).all() for value in outcome.student.values())
     assert all(value.dtype != torch.bfloat16 for value in outcome.student.values())

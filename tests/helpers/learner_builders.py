@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from rgal.core.observe import Observation
 from rgal.core.problem import freeze
 from rgal.core.seeding import Streams, global_seed
+from rgal.tasks.class_incremental.groups import grouped
 from rgal.tasks.class_incremental.head import growing_head
 from rgal.terms.objective import Context
 from tests.helpers import small
@@ -72,14 +73,14 @@ def step_context(
         student=observed(nets["student"], features),
         teacher=teacher,
     )
-    ctx.real = real
+    ctx.groups = grouped(real, len(features))
     return ctx
 
 
 def logits_context(student: Tensor, teacher: Tensor, labels: Tensor, real: int) -> Context:
     """A step's context by its logits."""
     ctx = small.context(targets=labels, student=Observation(student), teacher=Observation(teacher))
-    ctx.real = real
+    ctx.groups = grouped(real, len(student))
     return ctx
 
 

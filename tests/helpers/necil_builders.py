@@ -21,7 +21,8 @@ from rgal.methods.registry import methods
 from rgal.suite.plan.settings import Schedule
 from rgal.suite.plan.trial import Trial
 from rgal.suite.task import Job, tasks
-from rgal.tasks.class_incremental.run import Increments
+from rgal.tasks.class_incremental.run import IncrementalRun
+from rgal.tasks.class_incremental.spec import spec_of
 from tests.helpers import small
 
 NECIL = tasks()["necil"]
@@ -128,22 +129,22 @@ def job(name: str, seed: int = 0, schedule: Schedule = SHORT) -> Job:
     return Job(
         trial=trial,
         recipe=chosen,
-        problem=Problem(base_model(4 if chosen.learner.rotations else 1), domain, small.DEVICE),  # type: ignore[union-attr]
+        problem=Problem(base_model(spec_of(chosen).outputs), domain, small.DEVICE),
         teacher_top1=0.0,
         test=data.test,
         real=None,
         streams=Streams(small.DEVICE, *trial.seed_parts()),
         precision="fp32",
         class_names=data.spec.class_names,
-        phases=NECIL.phases(data, chosen, options),
+        task_data=NECIL.task_data(data, chosen, options),
     )
 
 
-def start(name: str, seed: int = 0, schedule: Schedule = SHORT) -> Increments:
-    return Increments(job(name, seed, schedule))
+def start(name: str, seed: int = 0, schedule: Schedule = SHORT) -> IncrementalRun:
+    return IncrementalRun(job(name, seed, schedule))
 
 
-def finish(going: Increments) -> list[dict[str, Any]]:
+def finish(going: IncrementalRun) -> list[dict[str, Any]]:
     rows = []
     while not going.finished:
         rows += going.advance()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from rgal.core.problem import Problem
 from rgal.core.seeding import Streams
-from rgal.engine.run import Row, TransferRun
+from rgal.engine.run import Hooks, Row, RunOptions, TransferRun
 from rgal.methods.recipe import Recipe, Rounds
 from rgal.methods.registry import resolve
 from rgal.synthesis.generators import FreshGenerator, PersistentGenerator
@@ -75,10 +75,13 @@ def measure(student: nn.Module) -> dict[str, float]:
     return {"checksum": float(sum(p.detach().double().sum() for p in student.parameters()))}
 
 
-def make_stage(recipe: Recipe, problem: Problem | None = None, **options: Any) -> TransferRun:
-    streams = Streams("cpu", "stage", 0)
+def make_run(recipe: Recipe, problem: Problem | None = None, **options: Any) -> TransferRun:
+    """A run of a small student; `options`: fields of RunOptions and of Hooks."""
+    own = {field.name for field in fields(RunOptions)} & set(options)
+    settings = RunOptions(**{name: options.pop(name) for name in own})
+    streams, student = Streams("cpu", "stage", 0), small.student(small.GREY)
     return TransferRun(
-        recipe, problem or shared_problem(), small.student(small.GREY), streams, measure, **options
+        recipe, problem or shared_problem(), student, streams, measure, settings, Hooks(**options)
     )
 
 
@@ -100,26 +103,26 @@ class Outcome:
         small.assert_same(self.rows, other.rows, "rows")
 
 
-def finish(stage: TransferRun, rows: list[Row] | None = None) -> Outcome:
+def finish(transfer: TransferRun, rows: list[Row] | None = None) -> Outcome:
     rows = list(rows or [])
-    while not stage.finished:
-        rows += stage.advance()
-    pool = (stage.pool.images.clone(), stage.pool.targets.clone())
-    return Outcome(small.snapshot(stage.student), pool, untimed(rows))
+    while not transfer.finished:
+        rows += transfer.advance()
+    pool = (transfer.pool.images.clone(), transfer.pool.targets.clone())
+    return Outcome(small.snapshot(transfer.student), pool, untimed(rows))
 
 
 @cache
 def reference(name: str) -> Outcome:
-    return finish(make_stage(RECIPES[name]))
+    return finish(make_run(RECIPES[name]))
 
 
 def stopped_at(recipe: Recipe, stops: Iterable[int]) -> dict[int, tuple[Any, list[Row]]]:
     """State (through a file) and rows so far of one run, before its k-th call, for several k."""
-    stage, rows, kept = make_stage(recipe), [], {}
+    transfer, rows, kept = make_run(recipe), [], {}
     for call in range(max(stops) + 1):
         if call in stops:
-            kept[call] = (small.reloaded(stage.state_dict()), list(rows))
-        rows += stage.advance()
+            kept[call] = (small.reloaded(transfer.state_dict()), list(rows))
+        rows += transfer.advance()
     return kept
 
 
@@ -132,7 +135,7 @@ def real_pool() -> ImagePool:
 def recorded(recipe: Recipe, steps: int) -> tuple[Inversion, list[Tensor], list[float]]:
     """An inversion after `steps` steps of round one, with every iterate and its total loss."""
     problem, student = make_problem(), small.student(small.GREY).eval().requires_grad_(False)
-    inversion = Inversion(recipe, problem, student, Streams("cpu", "kept"), "fp32")
+    inversion = Inversion(recipe.inversion(), problem, student, Streams("cpu", "kept"), "fp32")
     iterates: list[Tensor] = []
     make = inversion.images.images
 

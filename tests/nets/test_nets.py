@@ -147,10 +147,10 @@ def test_vgg_names() -> None:
 
 def naive_wrn(s: dict[str, Tensor], x: Tensor) -> Tensor:
     x = conv(s, "conv1", x)
-    for stage in (1, 2, 3):
+    for transfer in (1, 2, 3):
         i = 0
-        while f"{(p := f'block{stage}.layer.{i}')}.conv1.weight" in s:
-            stride = 2 if stage > 1 and i == 0 else 1
+        while f"{(p := f'block{transfer}.layer.{i}')}.conv1.weight" in s:
+            stride = 2 if transfer > 1 and i == 0 else 1
             a = bn(s, f"{p}.bn1", x).relu()
             y = conv(s, f"{p}.conv2", bn(s, f"{p}.bn2", conv(s, f"{p}.conv1", a, stride)).relu())
             x = y + (conv(s, f"{p}.convShortcut", a, stride) if f"{p}.convShortcut.weight" in s else x)
@@ -160,10 +160,10 @@ def naive_wrn(s: dict[str, Tensor], x: Tensor) -> Tensor:
 
 def naive_resnet(s: dict[str, Tensor], x: Tensor) -> Tensor:
     x = bn(s, "bn1", conv(s, "conv1", x)).relu()
-    for stage in (1, 2, 3, 4):
+    for transfer in (1, 2, 3, 4):
         i = 0
-        while f"{(p := f'layer{stage}.{i}')}.conv1.weight" in s:
-            stride = 2 if stage > 1 and i == 0 else 1
+        while f"{(p := f'layer{transfer}.{i}')}.conv1.weight" in s:
+            stride = 2 if transfer > 1 and i == 0 else 1
             y = bn(s, f"{p}.bn1", conv(s, f"{p}.conv1", x, stride)).relu()
             y = bn(s, f"{p}.bn2", conv(s, f"{p}.conv2", y))
             for skip in (f"{p}.shortcut", f"{p}.downsample"):

@@ -10,7 +10,7 @@ import torch
 
 from rgal.synthesis.image_source import Adam
 from rgal.terms.objective import Progress
-from tests.helpers.runs import RECIPES, make_stage, named, recorded
+from tests.helpers.runs import RECIPES, make_run, named, recorded
 
 BOUNCY = {
     "pixels": named("deepinversion", optimiser=Adam(1.5, (0.5, 0.9))),
@@ -54,9 +54,9 @@ def test_each_round_starts_its_search_anew() -> None:
 
 
 def test_the_pool_holds_what_was_kept() -> None:
-    stage = make_stage(RECIPES["plain"])
-    while stage.phase == "synthesis":
-        stage.advance()
-    images, targets = stage.inversion.best, stage.inversion.targets
-    assert torch.equal(stage.pool.images, (images * 255).round().to(torch.uint8))
-    assert torch.equal(stage.pool.targets, targets)
+    transfer = make_run(RECIPES["plain"])
+    while transfer.mode == "synthesis":
+        transfer.advance()
+    images, targets = transfer.inversion.best, transfer.inversion.targets
+    assert torch.equal(transfer.pool.images, (images * 255).round().to(torch.uint8))
+    assert torch.equal(transfer.pool.targets, targets)

@@ -15,6 +15,7 @@ from torch import Tensor
 from rgal.core.observe import Observation
 from rgal.core.problem import Problem
 from rgal.core.seeding import Streams
+from rgal.engine.batches import StudentBatch
 from rgal.methods.recipe import Recipe, Rounds
 from rgal.methods.registry import resolve
 from rgal.synthesis.mixture import MixedGenerator, class_shares
@@ -24,7 +25,7 @@ from rgal.terms.transfer import cross_entropy
 from tests.helpers import naive_classes as naive
 from tests.helpers import small
 from tests.helpers.image_builders import OPTIMISER, TARGETS, TINY, N, loss_of
-from tests.helpers.runs import finish, make_stage, shared_problem, stopped_at
+from tests.helpers.runs import finish, make_run, shared_problem, stopped_at
 
 CLASSES = small.COLOUR.classes
 CPU = torch.device("cpu")
@@ -180,40 +181,40 @@ RECIPES["rounds"] = replace(RECIPES["rounds"], rounds=Rounds(3, 3, 2, synthesis_
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_stopped_run_ends_with_the_same_numbers(name: str) -> None:
     recipe = RECIPES[name]
-    expected = finish(make_stage(recipe))
+    expected = finish(make_run(recipe))
     for state, rows in stopped_at(recipe, (1, 2, 3, 6, 11)).values():
-        stage = make_stage(recipe)
-        stage.load_state_dict(state)
-        finish(stage, rows).assert_same(expected)
+        transfer = make_run(recipe)
+        transfer.load_state_dict(state)
+        finish(transfer, rows).assert_same(expected)
 
 
 def test_the_student_sees_shares_and_the_pool_labels() -> None:
     told: list[tuple[Tensor, Tensor]] = []
-    stage = make_stage(shrunk("qimera[mixing=1]"), on_images=lambda *batch: told.append(batch))
-    trained, train = [], stage.loop.step
+    transfer = make_run(shrunk("qimera[mixing=1]"), on_images=lambda *batch: told.append(batch))
+    trained, train = [], transfer.loop.step
 
-    def step(images: Tensor, targets: Tensor, *more: Any) -> None:
-        trained.append((images, targets))
-        train(images, targets, *more)
+    def step(batch: StudentBatch, *more: Any) -> None:
+        trained.append((batch.images, batch.targets))
+        train(batch, *more)
 
-    stage.loop.step = step  # type: ignore[method-assign]
-    finish(stage)
+    transfer.loop.step = step  # type: ignore[method-assign]
+    finish(transfer)
     assert len(told) == len(trained) == 8
     for (shown, labels), (images, targets) in zip(told, trained, strict=True):
         assert torch.equal(shown, images) and labels.shape == (10,) and labels.dtype == torch.int64
         assert targets.shape == (10, small.GREY.classes) and torch.equal(targets.argmax(1), labels)
         assert torch.allclose(targets.sum(1), torch.ones(10)) and targets.max() < 1 + 1e-6
     assert any(bool((targets > 0).sum(1).gt(1).any()) for _, targets in trained)
-    assert torch.equal(stage.pool.targets, torch.cat([told[3][1], told[7][1]]))
+    assert torch.equal(transfer.pool.targets, torch.cat([told[3][1], told[7][1]]))
 
 
 def test_pairs_double_the_shares_too() -> None:
-    rows = finish(make_stage(shrunk(pairs=True))).rows
+    rows = finish(make_run(shrunk(pairs=True))).rows
     assert all(row["ce"] > 0 for row in rows if row["kind"] == "student")
 
 
 def test_without_mixing_shares_are_one_hot() -> None:
-    stage = make_stage(shrunk("qimera[mixing=0]"))
-    finish(stage)
-    assert stage.batch is not None
-    assert set(stage.batch[1].unique().tolist()) == {0.0, 1.0}
+    transfer = make_run(shrunk("qimera[mixing=0]"))
+    finish(transfer)
+    _, targets = transfer.synthesised.latest  # type: ignore[union-attr]
+    assert set(targets.unique().tolist()) == {0.0, 1.0}

@@ -197,7 +197,7 @@ class Fixed(nn.Module):
 
 def inversion(method: str, teacher: nn.Module, student: nn.Module) -> Inversion:
     streams = Streams("cpu", "pyramid")
-    return Inversion(named(method), Problem(teacher, small.GREY), student, streams, "fp32")
+    return Inversion(named(method).inversion(), Problem(teacher, small.GREY), student, streams, "fp32")
 
 
 def adaptive(seed: int) -> nn.Module:
@@ -260,8 +260,8 @@ def test_networks_and_terms_see_the_small_images() -> None:
 def test_the_imagenet_form_runs_on_tasks(task: str, plus: str) -> None:
     options: dict[str, Any] = {"bits": "w4a4", "placement": "paper"} if task == "dfq" else {}
     going, rows = run(task, IMAGENET + plus, options)
-    stage = going.stage
-    assert stage.steps["synthesis"] == 4 and len(stage.pool) == 18
-    assert stage.pool.images.float().std(0).min() > 0, "images left as they were reserved"
+    transfer = going.transfer
+    assert transfer.schedule.steps["synthesis"] == 4 and len(transfer.pool) == 18
+    assert transfer.pool.images.float().std(0).min() > 0, "images left as they were reserved"
     names = {name for row in rows if row["kind"] == "synthesis" for name in row}
     assert {"bn", "oh", "tv", "l2"} <= names and "adv" not in names and ("spread" in names) == bool(plus)

@@ -22,7 +22,7 @@ from rgal.terms.intra_class import (
 from rgal.terms.objective import Context, TermContext
 from tests.helpers import naive_classes as naive
 from tests.helpers import small
-from tests.helpers.runs import finish, make_stage, shared_problem, stopped_at
+from tests.helpers.runs import finish, make_run, shared_problem, stopped_at
 
 LABELS = {"mixed": [0, 2, 1, 2, 0, 4], "one class": [3] * 6, "one image": [1]}
 CLASSES, WIDTH = 5, 7
@@ -230,26 +230,24 @@ def one_shot(method: str = "intraq") -> Recipe:
 @pytest.mark.parametrize("method", ["intraq", "intraq+rgal"])
 def test_a_stopped_run_ends_with_the_same_numbers(method: str) -> None:
     recipe = one_shot(method)
-    expected = finish(make_stage(recipe))
+    expected = finish(make_run(recipe))
     # Rounds are 3 steps and a close; then three student steps: in the first, second and third round, and in training.
     for state, rows in stopped_at(recipe, (2, 5, 6, 10, 13)).values():
-        stage = make_stage(recipe)
-        stage.load_state_dict(state)
-        finish(stage, rows).assert_same(expected)
+        transfer = make_run(recipe)
+        transfer.load_state_dict(state)
+        finish(transfer, rows).assert_same(expected)
 
 
 def test_the_student_trains_once_and_on_images_of_all_rounds() -> None:
-    stage = make_stage(one_shot())
-    kinds = [row["kind"] for row in finish(stage).rows]
+    transfer = make_run(one_shot())
+    kinds = [row["kind"] for row in finish(transfer).rows]
     assert kinds == ["synthesis"] * 3 + ["student", "evaluation"]
-    assert len(stage.pool) == 30 and stage.steps == {"synthesis": 9, "student": 3}
+    assert len(transfer.pool) == 30 and transfer.schedule.steps == {"synthesis": 9, "student": 3}
     published = resolve("intraq").recipe.rounds
     assert published.warmup == published.count - 1 and published.total_student_steps() == 151 * 200
 
 
 def test_the_margin_is_off_in_the_first_round_alone() -> None:
-    rows = [
-        row for row in finish(make_stage(one_shot("intraq[lower=1.5]"))).rows if row["kind"] == "synthesis"
-    ]
+    rows = [row for row in finish(make_run(one_shot("intraq[lower=1.5]"))).rows if row["kind"] == "synthesis"]
     assert rows[0]["margin"] == 0 and all(row["margin"] > 0 for row in rows[1:])
     assert all(row["inception"] > 0 for row in rows)

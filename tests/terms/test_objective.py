@@ -96,11 +96,12 @@ def test_terms_come_and_go_inside_a_round() -> None:
     assert ran == [{"early"}] * 6 + [{"late"}] * 2
 
 
-def test_the_context_knows_how_many_images_are_real() -> None:
+def test_the_context_knows_the_groups_of_its_batch() -> None:
     objective = Objective([term("a", 1.0)], TermContext(small.COLOUR, nets()))
     images, targets = small.rand(3, *small.COLOUR.shape), torch.zeros(3, dtype=torch.int64)
     arguments = (images, targets, {"global": images}, Streams("cpu", 0), Progress())
-    assert objective(*arguments)[2].real == 0 and objective(*arguments, 2)[2].real == 2
+    groups = {"real": slice(0, 2)}
+    assert objective(*arguments)[2].groups == {} and objective(*arguments, groups)[2].groups == groups
 
 
 def test_a_silent_objective_costs_nothing() -> None:

@@ -24,7 +24,7 @@ def clock(seconds: float) -> str:
 def line(title: str, seen: Report) -> str:
     """`cmi seed 0 | round 3/20 student | 41 % | loss 1.23 | top-1 88.20 % | 0:35 left`"""
     at = seen.position
-    parts = [title, f"{at.unit} {at.at}/{at.of} {at.phase}", f"{100 * at.done:.0f} %"]
+    parts = [title, f"{at.unit} {at.at}/{at.of} {at.mode}", f"{100 * at.done:.0f} %"]
     if seen.loss is not None:
         parts.append(f"loss {seen.loss:.3g}")
     if seen.top1 is not None:

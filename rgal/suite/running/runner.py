@@ -100,7 +100,7 @@ def describe_plan(plan: Plan, store: Store) -> str:
     heading = "; ".join(settings)
     lines = [f"{len(plan.trials)} trials: {heading}, budget {plan.suite.budget}, on {plan.device}"]
     task = tasks()[plan.suite.task]
-    times = task.stages(plan.dataset, check_options(plan.suite, task))
+    times = task.repeats(plan.dataset, check_options(plan.suite, task))
     titles = [f"{t.setting}: {t.title}" if len(settings) > 1 else t.title for t in plan.trials]
     width = max(map(len, titles))
     entries = entries_taken(plan.suite, task, plan.dataset, plan.device)

@@ -1,7 +1,8 @@
-"""The run of tasks with one teacher and one student: a stage, its evaluations, its record."""
+"""The run of tasks with one teacher and one student: rounds, their evaluations, the record."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,8 @@ from torch import nn
 
 from rgal.analysis.diversity import diversity
 from rgal.analysis.grids import write_grid
-from rgal.engine.run import SHOWN, Position, Row, TransferRun
-from rgal.engine.student import top1
+from rgal.engine.evaluation import top1
+from rgal.engine.run import SHOWN, Hooks, Position, Row, RunOptions, TransferRun
 from rgal.nets.checkpoint import save_weights
 from rgal.suite.plan.initial_pool import initial_images, record
 from rgal.suite.store.folders import write_json
@@ -18,30 +19,33 @@ from rgal.suite.task import Job
 from rgal.synthesis.pool_files import save_pool
 
 
-class SingleStage:
-    """Trains `student` under the job's recipe. `stage_options`: further arguments of the stage.
+class SingleRun:
+    """Train `student` under the job's recipe.
 
     Given images of the trial are in the pool before the first round; a state that is loaded brings a pool of its own.
+
+    Args:
+        job: the trial and what it works on.
+        student: what is trained and measured.
+        hooks: what the task adds to the rounds; the job's real images, for reference rows, are added here.
     """
 
-    def __init__(self, job: Job, student: nn.Module, **stage_options: Any) -> None:
+    def __init__(self, job: Job, student: nn.Module, hooks: Hooks = Hooks()) -> None:  # noqa: B008
         self.job, self.student = job, student
         self.accuracies: list[float] = []
-        self.stage = TransferRun(
+        self.transfer = TransferRun(
             job.recipe,
             job.problem,
             student,
             job.streams,
             self._measure,
-            job.precision,
-            job.trial.evaluate_every,
-            job.real,
-            **stage_options,
+            RunOptions(job.precision, job.trial.evaluate_every),
+            replace(hooks, real=job.real),
         )
         given = initial_images(job)
         self.initial_images = 0 if given is None else len(given[0])
         if given is not None:
-            self.stage.pool.add(*given)
+            self.transfer.pool.add(*given)
 
     def _measure(self, student: nn.Module) -> dict[str, float]:
         test = self.job.test
@@ -51,42 +55,42 @@ class SingleStage:
 
     @property
     def finished(self) -> bool:
-        return self.stage.finished
+        return self.transfer.finished
 
     def advance(self) -> list[Row]:
-        return self.stage.advance()
+        return self.transfer.advance()
 
     def position(self) -> Position:
-        return self.stage.position()
+        return self.transfer.position()
 
     def loss(self) -> float | None:
-        return self.stage.loss()
+        return self.transfer.loss()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"stage": self.stage.state_dict(), "accuracies": list(self.accuracies)}
+        return {"transfer": self.transfer.state_dict(), "accuracies": list(self.accuracies)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.stage.load_state_dict(state["stage"])
+        self.transfer.load_state_dict(state["transfer"])
         self.accuracies = list(state["accuracies"])
 
     def result(self) -> dict[str, Any]:
-        stage = self.stage
+        transfer = self.transfer
         return {
             "last": self.accuracies[-1],
             "best": max(self.accuracies),
             "teacher_top1": self.job.teacher_top1,
             "data_free": self.job.recipe.data_free,
-            "images": stage.images,
-            "synthesis_steps": stage.steps["synthesis"],
-            "student_steps": stage.steps["student"],
-            "synthesis_seconds": round(stage.seconds["synthesis"], 2),
-            "student_seconds": round(stage.seconds["student"], 2),
+            "images": transfer.images,
+            "synthesis_steps": transfer.schedule.steps["synthesis"],
+            "student_steps": transfer.schedule.steps["student"],
+            "synthesis_seconds": round(transfer.clock.seconds["synthesis"], 2),
+            "student_seconds": round(transfer.clock.seconds["student"], 2),
             **record(self.job.trial, self.initial_images),
         }
 
     def save(self, folder: Path) -> None:
         save_weights(self.student, folder / "student.safetensors")
-        pool = self.stage.pool
+        pool = self.transfer.pool
         if not self.job.recipe.data_free or not len(pool):
             return
         # The newest images: what the method makes once the student has learnt something. Never given ones.

@@ -14,39 +14,53 @@ from torch import nn
 
 from rgal import nets
 from rgal.core.files import slug
+from rgal.core.optimiser import SGD
 from rgal.core.precision import Precision, place
 from rgal.core.problem import Domain
 from rgal.core.seeding import Streams, global_seed
 from rgal.data import Dataset
+from rgal.engine.batches import Augmentation, StudentBatch
+from rgal.engine.evaluation import top1
 from rgal.engine.run import Diverged, Position, Row
-from rgal.engine.student import StudentLoop, top1
-from rgal.methods.recipe import SGD
+from rgal.engine.student import StudentLoop, StudentSpec
 from rgal.nets.checkpoint import load_weights, save_weights
 from rgal.suite.plan.settings import TeacherRecipe
 from rgal.suite.running.drive import Report, drive
 from rgal.suite.store.folders import read_json, write_json
 from rgal.synthesis.pool import ImagePool
-from rgal.tasks.class_incremental.spec import Learner
+from rgal.terms.objective import LossTerm
+from rgal.terms.transfer import cross_entropy
+
+
+def as_it_is(net: nn.Module) -> nn.Module:
+    """Return the network itself."""
+    return net
 
 
 @dataclass(frozen=True)
 class Pretraining:
     """What a teacher is trained for: all classes under cross-entropy, unless a task says otherwise.
 
-    classes: these of the data set's only, labelled by their positions. learner: whose first phase it is, with its
-    losses and rotations. identity: what tells this teacher from others of the same network, data and recipe; a part of
-    its key, as is a "seed" of its own. title: the same for people.
+    Args:
+        classes: only these of the data set, labelled by their positions; None: all.
+        terms: what it minimises.
+        augmentation: how it is shown its images.
+        outputs: its logits per class.
+        evaluated: what of the network is measured, a view of it with one logit per class.
+        own: whether a method trains it in its own way, so that it cannot be given as weights.
+        identity: what tells this teacher from others of the same network, data and recipe; a part of its key, as is a
+            "seed" of its own.
+        title: the same for people.
     """
 
     classes: tuple[int, ...] | None = None
-    learner: Learner = Learner()
+    terms: tuple[LossTerm, ...] = (cross_entropy(),)
+    augmentation: Augmentation = Augmentation()
+    outputs: int = 1
+    evaluated: Callable[[nn.Module], nn.Module] = as_it_is
+    own: bool = False
     identity: Mapping[str, Any] = field(default_factory=dict)
     title: str = ""
-
-    @property
-    def own(self) -> bool:
-        """Whether it is not one that can be given as weights."""
-        return bool(self.learner.base_name)
 
     def part(self, dataset: Dataset) -> Dataset:
         return dataset if self.classes is None else dataset.select(self.classes)
@@ -77,8 +91,8 @@ class TeacherRun:
         purpose: Pretraining,
     ) -> None:
         parts = ("teacher", dataset.spec.name, name, recipe.seed)
-        self.net = build_net(name, domain, device, *parts, outputs=purpose.learner.outputs)
-        self.outputs = purpose.learner.outputs
+        self.net = build_net(name, domain, device, *parts, outputs=purpose.outputs)
+        self.purpose = purpose
         self.dataset, self.domain, self.recipe, self.precision = dataset, domain, recipe, precision
         self.streams = Streams(device, *parts)
         self.pool = ImagePool(domain.shape, device)
@@ -88,12 +102,9 @@ class TeacherRun:
         self.loop = StudentLoop(
             {"student": self.net},
             domain,
-            purpose.learner.base,
-            spec,
-            recipe.steps,
+            StudentSpec(purpose.terms, spec, recipe.steps, purpose.augmentation),
             self.streams,
             precision,
-            rotations=purpose.learner.rotations,
         )
         self.net.train()
         self.every = max(1, recipe.steps // 20)
@@ -104,7 +115,8 @@ class TeacherRun:
         return self.loop.steps >= self.recipe.steps
 
     def advance(self) -> list[Row]:
-        self.loop.step(*self.pool.sample(self.recipe.batch, self.streams.get("batches")))
+        images, labels = self.pool.sample(self.recipe.batch, self.streams.get("batches"))
+        self.loop.step(StudentBatch(images, labels))
         if self.loop.steps % self.every and not self.finished:
             return []
         self._lap()
@@ -124,7 +136,8 @@ class TeacherRun:
 
     def measure(self) -> float:
         test = self.dataset.test
-        return top1(self.net, test.images, test.labels, self.domain, self.precision, self.outputs)
+        net = self.purpose.evaluated(self.net)
+        return top1(net, test.images, test.labels, self.domain, self.precision)
 
     def position(self) -> Position:
         done = self.loop.steps / self.recipe.steps

@@ -193,10 +193,10 @@ def prepare(root: Path, trial: Trial, device: torch.device) -> Job:
     purpose = task.pretraining(dataset, recipe, trial.seed, options)
     domain = purpose.domain(domain_of(dataset))
     teacher, accuracy = stored_teacher(
-        root, trial.teacher, trial.dataset, domain, trial.teacher_key, device, purpose.learner.outputs
+        root, trial.teacher, trial.dataset, domain, trial.teacher_key, device, purpose.outputs
     )
-    phases, real = task.phases(dataset, recipe, options), None
-    if phases is None and not recipe.data_free:
+    task_data, real = task.task_data(dataset, recipe, options), None
+    if task_data is None and not recipe.data_free:
         train = dataset.train
         real = ImagePool(domain.shape, device)
         real.add(train.images, train.labels)
@@ -211,7 +211,7 @@ def prepare(root: Path, trial: Trial, device: torch.device) -> Job:
         streams=Streams(device, *trial.seed_parts()),
         precision=trial.precision,  # type: ignore[arg-type]
         class_names=dataset.spec.class_names,
-        phases=phases,
+        task_data=task_data,
         encoding=dataset.spec.encoding,
     )
 

@@ -160,14 +160,14 @@ def begun(task: str, method: str, folder: Path, labelled: bool = True) -> Any:
 
 def test_the_first_student_step_samples_given_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = begun("kd", "plain", tmp_path)
-    assert len(run.stage.pool) == 5 and run.stage.images == 0
-    assert run.stage.pool.targets.tolist() == [0, 1, 0, 1, 0]
-    given = {image.numpy().tobytes() for image in run.stage.pool.images}
+    assert len(run.transfer.pool) == 5 and run.transfer.images == 0
+    assert run.transfer.pool.targets.tolist() == [0, 1, 0, 1, 0]
+    given = {image.numpy().tobytes() for image in run.transfer.pool.images}
     seen: list[set[bytes]] = []
     original = TransferRun._student_batch
 
-    def watched(stage: TransferRun) -> Any:
-        batch = original(stage)
+    def watched(transfer: TransferRun) -> Any:
+        batch = original(transfer)
         seen.append({(image * 255).round().byte().numpy().tobytes() for image in batch[0]})
         return batch
 
@@ -180,7 +180,7 @@ def test_the_first_student_step_samples_given_images(tmp_path: Path, monkeypatch
 def test_images_without_labels_get_the_teachers(tmp_path: Path) -> None:
     run = begun("kd", "plain", tmp_path, labelled=False)
     problem: Problem = run.job.problem
-    for image, target in zip(run.stage.pool.images, run.stage.pool.targets, strict=True):
+    for image, target in zip(run.transfer.pool.images, run.transfer.pool.targets, strict=True):
         logits = problem.teacher(problem.domain.normalise(image[None].float() / 255))[0].tolist()
         assert logits[target] == max(logits)
 
@@ -211,7 +211,7 @@ def test_the_grid_shows_no_given_image(tmp_path: Path, monkeypatch: pytest.Monke
     while not run.finished:
         run.advance()
     run.save(tmp_path)
-    assert len(shown[0]) == run.stage.images and torch.equal(shown[0], run.stage.pool.images[5:])
+    assert len(shown[0]) == run.transfer.images and torch.equal(shown[0], run.transfer.pool.images[5:])
 
 
 def test_keys() -> None:

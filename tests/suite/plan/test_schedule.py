@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from rgal.core.errors import UserError
-from rgal.methods.recipe import SGD, Recipe, Rounds
+from rgal.core.optimiser import SGD
+from rgal.methods.recipe import Recipe, Rounds
 from rgal.methods.registry import methods, resolve
 from rgal.suite.plan.budget import apply_schedule
 from rgal.suite.plan.settings import Schedule

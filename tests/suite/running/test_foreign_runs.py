@@ -18,7 +18,8 @@ from rgal.core.errors import UserError
 from rgal.core.observe import WHAT, batch_norms, observe
 from rgal.core.optimiser import SGD
 from rgal.core.seeding import Streams, global_seed
-from rgal.engine.student import StudentLoop
+from rgal.engine.batches import Augmentation, StudentBatch
+from rgal.engine.student import StudentLoop, StudentSpec
 from rgal.suite.store.folders import key_of
 from rgal.synthesis.views import identity
 from rgal.terms.transfer import cross_entropy
@@ -274,14 +275,13 @@ def dropping() -> nn.Module:
 def trained(steps: int, state: dict[str, Any] | None = None) -> tuple[StudentLoop, list[Tensor]]:
     """A loop after `steps` more steps, whatever torch's own random stream is up to."""
     student, streams = dropping().train(), Streams("cpu", "dropout")
-    loop = StudentLoop(
-        {"student": student}, small.COLOUR, (cross_entropy(),), SGD(0.1), 6, streams, view=identity
-    )
+    spec = StudentSpec((cross_entropy(),), SGD(0.1), 6, Augmentation(identity))
+    loop = StudentLoop({"student": student}, small.COLOUR, spec, streams)
     if state is not None:
         loop.load_state_dict(state)
     for step in range(loop.steps, loop.steps + steps):
         torch.rand(step + 3 * steps)
-        loop.step(small.rand(8, *small.COLOUR.shape, seed=step), torch.arange(8) % 5)
+        loop.step(StudentBatch(small.rand(8, *small.COLOUR.shape, seed=step), torch.arange(8) % 5))
     return loop, list(small.snapshot(loop.student).values())
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from rgal.core.observe import Observation
 from rgal.core.seeding import Streams
+from rgal.tasks.class_incremental.groups import IncrementalTermData, grouped
 from rgal.terms.objective import Context, TermContext
 from rgal.terms.relation import (
     BANDS,
@@ -44,7 +45,7 @@ def new_logits(n: int = N) -> Tensor:
 
 def built(polarity: str = "gather", band: str = "distance", **options: object) -> RelationTriplet:
     spec = RelationSpec(**{"band": BANDS[band], "features": ("global",), **options})  # type: ignore[arg-type]
-    term = relation(polarity, 0.1, spec).build(TermContext(small.COLOUR, {}))  # type: ignore[arg-type]
+    term = relation(polarity, 0.1, spec).build(TermContext(small.COLOUR, {}, task_data=IncrementalTermData()))  # type: ignore[arg-type]
     assert isinstance(term, RelationTriplet)
     return term
 
@@ -57,7 +58,7 @@ def context(feature: Tensor, real: int = REAL, labels: Tensor = LABELS, **seen: 
         student=Observation(logits["student"], feature),
         teacher=Observation(logits["teacher"], feature.detach() + 1),
     )
-    ctx.real = real
+    ctx.groups = grouped(real, len(ctx.targets))
     return ctx
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rgal.core.observe import Observation
 from rgal.tasks.class_incremental import terms as terms
+from rgal.tasks.class_incremental.groups import grouped
 from rgal.tasks.class_incremental.head import growing_head
 from rgal.terms.objective import LossTerm, Progress, Term, TermContext
 from tests.helpers import naive, small
@@ -79,7 +80,8 @@ def test_seen_cross_entropy_equals_the_loop(real: int, temperature: float) -> No
     ctx = small.context(targets=LABELS)
 
     def fast(z: Tensor) -> Tensor:
-        ctx.seen, ctx.real = {("student", "global"): Observation(z)}, real
+        ctx.seen = {("student", "global"): Observation(z)}
+        ctx.groups = grouped(real, N) if real else {}
         return term(ctx)
 
     rows = real or N

@@ -14,10 +14,13 @@ from torch import Tensor, nn
 from rgal.core.optimiser import SGD
 from rgal.core.precision import Precision
 from rgal.core.seeding import Streams
-from rgal.engine.student import StudentLoop
+from rgal.engine.batches import StudentBatch
+from rgal.engine.student import StudentLoop, StudentSpec
 from rgal.methods.registry import resolve
+from rgal.tasks.class_incremental.groups import IncrementalAugmentation, IncrementalTermData, grouped
 from rgal.tasks.class_incremental.head import extractor_parameters, growing_head
-from rgal.tasks.class_incremental.statistics import Memory
+from rgal.tasks.class_incremental.spec import spec_of
+from rgal.tasks.class_incremental.statistics import ClassStatistics
 from rgal.terms.objective import Progress
 from rgal.terms.relation import BANDS, sample_negatives
 from tests.helpers import naive, naive_learners, small
@@ -39,18 +42,22 @@ def images(n: int, seed: int) -> Tensor:
     return level * small.rand(n, *STILL.shape, seed=seed)
 
 
+def batch(images: Tensor, targets: Tensor, real: int = REAL) -> StudentBatch:
+    return StudentBatch(images, targets, grouped(real, len(images)))
+
+
 @dataclass
 class Learning:
     """A method's loop in its second phase, and what goes through it. Step size 0: every step sees the same model."""
 
     loop: StudentLoop
     nets: dict[str, nn.Module]
-    memory: Memory
+    memory: ClassStatistics
     images: Tensor
     targets: Tensor
 
     def step(self, within: float = 0.0) -> float:
-        self.loop.step(self.images, self.targets, Progress(0, 1, within=within), REAL)
+        self.loop.step(batch(self.images, self.targets), Progress(0, 1, within=within))
         total = self.loop.meter.peek("total")
         assert total is not None
         return total
@@ -58,21 +65,21 @@ class Learning:
 
 def learning(method: str, precision: Precision = "fp32") -> Learning:
     recipe = resolve(method, defaults={"cd": 0.0, "pairs": False}).recipe
-    assert recipe.learner is not None
-    outputs, replays = recipe.learner.outputs, recipe.images is not None
+    how = spec_of(recipe)
+    outputs, replays = how.outputs, recipe.images is not None
     nets = two_phases(OLD, NEW, outputs)
-    memory = Memory(2 * small.rand(OLD, WIDTH, seed=1), None, torch.tensor(0.3))
-    memory = memory if recipe.learner.keeps else Memory()
-    loop = StudentLoop(
-        nets, STILL, recipe.transfer, SGD(0.0, 0.0, "constant"), 10, Streams("cpu", "learner"), precision,
-        recipe.student_view, rotations=recipe.learner.rotations, memory=memory,
-    )  # fmt: skip
+    memory = ClassStatistics(2 * small.rand(OLD, WIDTH, seed=1), None, torch.tensor(0.3))
+    memory = memory if how.keeps else ClassStatistics()
+    augmentation = IncrementalAugmentation(recipe.student_view, rotations=how.rotations)
+    still = SGD(0.0, 0.0, "constant")
+    spec = StudentSpec(recipe.transfer, still, 10, augmentation, IncrementalTermData(memory))
+    loop = StudentLoop(nets, STILL, spec, Streams("cpu", "learner"), precision)
     extra = REPLAYED if replays else 0
     x = torch.cat([images(REAL, 5), images(extra, 6)]) if extra else images(REAL, 5)
     return Learning(loop, nets, memory, x, torch.cat([LABELS, torch.zeros(extra, dtype=torch.int64)]))
 
 
-def prototypes(kept: Memory, name: str, draws: int) -> tuple[Tensor, list[int]]:
+def prototypes(kept: ClassStatistics, name: str, draws: int) -> tuple[Tensor, list[int]]:
     rng = stream(f"{name} draws")
     classes = torch.randint(0, OLD, (draws,), generator=rng).tolist()
     noise = torch.randn(draws, WIDTH, generator=rng)
@@ -85,7 +92,7 @@ def seen_by_hand(
 ) -> naive_learners.Step:
     """Through a copy of the student, without the loop, and from there in float64."""
     x, labels, real = learning.images, learning.targets, REAL
-    if learning.loop.rotations:
+    if learning.loop.spec.augmentation.rotations:
         (x, labels), real = slow.four_turns(x, labels), 4 * REAL
     inputs = naive.normalised(x, STILL.mean, STILL.std)
     head, old_head = growing_head(student), growing_head(learning.nets["teacher"])
@@ -130,7 +137,7 @@ def gathered(s: naive_learners.Step) -> Tensor:
     return slow.apart_triplet([s.features], s.all_labels, s.real, old, s.classes, index)
 
 
-def repelled(s: naive_learners.Step, kept: Memory) -> Tensor:
+def repelled(s: naive_learners.Step, kept: ClassStatistics) -> Tensor:
     """RGAL's triplet of upright images with noisy means as negatives."""
     drawn, classes = prototypes(kept, "prototype_gather", 64)
     rows = torch.cat([s.features[:REAL], drawn.clamp(min=0)])
@@ -243,9 +250,8 @@ def test_a_refining_step_moves_the_classifier_alone() -> None:
     """With decay and momentum, after steps that trained everything."""
     recipe = resolve("r_dfcil").recipe
     learner = learning("r_dfcil")
-    learner.loop = StudentLoop(
-        learner.nets, STILL, recipe.transfer, SGD(0.1, 0.1, "constant"), 10, Streams("cpu", "learner")
-    )
+    spec = StudentSpec(recipe.transfer, SGD(0.1, 0.1, "constant"), 10, IncrementalAugmentation())
+    learner.loop = StudentLoop(learner.nets, STILL, spec, Streams("cpu", "learner"))
     learner.step(0.0)
     student = refining(learner).nets["student"]
     for parameter in extractor_parameters(student):
@@ -271,7 +277,7 @@ def test_few_images_give_finite_steps(method: str) -> None:
     learner = learning(method)
     keep = [0] if len(learner.images) == REAL else [0, REAL]
     student = learner.nets["student"]
-    learner.loop.step(learner.images[keep], learner.targets[keep], Progress(), 1)
+    learner.loop.step(batch(learner.images[keep], learner.targets[keep], 1))
     assert torch.isfinite(torch.tensor(list(learner.loop.meter.take().values()))).all()
     assert all(torch.isfinite(value).all() for value in small.snapshot(student).values())
     assert all(torch.isfinite(g).all() for g in gradients(student).values())
@@ -287,5 +293,5 @@ def test_fetril_takes_no_steps() -> None:
     for method in ("fetril", "fetril[classifier=fc]"):
         recipe = resolve(method).recipe
         assert recipe.transfer == () and recipe.rounds.student_steps == 0 and recipe.images is None
-        assert recipe.learner is not None and recipe.learner.keeps == ("means",)
-    assert resolve("fetril+rgal").recipe.learner.donor == "spread"  # type: ignore[union-attr]
+        assert spec_of(recipe).keeps == ("means",)
+    assert spec_of(resolve("fetril+rgal").recipe).source_class == "spread"

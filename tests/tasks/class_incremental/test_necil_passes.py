@@ -21,15 +21,15 @@ class Counter:
 )
 def test_every_term_shares_the_passes_of_a_step(name: str) -> None:
     going = start(name)
-    while going.stage is None or going.stage.steps["student"] == 0:
+    while going.transfer is None or going.transfer.schedule.steps["student"] == 0:
         going.advance()
-    stage = going.stage
-    old, new = Counter(stage.problem.teacher), Counter(stage.student)
-    before = stage.steps["student"]
+    transfer = going.transfer
+    old, new = Counter(transfer.problem.teacher), Counter(transfer.student)
+    before = transfer.schedule.steps["student"]
     going.advance()
-    assert stage.steps["student"] == before + 1 < SHORT.student_steps + 1
+    assert transfer.schedule.steps["student"] == before + 1 < SHORT.student_steps + 1
     assert new.calls == [True]
     # ABD's generator keeps the last images to look at, under the old model's labels: one more pass a phase.
     assert old.calls in ([], [False], [False, False]) and len(old.calls) <= 1 + (
-        stage.recipe.source == "generator"
+        transfer.recipe.source == "generator"
     )

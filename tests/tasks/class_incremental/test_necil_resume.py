@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from rgal.suite.plan.settings import Schedule
-from rgal.tasks.class_incremental.run import Increments
+from rgal.tasks.class_incremental.run import IncrementalRun
 from tests.helpers import small
 from tests.helpers.necil_builders import SECONDS, SHORT, SUITE, finish, start
 from tests.helpers.stopped_runs import kill_at_random_moments
@@ -46,7 +46,7 @@ def test_stopped_after_every_few_steps(method: str) -> None:
         for _ in range(next(strides)):
             if not going.finished:
                 rows += [untimed(row) for row in going.advance()]
-        stops.append((going.phase, "" if going.stage is None else going.stage.phase))
+        stops.append((going.phase, "" if going.transfer is None else going.transfer.mode))
         going = taken_up(going, method)
     assert rows == expected
     assert all(any(stop[0] == phase for stop in stops) for phase in range(3))
@@ -54,12 +54,12 @@ def test_stopped_after_every_few_steps(method: str) -> None:
     assert set(stops) >= set(product((1, 2), busy))
     assert going.counts == whole.counts
     small.assert_same(small.snapshot(going.student), small.snapshot(whole.student))
-    small.assert_same(going.memory.tensors(), whole.memory.tensors())
+    small.assert_same(going.statistics.tensors(), whole.statistics.tensors())
     small.assert_same(untimed(going.result()), untimed(whole.result()))
     small.assert_same(untimed(going.state_dict()), untimed(whole.state_dict()))
 
 
-def taken_up(going: Increments, method: str) -> Increments:
+def taken_up(going: IncrementalRun, method: str) -> IncrementalRun:
     state = small.reloaded(going.state_dict())
     again = start(method, schedule=schedule(method))
     again.load_state_dict(state)
@@ -75,8 +75,8 @@ def test_a_warm_generator_goes_on(warm: bool) -> None:
 
     def opened() -> None:
         opening()
-        assert going.stage is not None and going.stage.inversion is not None
-        left.append(going.stage.inversion.images.net)  # type: ignore[attr-defined]
+        assert going.transfer is not None and going.transfer.inversion is not None
+        left.append(going.transfer.inversion.images.net)  # type: ignore[attr-defined]
         found.append(small.snapshot(left[-1]))
 
     going._open_phase = opened  # type: ignore[method-assign]

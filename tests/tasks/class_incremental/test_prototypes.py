@@ -8,8 +8,9 @@ from torch import Tensor
 
 from rgal.core.seeding import Streams
 from rgal.tasks.class_incremental import prototypes
+from rgal.tasks.class_incremental.groups import IncrementalTermData, statistics_of
 from rgal.tasks.class_incremental.head import growing_head
-from rgal.tasks.class_incremental.statistics import Memory
+from rgal.tasks.class_incremental.statistics import ClassStatistics
 from rgal.terms.objective import Context, LossTerm, Term, TermContext
 from rgal.terms.relation import BANDS, Negatives, relation_distances, sample_negatives
 from tests.helpers import naive_incremental as slow
@@ -22,13 +23,13 @@ R = 8  # real images; with rotations 2 images in each of four
 LABELS = torch.tensor([4, 5, 4, 4, 5, 5, 4, 5])
 
 
-def memory(old: int = OLD) -> Memory:
+def memory(old: int = OLD) -> ClassStatistics:
     shape = small.randn(old, WIDTH, WIDTH, seed=2)
-    return Memory(2 * small.randn(old, WIDTH, seed=1), shape @ shape.mT / WIDTH, torch.tensor(0.3))
+    return ClassStatistics(2 * small.randn(old, WIDTH, seed=1), shape @ shape.mT / WIDTH, torch.tensor(0.3))
 
 
 def setting(outputs: int = 1, old: int = OLD) -> TermContext:
-    return TermContext(STILL, two_phases(old, NEW, outputs), memory=memory(old))
+    return TermContext(STILL, two_phases(old, NEW, outputs), task_data=IncrementalTermData(memory(old)))
 
 
 def context(where: TermContext, features: Tensor, labels: Tensor = LABELS, part: str = "step") -> Context:
@@ -44,7 +45,9 @@ def rows_of(where: TermContext) -> tuple[Tensor, Tensor]:
     return head.weight().double(), torch.cat([part.bias for part in head.parts]).double()
 
 
-def draws(name: str, kept: Memory, number: int = DRAWS, part: str = "step") -> tuple[Tensor, list[int]]:
+def draws(
+    name: str, kept: ClassStatistics, number: int = DRAWS, part: str = "step"
+) -> tuple[Tensor, list[int]]:
     """Means and their classes as the term's stream gives them: first all classes, then the noise."""
     rng = Streams("cpu", part).get(f"{name} draws")
     classes = torch.randint(0, len(kept.means), (number,), generator=rng).tolist()
@@ -75,7 +78,7 @@ def test_means_are_drawn_of_all_old_classes_alike_with_noise_of_the_radius() -> 
     drawn, classes = term.noisy_means(context(where, small.randn(R, WIDTH)))
     share = classes.bincount(minlength=OLD) / 20_000
     torch.testing.assert_close(share, torch.full((OLD,), 1 / OLD), rtol=0, atol=0.02)
-    noise = drawn - where.memory.means[classes]
+    noise = drawn - statistics_of(where).means[classes]
     torch.testing.assert_close(noise.mean(0), torch.zeros(WIDTH), rtol=0, atol=0.01)
     torch.testing.assert_close(noise.T @ noise / 20_000, 0.09 * torch.eye(WIDTH), rtol=0, atol=0.003)
 
@@ -86,14 +89,16 @@ def test_every_step_draws_anew_and_the_stream_alone_decides() -> None:
     ctx = context(where, small.randn(R, WIDTH))
     first, second = term.noisy_means(ctx), term.noisy_means(ctx)
     assert not torch.equal(first[0], second[0])
-    again, classes = draws("prototypes", where.memory)
+    again, classes = draws("prototypes", statistics_of(where))
     assert torch.equal(first[0], again) and first[1].tolist() == classes
 
 
 def test_a_learner_without_means_is_told() -> None:
     where = setting()
-    for kept in (Memory(), Memory(means=where.memory.means)):
-        term = prototypes.prototype_cross_entropy(1.0).build(TermContext(STILL, where.nets, memory=kept))
+    for kept in (ClassStatistics(), ClassStatistics(means=statistics_of(where).means)):
+        term = prototypes.prototype_cross_entropy(1.0).build(
+            TermContext(STILL, where.nets, task_data=IncrementalTermData(kept))
+        )
         with pytest.raises(AssertionError, match="keeps neither means nor radius"):
             term(context(where, small.randn(R, WIDTH)))
 
@@ -108,7 +113,7 @@ def test_prototype_cross_entropy_equals_the_loop(outputs: int, temperature: floa
     where = setting(outputs)
     term = prototypes.prototype_cross_entropy(10.0, DRAWS, temperature).build(where)
     value = term(context(where, small.randn(R, WIDTH)))
-    drawn, classes = draws("prototypes", where.memory)
+    drawn, classes = draws("prototypes", statistics_of(where))
     expected = slow.prototype_cross_entropy(*rows_of(where), drawn.double(), classes, outputs, temperature)
     assert value.item() == pytest.approx(expected.item(), rel=1e-5)
     assert_head_gradients(value, expected, where)
@@ -119,7 +124,7 @@ def augmented(where: TermContext, strength: float, temperature: float) -> tuple[
     value = term(context(where, small.randn(R, WIDTH)))
     rng = Streams("cpu", "step").get("prototypes draws")
     classes = torch.randint(0, OLD, (DRAWS,), generator=rng)
-    kept = where.memory.means[classes].double(), where.memory.covariances[classes].double()
+    kept = statistics_of(where).means[classes].double(), statistics_of(where).covariances[classes].double()
     expected = slow.semantic_augmentation(*rows_of(where), *kept, classes.tolist(), strength, temperature)
     return value, expected
 
@@ -134,7 +139,7 @@ def test_semantic_augmentation_equals_the_loop(strength: float, temperature: flo
 
 def test_semantic_augmentation_without_strength_is_the_cross_entropy_of_the_means() -> None:
     where = setting()
-    kept = where.memory
+    kept = statistics_of(where)
     found = prototypes.semantic_augmentation(
         growing_head(where.nets["student"]), kept.means, kept.covariances, torch.arange(OLD), 0.0, 1.0
     )
@@ -144,7 +149,7 @@ def test_semantic_augmentation_without_strength_is_the_cross_entropy_of_the_mean
 
 def test_semantic_augmentation_bounds_the_loss_of_sampled_features_from_above() -> None:
     where, strength = setting(), 0.5
-    head, kept = growing_head(where.nets["student"]), where.memory
+    head, kept = growing_head(where.nets["student"]), statistics_of(where)
     with torch.no_grad():
         for c in range(OLD):
             mean, cov = kept.means[c : c + 1], kept.covariances[c : c + 1]
@@ -172,7 +177,7 @@ def redrawn(
     where: TermContext, upright: Tensor, labels: Tensor, band: str
 ) -> tuple[Tensor, Tensor, Negatives]:
     """(rows, labels, negatives) of the triplet: real ones, then means clamped at 0 under labels of their own."""
-    drawn, classes = draws("prototype_gather", where.memory)
+    drawn, classes = draws("prototype_gather", statistics_of(where))
     rows = torch.cat([upright, drawn.clamp(min=0)])
     known = torch.cat([labels, torch.tensor([-1 - c for c in classes])])
     real = torch.arange(len(rows)) < len(upright)
@@ -219,7 +224,7 @@ def test_its_negatives_follow_the_exact_probabilities_of_means_alone() -> None:
 def test_a_step_brings_new_images_together_and_away_from_where_old_classes_were() -> None:
     where = setting()
     term, features = triplet_term(where, margin=1.0), small.rand(R, WIDTH).requires_grad_()
-    drawn, classes = draws("prototype_gather", where.memory)
+    drawn, classes = draws("prototype_gather", statistics_of(where))
     means = drawn.clamp(min=0)
 
     def distances(f: Tensor) -> tuple[float, float]:
@@ -239,8 +244,8 @@ def test_a_step_brings_new_images_together_and_away_from_where_old_classes_were(
 
 def test_its_gradient_reaches_real_features_alone_and_it_reports_its_fallback() -> None:
     where = setting()
-    kept = Memory(*(t.requires_grad_() for t in where.memory.tensors().values()))
-    where = TermContext(STILL, where.nets, memory=kept)
+    kept = ClassStatistics(*(t.requires_grad_() for t in statistics_of(where).tensors().values()))
+    where = TermContext(STILL, where.nets, task_data=IncrementalTermData(kept))
     features = small.rand(R, WIDTH).requires_grad_()
     ctx = context(where, features)
     triplet_term(where, "focal")(ctx).backward()

@@ -7,7 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rgal.tasks.class_incremental.classifiers import _thinned, donors, fit_classifier, translated_features
+from rgal.tasks.class_incremental.classifiers import (
+    _thinned,
+    fit_classifier,
+    source_classes,
+    translated_features,
+)
 from rgal.tasks.class_incremental.head import GrowingHead
 from rgal.terms.relation import BANDS, sample_negatives
 from tests.helpers import naive, small
@@ -36,7 +41,7 @@ def world(each: int = 7, spread: float = 0.4, seed: int = 0) -> tuple[Tensor, Te
 @pytest.mark.parametrize("seed", range(5))
 def test_the_nearest_donor_is_that_of_the_loop(seed: int) -> None:
     means, features, labels = world(seed=seed)
-    found = donors(means, OLD, features, labels, "nearest", small.rng())
+    found = source_classes(means, OLD, features, labels, "nearest", small.rng())
     assert found.tolist() == slow.nearest_donors(means.double(), OLD)
     assert found.dtype == torch.int64 and ((found >= OLD) & (found < CLASSES)).all()
 
@@ -44,7 +49,7 @@ def test_the_nearest_donor_is_that_of_the_loop(seed: int) -> None:
 def test_nearest_is_euclidean() -> None:
     """Not the cosine, by which the other one would be nearer."""
     means = torch.tensor([[1.0, 0.0], [10.0, 0.0], [1.0, 1.0]])
-    assert donors(means, 1, means, torch.arange(3), "nearest", small.rng()).tolist() == [2]
+    assert source_classes(means, 1, means, torch.arange(3), "nearest", small.rng()).tolist() == [2]
 
 
 def evenly(rows: Tensor, limit: int = 64) -> Tensor:
@@ -82,7 +87,7 @@ def spreads(means: Tensor, features: Tensor, labels: Tensor, rng: torch.Generato
 def test_the_spread_donor_has_the_least_synthesis_triplet(seed: int) -> None:
     means, features, labels = world(seed=seed)
     table = spreads(means, features, labels, small.rng(4))
-    found = donors(means, OLD, features, labels, "spread", small.rng(4)).tolist()
+    found = source_classes(means, OLD, features, labels, "spread", small.rng(4)).tolist()
     assert found == [OLD + row.index(min(row)) for row in table]
 
 
@@ -101,15 +106,15 @@ def test_the_spread_donor_is_the_class_that_spreads_more() -> None:
     noise = small.randn(20, 4)
     features = torch.cat([means[1] + 0.05 * noise, means[2] + 1.0 * noise])
     labels = torch.tensor([1] * 20 + [2] * 20)
-    assert donors(means, 1, features, labels, "spread", small.rng()).tolist() == [2]
+    assert source_classes(means, 1, features, labels, "spread", small.rng()).tolist() == [2]
 
 
 @pytest.mark.parametrize("donor", ["nearest", "spread"])
 def test_a_single_new_class_gives_all_old_ones(donor: str) -> None:
     means, features = small.randn(4, WIDTH), small.randn(5, WIDTH, seed=1)
     labels = torch.full((5,), 3)
-    assert donors(means, 3, features, labels, donor, small.rng()).tolist() == [3, 3, 3]  # type: ignore[arg-type]
-    single = donors(means, 3, features[:1], labels[:1], donor, small.rng())  # type: ignore[arg-type]
+    assert source_classes(means, 3, features, labels, donor, small.rng()).tolist() == [3, 3, 3]  # type: ignore[arg-type]
+    single = source_classes(means, 3, features[:1], labels[:1], donor, small.rng())  # type: ignore[arg-type]
     assert single.tolist() == [3, 3, 3]
 
 

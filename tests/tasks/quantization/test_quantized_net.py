@@ -159,7 +159,7 @@ def test_calibrating_moves_ranges_inside_the_block_only() -> None:
 
 # Sizes ----------------------------------------------------------------------------------------------------------
 
-WEIGHTS = [3 * 16 * 9] + 2 * [16 * 16 * 9]  # stem and first stage of resnet8
+WEIGHTS = [3 * 16 * 9] + 2 * [16 * 16 * 9]  # stem and first transfer of resnet8
 WEIGHTS += [16 * 32 * 9, 32 * 32 * 9, 16 * 32] + [32 * 64 * 9, 64 * 64 * 9, 32 * 64] + [64 * 5]
 CHANNELS = 3 * (16 + 32 + 64)  # of the nine batch norms
 OUTPUTS = CHANNELS + 5

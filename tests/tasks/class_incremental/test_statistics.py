@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rgal.tasks.class_incremental.statistics import Memory, features_of, remember
+from rgal.engine.evaluation import features_of
+from rgal.tasks.class_incremental.statistics import ClassStatistics, add_classes
 from tests.helpers import naive_incremental as slow
 from tests.helpers import small
 from tests.helpers.learner_builders import Tiny
@@ -26,7 +27,7 @@ def phase(classes: range, seed: int, each: int = 6) -> tuple[Tensor, Tensor]:
     return noise * (1 + 0.3 * labels[:, None]) + labels[:, None] - 2 * torch.arange(WIDTH), labels
 
 
-def assert_kept(memory: Memory, phases: list[tuple[range, Tensor, Tensor]]) -> None:
+def assert_kept(memory: ClassStatistics, phases: list[tuple[range, Tensor, Tensor]]) -> None:
     rows = [slow.members(x, y.tolist(), c) for classes, x, y in phases for c in classes]
     means, covariances = [slow.class_mean(r) for r in rows], [slow.class_covariance(r) for r in rows]
     torch.testing.assert_close(memory.means.double(), torch.stack(means), rtol=1e-6, atol=1e-6)
@@ -39,11 +40,11 @@ def assert_kept(memory: Memory, phases: list[tuple[range, Tensor, Tensor]]) -> N
 
 
 def test_each_phase_is_kept_behind_the_earlier_ones_and_the_radius_stays() -> None:
-    memory, seen = Memory(), []
+    memory, seen = ClassStatistics(), []
     for number, classes in enumerate((range(3), range(3, 5), range(5, 6))):
         x, y = phase(classes, seed=number)
         before = memory.tensors()
-        memory = remember(memory, x, y, classes, ALL)
+        memory = add_classes(memory, x, y, classes, ALL)
         seen.append((classes, x, y))
         assert_kept(memory, seen)
         for name, value in before.items():
@@ -55,24 +56,24 @@ def test_each_phase_is_kept_behind_the_earlier_ones_and_the_radius_stays() -> No
 
 @pytest.mark.parametrize("keep", [("means",), ("covariances",), ("means", "radius"), ("radius",), ALL])
 def test_only_what_is_asked_for_is_kept(keep: tuple[str, ...]) -> None:
-    memory = Memory()
+    memory = ClassStatistics()
     for classes in (range(2), range(2, 4)):
-        memory = remember(memory, *phase(classes, 0), classes, keep)  # type: ignore[arg-type]
+        memory = add_classes(memory, *phase(classes, 0), classes, keep)  # type: ignore[arg-type]
     assert set(memory.tensors()) == set(keep)
-    whole = Memory()
+    whole = ClassStatistics()
     for classes in (range(2), range(2, 4)):
-        whole = remember(whole, *phase(classes, 0), classes, ALL)
+        whole = add_classes(whole, *phase(classes, 0), classes, ALL)
     small.assert_same(memory.tensors(), {name: whole.tensors()[name] for name in keep})
 
 
 def test_a_learner_that_keeps_nothing_keeps_nothing() -> None:
-    memory = remember(Memory(), *phase(range(2), 0), range(2), ())
+    memory = add_classes(ClassStatistics(), *phase(range(2), 0), range(2), ())
     assert memory.tensors() == {} and memory.megabytes() == 0
 
 
 def test_one_image_has_no_spread() -> None:
     x, y = phase(range(2), 0, each=1)
-    memory = remember(Memory(), x, y, range(2), ALL)
+    memory = add_classes(ClassStatistics(), x, y, range(2), ALL)
     assert memory.covariances.abs().max() == 0 and memory.radius == 0
     assert torch.equal(memory.means, x[y.argsort()])
 
@@ -80,15 +81,15 @@ def test_one_image_has_no_spread() -> None:
 def test_statistics_of_features_far_from_zero_keep_their_digits() -> None:
     x, y = phase(range(2), 0)
     far = (x.double() + 1000).float()
-    near = remember(Memory(), far - 1000, y, range(2), ALL)
-    memory = remember(Memory(), far, y, range(2), ALL)
+    near = add_classes(ClassStatistics(), far - 1000, y, range(2), ALL)
+    memory = add_classes(ClassStatistics(), far, y, range(2), ALL)
     torch.testing.assert_close(memory.covariances, near.covariances, rtol=1e-5, atol=1e-5)
     assert memory.radius.item() == pytest.approx(near.radius.item(), rel=1e-5)
 
 
 def test_the_radius_is_the_deviation_of_isotropic_features() -> None:
     x = 3 * small.randn(20_000, 5) + 1
-    memory = remember(Memory(), x, torch.arange(20_000) % 2, range(2), ("radius",))
+    memory = add_classes(ClassStatistics(), x, torch.arange(20_000) % 2, range(2), ("radius",))
     assert memory.radius.item() == pytest.approx(3, rel=0.01)
 
 
@@ -97,18 +98,18 @@ def test_the_radius_is_the_deviation_of_isotropic_features() -> None:
 
 @pytest.mark.parametrize("keep", [(), ("means",), ALL])
 def test_a_memory_comes_back_from_the_disk(keep: tuple[str, ...]) -> None:
-    memory = remember(Memory(), *phase(range(2), 0), range(2), keep)  # type: ignore[arg-type]
-    again = Memory(**small.reloaded(memory.tensors()))
+    memory = add_classes(ClassStatistics(), *phase(range(2), 0), range(2), keep)  # type: ignore[arg-type]
+    again = ClassStatistics(**small.reloaded(memory.tensors()))
     small.assert_same(again.tensors(), memory.tensors())
     x, y = phase(range(2, 4), 1)
     small.assert_same(
-        remember(again, x, y, range(2, 4), keep).tensors(),  # type: ignore[arg-type]
-        remember(memory, x, y, range(2, 4), keep).tensors(),  # type: ignore[arg-type]
+        add_classes(again, x, y, range(2, 4), keep).tensors(),  # type: ignore[arg-type]
+        add_classes(memory, x, y, range(2, 4), keep).tensors(),  # type: ignore[arg-type]
     )
 
 
 def test_megabytes_are_those_of_the_tensors() -> None:
-    memory = Memory(torch.zeros(10, 64), torch.zeros(10, 64, 64), torch.zeros(()))
+    memory = ClassStatistics(torch.zeros(10, 64), torch.zeros(10, 64, 64), torch.zeros(()))
     assert memory.megabytes() == pytest.approx((10 * 64 + 10 * 64 * 64 + 1) * 4 / 1e6)
 
 
@@ -150,6 +151,6 @@ def test_a_frozen_part_of_a_net_keeps_its_mode() -> None:
 def test_noise_of_the_radius_is_as_far_as_images_are_from_their_mean() -> None:
     """Of the base classes: the root mean square distance of images to means is r sqrt(D), as of mean + r e."""
     x, y = phase(range(3), 0, each=50)
-    memory = remember(Memory(), x, y, range(3), ALL)
+    memory = add_classes(ClassStatistics(), x, y, range(3), ALL)
     squares = sum(float((f - memory.means[c]).square().sum()) for f, c in zip(x, y.tolist(), strict=True))
     assert math.sqrt(squares / len(x)) == pytest.approx(memory.radius.item() * math.sqrt(WIDTH), rel=1e-5)

@@ -1,0 +1,156 @@
+"""Who supplies a student batch, and how the student is shown it.
+
+Four suppliers cover the tasks with one teacher: a pool of images (synthesised, or real ones of a reference row), fresh
+draws of a generator, and the batch that was synthesised last. A task with other batches brings a supplier of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from rgal.core.problem import Domain, Problem
+from rgal.core.seeding import Streams
+from rgal.synthesis.image_source import ImageSource
+from rgal.synthesis.pool import ImagePool
+from rgal.synthesis.views import View, crop_flip, fmix
+
+NEXT_BATCH = "student batches"  # the stream that batches are drawn by
+
+
+@dataclass(frozen=True)
+class StudentBatch:
+    """Hold the images of one student step and what is known about them.
+
+    Args:
+        images: (N,C,H,W) in [0,1].
+        targets: labels (N,), or each class's share of each image (N,C).
+        groups: named, disjoint ranges of rows where a task tells kinds of images apart; empty elsewhere. Terms of that
+            task read them from their context.
+    """
+
+    images: Tensor
+    targets: Tensor
+    groups: Mapping[str, slice] = field(default_factory=dict)
+
+
+class BatchSupply(Protocol):
+    """Supply the batches of a student, one per step, in an order that depends on the streams alone."""
+
+    def next(self) -> StudentBatch: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+class PoolSupply:
+    """Draw batches of `size` images from a pool; with `per_class`, that many images of each drawn class.
+
+    The run stores its own pool. A pool of `real` images comes from the data set: only the place in its shuffled order
+    is stored, and by this supplier.
+    """
+
+    def __init__(
+        self,
+        pool: ImagePool,
+        streams: Streams,
+        size: int,
+        per_class: int = 0,
+        purpose: str = NEXT_BATCH,
+        real: bool = False,
+    ) -> None:
+        self.pool, self.streams, self.size, self.per_class = pool, streams, size, per_class
+        self.purpose, self.real = purpose, real
+
+    def next(self) -> StudentBatch:
+        return StudentBatch(*self.pool.sample(self.size, self.streams.get(self.purpose), self.per_class))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"pool": self.pool.state_dict(contents=False)} if self.real else {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if self.real:
+            self.pool.load_state_dict(state["pool"])
+
+
+class LastBatchSupply:
+    """Hand over the batch that was synthesised last, as it is. `latest` is set by the run."""
+
+    def __init__(self) -> None:
+        self.latest: tuple[Tensor, Tensor] | None = None
+
+    def next(self) -> StudentBatch:
+        if self.latest is None:
+            raise RuntimeError("a student step is due before any image was synthesised")
+        return StudentBatch(*self.latest)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"latest": self.latest}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.latest = state["latest"]
+
+
+class GeneratorSupply:
+    """Draw `size` fresh images of a persistent generator for every step.
+
+    The batches for which `shown()` holds are added to `pool`, to be looked at, under the labels that the teacher gives
+    them. `drawn` counts all images.
+    """
+
+    def __init__(
+        self,
+        source: ImageSource,
+        problem: Problem,
+        streams: Streams,
+        size: int,
+        pool: ImagePool,
+        shown: Callable[[], bool],
+    ) -> None:
+        self.source, self.problem, self.streams, self.size = source, problem, streams, size
+        self.pool, self.shown, self.drawn = pool, shown, 0
+
+    def next(self) -> StudentBatch:
+        images = self.source.draw(self.size, self.streams.get(NEXT_BATCH))
+        self.drawn += len(images)
+        if self.shown():
+            with torch.no_grad():
+                logits = self.problem.teacher(self.problem.domain.normalise(images))
+            self.pool.add(images, logits.argmax(1))
+        return StudentBatch(images, images.new_zeros(self.size, dtype=torch.int64))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"drawn": self.drawn}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.drawn = int(state["drawn"])
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Show a batch to the student.
+
+    Args:
+        view: the augmentation of each image.
+        pairs: every image twice in a batch, augmented independently.
+        fmix: mix the augmented images by FMix; the teacher labels the mixtures.
+    """
+
+    view: View = crop_flip
+    pairs: bool = False
+    fmix: bool = False
+
+    def __call__(self, batch: StudentBatch, domain: Domain, streams: Streams) -> tuple[StudentBatch, Tensor]:
+        """Return the batch, doubled if `pairs`, and its images (N,C,H,W) as the student sees them."""
+        if self.pairs:
+            images, targets = (torch.cat([part, part]) for part in (batch.images, batch.targets))
+            batch = replace(batch, images=images, targets=targets)
+        shown = self.view(batch.images, domain, streams.get("student view"))
+        if self.fmix:
+            shown, _, _ = fmix(shown, streams.get("fmix"))
+        return batch, shown
