@@ -50,7 +50,7 @@ class ImageSource:
         """Begin a round of `self.n` images with labels `targets` (n,)."""
         raise NotImplementedError
 
-    def wanted_labels(self, n: int, rng: torch.Generator) -> Tensor | None:
+    def required_labels(self, n: int, rng: torch.Generator) -> Tensor | None:
         """Labels (n,) of a round, where this parameterisation cannot do with any; None: as the recipe draws them."""
         return None
 

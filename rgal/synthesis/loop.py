@@ -129,7 +129,7 @@ class Inversion:
         """
         classes, device = self.problem.domain.classes, self.problem.device
         if not self.spec.per_class:
-            if (required := self.images.wanted_labels(n, rng)) is not None:
+            if (required := self.images.required_labels(n, rng)) is not None:
                 return required
             return torch.randint(0, classes, (n,), generator=rng, device=device)
         shuffled = torch.randperm(classes, generator=rng, device=device)

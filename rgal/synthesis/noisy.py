@@ -114,7 +114,7 @@ class NoisyGeneratorSource(ImageSource):
         self.net = NoisyNet(self.table, layers, self.spec.hidden, decoder)
         place(self.net, self.device).train()
 
-    def wanted_labels(self, n: int, rng: torch.Generator) -> Tensor:
+    def required_labels(self, n: int, rng: torch.Generator) -> Tensor:
         classes = self.domain.classes
         rest = torch.randperm(classes, generator=rng, device=self.device)[: n % classes]
         return torch.cat([torch.arange(classes, device=self.device).repeat(n // classes), rest])

@@ -152,7 +152,10 @@ def jensen_shannon(student: Tensor, teacher: Tensor, temperature: float = 3.0, c
 def one_hot(weight: float) -> LossTerm:
     """Make the teacher recognise the targets: cross-entropy with the labels, or with the shares of mixed images."""
     return stateless(
-        "oh", weight, lambda ctx: F.cross_entropy(ctx.of("teacher").logits, ctx.wanted), Reads("teacher")
+        "oh",
+        weight,
+        lambda ctx: F.cross_entropy(ctx.of("teacher").logits, ctx.cross_entropy_targets),
+        Reads("teacher"),
     )
 
 

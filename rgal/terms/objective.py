@@ -1,4 +1,4 @@
-"""An objective is a list of named, weighted terms. Each network is forwarded once a view, for what terms read."""
+"""Objectives: lists of named, weighted terms. Each network makes one forward pass per view, for all terms together."""
 
 from __future__ import annotations
 
@@ -16,8 +16,18 @@ from rgal.core.seeding import Streams
 
 @dataclass(frozen=True)
 class Progress:
-    """Where the run stands: round r of `rounds`, of which the first `warmup` have no student steps; `within`: the
-    share of the round's student steps that is done, where terms change inside a round (class-incremental learning)."""
+    """Say how far a run is, for terms that are switched on or off on the way.
+
+    >>> Progress(round=3, rounds=5, warmup=1).fraction
+    0.5
+
+    Args:
+        round: complete rounds.
+        rounds: all rounds of the run.
+        warmup: how many of the first rounds have no student steps.
+        within: share of the current round's student steps that is done, in [0,1), for runs whose terms may change
+            inside a round; 0 elsewhere.
+    """
 
     round: int = 0
     rounds: int = 1
@@ -31,27 +41,37 @@ class Progress:
 
 
 def labels_of(targets: Tensor) -> Tensor:
-    """The labels (N,) of targets that are labels (N,) or, of mixed images, shares of the classes (N,C): the class
-    with the largest share."""
+    """Return labels (N,): targets that are labels already, or the class of the largest share of mixed images (N,C).
+
+    >>> labels_of(torch.tensor([[0.3, 0.7], [0.6, 0.4]]))
+    tensor([1, 0])
+    """
     return targets if targets.ndim == 1 else targets.argmax(1)
 
 
 @dataclass
 class Context:
-    """What a term may look at in one step.
+    """Hold what a term may look at in one step.
 
-    images: (N,C,H,W) in [0,1], before any view; smaller while synthesis works at a low resolution. targets: (N,)
-    labels. views: normalised inputs by view name.
-    seen: one Observation a (network, view). notes: scalars a term reports beside its loss (never added to it).
-    shares: (N,C) shares of the classes in mixed images; targets are then the largest. None: one class an image.
-    groups: named ranges of rows, where a task tells kinds of images apart; empty elsewhere.
+    Args:
+        domain: the image domain.
+        images: (N,C,H,W) in [0,1], before any view; smaller while synthesis works at a low resolution.
+        targets: labels (N,).
+        views: normalised inputs (N,C,H,W) by the name of the view.
+        observations: what was observed in the forward pass of each (network, view).
+        streams: all random draws of terms.
+        progress: how far the run is.
+        notes: scalars that a term reports beside its loss; they are never added to it.
+        shares: share of each class in each mixed image, (N,C); `targets` are then the largest. None: every image is of
+            one class.
+        groups: named ranges of rows, where a task tells kinds of images apart; empty elsewhere.
     """
 
     domain: Domain
     images: Tensor
     targets: Tensor
     views: Mapping[str, Tensor]
-    seen: dict[tuple[str, str], Observation]
+    observations: dict[tuple[str, str], Observation]
     streams: Streams
     progress: Progress = field(default_factory=Progress)
     notes: dict[str, Tensor] = field(default_factory=dict)
@@ -59,17 +79,22 @@ class Context:
     groups: Mapping[str, slice] = field(default_factory=dict)
 
     @property
-    def wanted(self) -> Tensor:
-        """What cross-entropies aim at: shares (N,C) of mixed images, else labels (N,)."""
+    def cross_entropy_targets(self) -> Tensor:
+        """The targets of a cross-entropy: shares (N,C) of mixed images, labels (N,) of all others."""
         return self.targets if self.shares is None else self.shares
 
     def of(self, net: str, view: str = "global") -> Observation:
-        return self.seen[net, view]
+        """Return what was observed of a network on a view: what the step's terms read, and the logits in any case.
+
+        Raises:
+            KeyError: no active term reads that network on that view.
+        """
+        return self.observations[net, view]
 
 
 @dataclass(frozen=True)
 class Reads:
-    """A read of `what` (a name in rgal.core.observe.WHAT) of network `net` on view `view`."""
+    """Declare that a term reads `what` (a name in `rgal.core.observe.WHAT`) of network `net` on view `view`."""
 
     net: str
     what: str = "logits"
@@ -77,11 +102,14 @@ class Reads:
 
 
 class Term(nn.Module):
-    """A callable (Context) -> scalar. It declares what it reads in `reads`; state lives in buffers and parameters.
+    """Compute a scalar loss from a Context. State lives in buffers and parameters, so that it is stored with the run.
 
-    `learning_rate`: Adam step size for the term's own parameters during synthesis (CMI's head); in a student
-    objective they join the student's optimiser hint. `hint`: what to do where a network has nothing to read of,
-    for the message; default: set the parameter of the term's name to 0.
+    Attributes:
+        reads: what the term reads. Nothing else is observed for it.
+        learning_rate: step size of Adam for the term's own parameters in synthesis (CMI's head). In a student's
+            objective they are trained by the student's optimiser.
+        hint: what a user can do if a network lacks what the term reads, for the error; by default, to use another
+            network or to set the parameter of the term's name to 0.
     """
 
     reads: tuple[Reads, ...] = ()
@@ -89,17 +117,18 @@ class Term(nn.Module):
     hint: str = ""
 
     def forward(self, ctx: Context) -> Tensor:
+        """Return the loss, a scalar, before its weight."""
         raise NotImplementedError
 
     def kept(self, ctx: Context, better: Tensor) -> None:
-        """Called after each synthesis step; `better` (bool scalar) says whether its images are the kept ones so far."""
+        """Take note of a synthesis step; `better` (bool scalar): its images are the best so far."""
 
     def end_round(self) -> None:
-        """Called once the round's images are in the pool."""
+        """Take note that the round's images are in the pool."""
 
 
 class FunctionTerm(Term):
-    """A term without state: a function of the context."""
+    """Make a term of a function of the context, which keeps no state."""
 
     def __init__(self, function: Callable[[Context], Tensor], reads: Iterable[Reads]) -> None:
         super().__init__()
@@ -112,9 +141,14 @@ class FunctionTerm(Term):
 
 @dataclass(frozen=True)
 class TermContext:
-    """What a term may size itself by: the domain, the networks by name ("teacher", "student", ...), a seed for the
-    initialisation of its own parameters, and what was kept of old classes besides the model
-    (rgal.tasks.class_incremental.statistics)."""
+    """Hold what a term may look at when it is built.
+
+    Args:
+        domain: the image domain.
+        nets: the networks by name: "teacher", "student", ...
+        seed: for the initialisation of the term's own parameters.
+        task_data: what a task hands to its own terms, which know its type; None elsewhere.
+    """
 
     domain: Domain
     nets: Mapping[str, nn.Module]
@@ -124,9 +158,15 @@ class TermContext:
 
 @dataclass(frozen=True)
 class LossTerm:
-    """A named, weighted term of a recipe. `build` makes the (possibly stateful) term for a context.
+    """Name and weight a term of a recipe.
 
-    Active from the end of warm-up when `after_warmup`, and while `since` <= progress.fraction < `until`.
+    Args:
+        name: under which its values are logged; unique in an objective.
+        weight: factor of the loss. A term of weight 0 is never built.
+        build: makes the term, which may keep state, for a context.
+        after_warmup: whether warm-up rounds go without the term.
+        until: progress from which on the term is off, in [0,1].
+        since: progress from which on the term is on, in [0,1].
     """
 
     name: str
@@ -137,6 +177,7 @@ class LossTerm:
     since: float = 0.0
 
     def active(self, progress: Progress) -> bool:
+        """Return whether the term counts in a step at this point of the run."""
         return self.since <= progress.fraction < self.until and not (
             self.after_warmup and progress.round < progress.warmup
         )
@@ -150,13 +191,25 @@ def stateless(
     after_warmup: bool = False,
     until: float = 1.0,
 ) -> LossTerm:
-    """A LossTerm around a plain function of the context."""
+    """Make a LossTerm of a plain function of the context.
+
+    Args:
+        name: under which its values are logged.
+        weight: factor of the loss.
+        function: from the context to a scalar.
+        reads: what the function reads.
+        after_warmup: whether warm-up rounds go without the term.
+        until: progress from which on the term is off, in [0,1].
+    """
     return LossTerm(name, weight, lambda context: FunctionTerm(function, reads), after_warmup, until)
 
 
 def _check_reads(term: Term, name: str, nets: Mapping[str, nn.Module]) -> None:
-    """UserError for a term that reads what a network does not have: a vision transformer has no maps, a VGG may have no
-    batch norm."""
+    """Refuse a term that reads what a network lacks: a vision transformer has no maps, a VGG may have no batch norm.
+
+    Raises:
+        UserError: such a term.
+    """
     for read in term.reads:
         net, lacking = nets[read.net], ""
         if read.what == "layers" and not getattr(net, "layer_names", ()):
@@ -171,36 +224,48 @@ def _check_reads(term: Term, name: str, nets: Mapping[str, nn.Module]) -> None:
 
 
 class Objective(nn.Module):
-    """Sum of weighted terms over shared forward passes.
+    """Add up weighted terms over shared forward passes.
 
     Terms of weight 0 are dropped: they cost nothing, draw nothing and change no number.
+
+    Args:
+        terms: the terms of a recipe.
+        context: what they are built from.
+        no_grad: names of networks that are forwarded without gradient.
+
+    Raises:
+        ValueError: two terms have one name.
+        UserError: a term reads what a network does not have.
     """
 
     def __init__(self, terms: Iterable[LossTerm], context: TermContext, no_grad: Iterable[str] = ()) -> None:
         super().__init__()
-        self.weighted = tuple(w for w in terms if w.weight != 0)
-        names = [w.name for w in self.weighted]
+        self.loss_terms = tuple(term for term in terms if term.weight != 0)
+        names = [term.name for term in self.loss_terms]
         if len(set(names)) != len(names):
             raise ValueError(f"two terms share a name: {names}")
         self.context = context
         self.no_grad = frozenset(no_grad)
-        self.terms = nn.ModuleDict({w.name: w.build(context) for w in self.weighted})
-        for w in self.weighted:
-            _check_reads(self._term(w), w.name, context.nets)
+        self.terms = nn.ModuleDict({term.name: term.build(context) for term in self.loss_terms})
+        for loss_term in self.loss_terms:
+            _check_reads(self._term(loss_term), loss_term.name, context.nets)
 
     def active(self, progress: Progress) -> list[LossTerm]:
-        return [w for w in self.weighted if w.active(progress)]
+        """Return the terms that count in a step at this point of the run."""
+        return [loss_term for loss_term in self.loss_terms if loss_term.active(progress)]
 
     def views(self) -> set[str]:
-        """Every view a term reads, whether it is active or not."""
-        return {read.view for w in self.weighted for read in self._term(w).reads} | {"global"}
+        """Return every view that a term reads, whether it is active or not, and "global"."""
+        return {read.view for loss_term in self.loss_terms for read in self._term(loss_term).reads} | {
+            "global"
+        }
 
     def nets(self) -> set[str]:
-        """Every network a term reads, whether it is active or not."""
-        return {read.net for w in self.weighted for read in self._term(w).reads}
+        """Return every network that a term reads, whether it is active or not."""
+        return {read.net for loss_term in self.loss_terms for read in self._term(loss_term).reads}
 
-    def _term(self, weighted: LossTerm) -> Term:
-        term = self.terms[weighted.name]
+    def _term(self, loss_term: LossTerm) -> Term:
+        term = self.terms[loss_term.name]
         assert isinstance(term, Term)
         return term
 
@@ -213,9 +278,19 @@ class Objective(nn.Module):
         progress: Progress,
         groups: Mapping[str, slice] | None = None,
     ) -> tuple[Tensor, dict[str, Tensor], Context]:
-        """(total loss, unweighted parts and notes by name as detached tensors, the context). Nothing syncs.
+        """Add up the active terms. Nothing synchronises the device.
 
-        targets: labels (N,), or shares of the classes (N,C).
+        Args:
+            images: (N,C,H,W) in [0,1].
+            targets: labels (N,), or shares of the classes (N,C).
+            views: normalised inputs of the networks, by the name of the view.
+            streams: all random draws of terms.
+            progress: how far the run is.
+            groups: named ranges of rows, where a task tells kinds of images apart.
+
+        Returns:
+            The total loss; the unweighted losses and the notes by name, detached, with the total as "total"; the
+            context that the terms were given.
         """
         active = self.active(progress)
         shares = targets if targets.ndim == 2 else None
@@ -230,36 +305,45 @@ class Objective(nn.Module):
             shares=shares,
             groups=groups or {},
         )
-        reads: dict[tuple[str, str], set[str]] = {}
-        for weighted in active:
-            for read in self._term(weighted).reads:
-                reads.setdefault((read.net, read.view), set()).add(read.what)
-        for (net, view), what in reads.items():
-            ctx.seen[net, view] = self._observe(net, views[view], what)
+        ctx.observations.update(self._observations(active, views))
         total = images.new_zeros(())
         parts: dict[str, Tensor] = {}
         # Networks may run in bf16; what is computed from them never does.
         with torch.autocast(images.device.type, enabled=False):
-            for weighted in active:
-                value = self._term(weighted)(ctx)
-                parts[weighted.name] = value.detach()
-                total = total + weighted.weight * value
+            for loss_term in active:
+                value = self._term(loss_term)(ctx)
+                parts[loss_term.name] = value.detach()
+                total = total + loss_term.weight * value
         parts["total"] = total.detach()
         parts.update(ctx.notes)
         return total, parts, ctx
 
+    def _observations(
+        self, active: Iterable[LossTerm], views: Mapping[str, Tensor]
+    ) -> dict[tuple[str, str], Observation]:
+        """Observe, in one forward pass of each (network, view), all that the active terms read of it."""
+        reads: dict[tuple[str, str], set[str]] = {}
+        for loss_term in active:
+            for read in self._term(loss_term).reads:
+                reads.setdefault((read.net, read.view), set()).add(read.what)
+        return {(net, view): self._observe(net, views[view], what) for (net, view), what in reads.items()}
+
     def _observe(self, net: str, inputs: Tensor, what: set[str]) -> Observation:
         with torch.set_grad_enabled(net not in self.no_grad and torch.is_grad_enabled()):
-            seen = observe(self.context.nets[net], inputs, what)
-        seen.logits = seen.logits.float()  # losses are computed in float32 whatever the nets' precision
-        if seen.feature is not None:
-            seen.feature = seen.feature.float()
-        return seen
+            observation = observe(self.context.nets[net], inputs, what)
+        observation.logits = (
+            observation.logits.float()
+        )  # losses are float32 whatever the precision of the networks
+        if observation.feature is not None:
+            observation.feature = observation.feature.float()
+        return observation
 
     def kept(self, ctx: Context, better: Tensor) -> None:
-        for weighted in self.active(ctx.progress):
-            self._term(weighted).kept(ctx, better)
+        """Call `kept` of all terms that were active in a synthesis step."""
+        for loss_term in self.active(ctx.progress):
+            self._term(loss_term).kept(ctx, better)
 
     def end_round(self) -> None:
-        for weighted in self.weighted:
-            self._term(weighted).end_round()
+        """Call `end_round` of all terms."""
+        for loss_term in self.loss_terms:
+            self._term(loss_term).end_round()

@@ -41,7 +41,10 @@ def cross_entropy(weight: float = 1.0) -> LossTerm:
     Real images have their true labels.
     """
     return stateless(
-        "ce", weight, lambda ctx: F.cross_entropy(ctx.of("student").logits, ctx.wanted), Reads("student")
+        "ce",
+        weight,
+        lambda ctx: F.cross_entropy(ctx.of("student").logits, ctx.cross_entropy_targets),
+        Reads("student"),
     )
 
 

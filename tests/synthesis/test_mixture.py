@@ -156,7 +156,7 @@ def test_terms_find_labels_beside_the_shares() -> None:
     x, labels = small.rand(4, *problem.domain.shape), torch.tensor([0, 3, 1, 1])
     for targets in (labels, F.one_hot(labels, 4).float() * 0.6 + 0.1):
         _, _, ctx = objective(x, targets, {"global": x}, Streams("cpu"), Progress())
-        assert torch.equal(ctx.targets, labels) and ctx.wanted is targets
+        assert torch.equal(ctx.targets, labels) and ctx.cross_entropy_targets is targets
 
 
 # The method -----------------------------------------------------------------------------------------------------

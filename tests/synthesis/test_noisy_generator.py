@@ -28,7 +28,7 @@ def begun(n: int = 13, spec: NoisyGenerator = SPEC, rounds: int = 1) -> Any:
     rng = small.rng()
     for _ in range(rounds):
         images.attach(n, rng)
-        images.start(images.wanted_labels(n, rng).sort().values, Adam(0.01))
+        images.start(images.required_labels(n, rng).sort().values, Adam(0.01))
     return images
 
 
@@ -114,14 +114,14 @@ def test_a_round_taken_up_by_another_seed_goes_on_bit_for_bit() -> None:
 
     def rest(images: Any, rng: torch.Generator) -> list[Tensor]:
         made = steps(images, 2)
-        images.start(images.wanted_labels(13, rng).sort().values, Adam(0.01))
+        images.start(images.required_labels(13, rng).sort().values, Adam(0.01))
         return made + steps(images, 2)
 
     rng, later = small.rng(), small.rng()
     images = SPEC.build(small.COLOUR, torch.device("cpu"), 0)
     for _ in range(2):
         images.attach(13, rng)
-        images.start(images.wanted_labels(13, rng).sort().values, Adam(0.01))
+        images.start(images.required_labels(13, rng).sort().values, Adam(0.01))
         steps(images, 2)
     state = small.reloaded(images.state_dict())
     later.set_state(rng.get_state())

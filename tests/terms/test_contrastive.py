@@ -65,8 +65,8 @@ def width(term: Contrastive) -> int:
 
 def views(local: Tensor, anchor: Tensor, streams: Streams | None = None) -> Context:
     ctx = small.context(streams=streams)
-    ctx.seen["teacher", "local"] = Observation(local, bn_pooled=local)
-    ctx.seen["teacher", "global"] = Observation(anchor, bn_pooled=anchor)
+    ctx.observations["teacher", "local"] = Observation(local, bn_pooled=local)
+    ctx.observations["teacher", "global"] = Observation(anchor, bn_pooled=anchor)
     return ctx
 
 

@@ -80,7 +80,7 @@ def test_seen_cross_entropy_equals_the_loop(real: int, temperature: float) -> No
     ctx = small.context(targets=LABELS)
 
     def fast(z: Tensor) -> Tensor:
-        ctx.seen = {("student", "global"): Observation(z)}
+        ctx.observations = {("student", "global"): Observation(z)}
         ctx.groups = grouped(real, N) if real else {}
         return term(ctx)
 
