@@ -27,7 +27,7 @@ from rgal.methods.plugins import registered
 from rgal.methods.plus_rgal import plus_rgal
 from rgal.methods.registry import methods
 from rgal.suite.plan.trial import Trial
-from rgal.suite.task import Task, tasks
+from rgal.suite.task import tasks
 
 ROOT = Path(rgal.__file__).parent
 QUIET = (
@@ -86,10 +86,9 @@ class Fingerprints:
         if trial.teacher_key.startswith("given-"):
             return []
         owner = next(kind for kind in type(tasks()[trial.task]).__mro__ if "pretraining" in vars(kind))
-        purpose = [] if owner is Task else [(owner.__module__, f"{owner.__name__}.pretraining")]
         return [
             *OF_EVERY_TEACHER,
-            *_with_source(purpose),
+            *_with_source([(owner.__module__, f"{owner.__name__}.pretraining")]),
             *_networks(trial.teacher),
             *_data(trial.dataset),
             *(_methods(trial) if own_teacher else []),

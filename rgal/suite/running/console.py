@@ -8,7 +8,7 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-from rgal.suite.running.drive import Report
+from rgal.suite.running.drive import ProgressMessage
 from rgal.suite.running.work import Outcome, TeacherJob, WorkJob
 from rgal.suite.task import tasks
 
@@ -16,25 +16,36 @@ QUIET_SECONDS = 15.0
 
 
 def clock(seconds: float) -> str:
+    """Write a duration as a clock does.
+
+    >>> clock(35), clock(3725)
+    ('0:35', '1:02:05')
+    """
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-def line(title: str, seen: Report) -> str:
-    """`cmi seed 0 | round 3/20 student | 41 % | loss 1.23 | top-1 88.20 % | 0:35 left`"""
-    at = seen.position
+def line(title: str, message: ProgressMessage) -> str:
+    """Write where a run stands: `cmi seed 0 | round 3/20 student | 41 % | loss 1.23 | top-1 88.20 % | 0:35 left`."""
+    at = message.position
     parts = [title, f"{at.unit} {at.at}/{at.of} {at.mode}", f"{100 * at.done:.0f} %"]
-    if seen.loss is not None:
-        parts.append(f"loss {seen.loss:.3g}")
-    if seen.top1 is not None:
-        parts.append(f"top-1 {seen.top1:.2f} %")
+    if message.loss is not None:
+        parts.append(f"loss {message.loss:.3g}")
+    if message.top1 is not None:
+        parts.append(f"top-1 {message.top1:.2f} %")
     parts.append(f"{'at least ' if at.at_least else ''}{clock(at.remaining_seconds)} left")
     return " | ".join(parts)
 
 
 class Console:
-    """Live lines on a terminal; elsewhere a line a trial every few seconds."""
+    """Writes live lines to a terminal; elsewhere a line a trial every few seconds.
+
+    Args:
+        total: jobs that will run.
+        slots: how many run at a time.
+        stream: where to write; stderr by default.
+    """
 
     def __init__(self, total: int, slots: int, stream: TextIO | None = None) -> None:
         self.total, self.done, self.stream = total, 0, stream or sys.stderr
@@ -46,8 +57,9 @@ class Console:
         self._slot: dict[str, int] = {}
         self._last: dict[str, float] = {}
 
-    def report(self, job: WorkJob, seen: Report) -> None:
-        text = line(job.title, seen)
+    def report(self, job: WorkJob, message: ProgressMessage) -> None:
+        """Show where a running job stands; away from a terminal only now and then."""
+        text = line(job.title, message)
         if self.live:
             used = set(self._slot.values())
             free = next((slot for slot in range(len(self._bars)) if slot not in used), 0)
@@ -57,6 +69,7 @@ class Console:
             self.write(f"  {text}")
 
     def outcome(self, job: WorkJob, outcome: Outcome) -> None:
+        """Count a job that ended, and write how."""
         slot = self._slot.pop(job.title, None)
         if slot is not None:
             self._bars[slot].set_description_str("")
@@ -64,17 +77,20 @@ class Console:
         self.write(f"[{self.done}/{self.total}] {job.title}: {describe(job, outcome)}")
 
     def write(self, text: str) -> None:
+        """Write a line above the live ones."""
         if self.live:
             tqdm.write(text, file=self.stream)
         else:
             print(text, file=self.stream, flush=True)
 
     def close(self) -> None:
+        """Take the live lines away."""
         for bar in self._bars:
             bar.close()
 
 
 def describe(job: WorkJob, outcome: Outcome) -> str:
+    """Write how a job ended: its numbers, or why there are none."""
     if outcome.status == "failed":
         return f"FAILED: {outcome.reason}"
     if outcome.status == "interrupted" or outcome.result is None:

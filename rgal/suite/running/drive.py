@@ -1,4 +1,4 @@
-"""Drives any resumable run to its end: metrics, checkpoints, progress, a clean stop."""
+"""Drives a resumable run to its end: metrics, checkpoints, progress, a clean stop."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class Run(Protocol):
 
 
 @dataclass(frozen=True)
-class Report:
-    """One look at a run, for its progress line."""
+class ProgressMessage:
+    """Where a run stands, for its progress line. top1: its last evaluation, in percent."""
 
     position: Position
     loss: float | None
@@ -45,30 +45,40 @@ class Report:
 
 
 def unwatched(rows: list[Row]) -> None:
-    """Watches a run that nobody follows."""
+    """Do nothing with the rows: nobody follows the run."""
 
 
 def drive(
     run: Run,
     folder: Path,
     device: torch.device,
-    report: Callable[[Report], None],
+    report: Callable[[ProgressMessage], None],
     stop: Callable[[], bool],
     watch: Watch = unwatched,
 ) -> bool:
-    """Advance `run` until it is finished (True) or `stop()` says so (False, with its state on disk).
+    """Advance a run until it is finished or told to stop, from its last checkpoint if there is one.
 
-    Metric rows written after the last checkpoint are cut off when the run is taken up again, and come anew. `watch` is
-    told of the rows that are left then, and of new ones as they come.
+    Metric rows that were written after the checkpoint are cut off first; they come anew.
+
+    Args:
+        run: what advances.
+        folder: where its checkpoint.pt and metrics.jsonl are.
+        device: where the tensors of a checkpoint are loaded to.
+        report: told where the run stands, twice a second.
+        stop: whether to stop, asked after every step.
+        watch: told of the rows that are there at first, and of new ones as they come.
+
+    Returns:
+        True if it is finished; False if it was stopped, with its state on disk.
     """
     checkpoint, metrics = Checkpoint(folder / "checkpoint.pt"), Metrics(folder / "metrics.jsonl")
     state = checkpoint.load(device)
     if state is not None:
         run.load_state_dict(state["run"])
     metrics.truncate(0 if state is None else int(state["metrics_bytes"]))
-    known = metrics.rows()
-    watch(known)
-    accuracy = next((row["top1"] for row in reversed(known) if "top1" in row), None)
+    rows = metrics.rows()
+    watch(rows)
+    accuracy = next((row["top1"] for row in reversed(rows) if "top1" in row), None)
     next_report = time.monotonic()
     while not run.finished:
         rows = run.advance()
@@ -81,6 +91,6 @@ def drive(
         if stopping and not run.finished:
             return False
         if time.monotonic() >= next_report:
-            report(Report(run.position(), run.loss(), accuracy))
+            report(ProgressMessage(run.position(), run.loss(), accuracy))
             next_report = time.monotonic() + REPORT_SECONDS
     return True

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from rgal.suite.running.drive import Report
+from rgal.suite.running.drive import ProgressMessage
 from rgal.suite.running.work import Outcome, WorkJob, perform
 
 ATTEMPTS = 3
@@ -45,7 +45,7 @@ class _Worker:
 
 
 def _child(job: WorkJob, threads: int, pipe: Connection) -> None:
-    """A worker's whole life."""
+    """Do one job in this process, which exists for it alone."""
     import torch
 
     torch.set_num_threads(threads)
@@ -58,9 +58,9 @@ def _child(job: WorkJob, threads: int, pipe: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, on_terminate)
 
-    def report(seen: Report) -> None:
+    def report(message: ProgressMessage) -> None:
         try:
-            pipe.send(seen)
+            pipe.send(message)
         except (BrokenPipeError, ConnectionError):
             os._exit(1)  # the runner was killed: leave the trial as its last checkpoint has it
 
@@ -72,10 +72,20 @@ def run_jobs(
     jobs: Iterable[WorkJob],
     slots: int,
     threads: int,
-    on_report: Callable[[WorkJob, Report], None],
+    on_report: Callable[[WorkJob, ProgressMessage], None],
     on_outcome: Callable[[WorkJob, Outcome], None],
 ) -> bool:
-    """Run the jobs, at most `slots` at a time. True if all were run, False if Ctrl-C or SIGTERM stopped them."""
+    """Run each job in a process of its own.
+
+    Args:
+        jobs: what to run, in this order.
+        slots: how many run at a time.
+        threads: torch's threads in each.
+        on_report, on_outcome: told of progress and of how each job ended.
+
+    Returns:
+        True if all were run, False if Ctrl-C or SIGTERM stopped them.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([*PRELOAD, *(() if torch.cuda.is_available() else PRELOAD_ON_CPU)])
     waiting: list[tuple[WorkJob, int]] = [(job, 1) for job in jobs]
@@ -102,15 +112,15 @@ def run_jobs(
 @contextmanager
 def _stop_signals() -> Iterator[Callable[[], bool]]:
     """Ctrl-C and SIGTERM only set what the yielded function tells; the former handlers are put back afterwards."""
-    seen = False
+    arrived = False
 
     def on_signal(number: int, frame: FrameType | None) -> None:
-        nonlocal seen
-        seen = True
+        nonlocal arrived
+        arrived = True
 
     previous = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: seen
+        yield lambda: arrived
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
@@ -126,7 +136,7 @@ def _start(context: Any, job: WorkJob, threads: int, attempt: int) -> _Worker:
 
 def _serve(
     running: list[_Worker],
-    on_report: Callable[[WorkJob, Report], None],
+    on_report: Callable[[WorkJob, ProgressMessage], None],
     on_outcome: Callable[[WorkJob, Outcome], None],
     waiting: list[tuple[WorkJob, int]],
     stopping: bool,
@@ -144,7 +154,7 @@ def _serve(
             ended.append(worker)
             _died(worker, on_outcome, waiting, stopping)
             continue
-        if isinstance(message, Report):
+        if isinstance(message, ProgressMessage):
             on_report(worker.job, message)
         else:
             worker.process.join()
@@ -174,7 +184,7 @@ def _died(
 
 def run_inline(
     jobs: Iterable[WorkJob],
-    on_report: Callable[[WorkJob, Report], None],
+    on_report: Callable[[WorkJob, ProgressMessage], None],
     on_outcome: Callable[[WorkJob, Outcome], None],
     threads: int | None = None,
 ) -> bool:
@@ -194,7 +204,7 @@ def run_inline(
     try:
         with _stop_signals() as stopping:
             for job in jobs:
-                outcome = perform(job, lambda seen, job=job: on_report(job, seen), stopping)  # type: ignore[misc]
+                outcome = perform(job, lambda message, job=job: on_report(job, message), stopping)  # type: ignore[misc]
                 on_outcome(job, outcome)
                 if stopping():
                     return False

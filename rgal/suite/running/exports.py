@@ -29,13 +29,13 @@ def find_trial(store: Store, name: str) -> Path:
     """The folder of a trial given as its key, its folder's name or a path to it. UserError unless there is one."""
     wanted = Path(name).name
     folders = store.trial_folders()
-    found = [f for f in folders if wanted in (f.name, key_of(f))]
-    if len(found) != 1:
+    named = [f for f in folders if wanted in (f.name, key_of(f))]
+    if len(named) != 1:
         keys = [key_of(f) for f in folders]
         raise UserError(f"--export-only {name}: no such trial in {store.root}; {nearest(wanted, keys)}")
-    if store.status(found[0]) != "finished":
-        raise UserError(f"--export-only {name}: this trial is {store.status(found[0])}, not finished")
-    return found[0]
+    if store.status(named[0]) != "finished":
+        raise UserError(f"--export-only {name}: this trial is {store.status(named[0])}, not finished")
+    return named[0]
 
 
 def export_trials(store: Store, folders: list[Path], form: str) -> str:
@@ -47,18 +47,18 @@ def export_trials(store: Store, folders: list[Path], form: str) -> str:
     for folder in folders:
         if store.status(folder) != "finished":
             continue
-        known = read_json(folder / "export.json") or {}
-        if known.get("schema") != SCHEMA or known.get("form") != form:
-            known = {"schema": SCHEMA, "form": form, "measured": _export(store, folder, form)}
-            write_json(folder / "export.json", known)
-        lines.append(_describe(folder, known["measured"]))
+        exported = read_json(folder / "export.json") or {}
+        if exported.get("schema") != SCHEMA or exported.get("form") != form:
+            exported = {"schema": SCHEMA, "form": form, "measured": _export(store, folder, form)}
+            write_json(folder / "export.json", exported)
+        lines.append(_describe(folder, exported["measured"]))
     return "\n".join(lines)
 
 
 def _export(store: Store, folder: Path, form: str) -> dict[str, Any]:
-    about = read_json(folder / "trial.json") or {}
+    asked = read_json(folder / "trial.json") or {}
     try:
-        trial = Trial(**about["settings"])
+        trial = Trial(**asked["settings"])
     except (KeyError, TypeError) as error:
         raise UserError(f"{folder / 'trial.json'}: not the record of a trial of this version") from error
     load_plugins(trial.plugins)

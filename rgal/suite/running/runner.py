@@ -95,7 +95,7 @@ def _with_codes(plan: Plan) -> Plan:
 
 
 def describe_plan(plan: Plan, store: Store) -> str:
-    """The trials with their keys, the optimiser steps each will take, and what of them is done."""
+    """List the trials with their keys, the optimiser steps each will take, and what of them is done."""
     settings = list(dict.fromkeys(trial.setting for trial in plan.trials))
     heading = "; ".join(settings)
     lines = [f"{len(plan.trials)} trials: {heading}, budget {plan.suite.budget}, on {plan.device}"]
@@ -143,14 +143,14 @@ class StoredTrial:
 
 
 def stored_trials(plan: Plan, store: Store) -> list[StoredTrial]:
-    """What the store has of each trial of a plan."""
-    found = []
+    """Look up what the store has of each trial of a plan."""
+    stored = []
     for trial in plan.trials:
         folder = store.trial_folder(trial.name, trial.key)
         status = store.status(folder)
         other = status in OURS and store.fingerprint(folder) != plan.codes[trial.key]
-        found.append(StoredTrial(trial, folder, status, other))
-    return found
+        stored.append(StoredTrial(trial, folder, status, other))
+    return stored
 
 
 def ready_teachers(
@@ -186,8 +186,8 @@ def ready_teachers(
 def teacher_code(root: Path, trial: Trial) -> str | None:
     """The fingerprint of the code that trained a trial's teacher, "" if it is not known; None: no teacher is there."""
     weights, record, _ = teacher_files(root, trial.teacher, trial.dataset, trial.teacher_key)
-    about = read_json(record)
-    return str(about.get("fingerprint", "")) if about and weights.exists() else None
+    content = read_json(record)
+    return str(content.get("fingerprint", "")) if content and weights.exists() else None
 
 
 def run_plan(plan: Plan, store: Store, how: HowToRun) -> tuple[bool, list[tuple[WorkJob, Outcome]]]:

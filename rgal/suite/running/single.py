@@ -97,13 +97,15 @@ class SingleRun:
         images, targets = (part[self.initial_images :][-SHOWN:].cpu() for part in (pool.images, pool.targets))
         write_grid(folder / "samples.png", images, targets, class_names=self.job.class_names)
         problem = self.job.problem
-        found = diversity(pool, self.job.recipe, problem.domain, problem.teacher, self.student, self.job.test)
-        write_json(folder / "diversity.json", found)
+        measured = diversity(
+            pool, self.job.recipe, problem.domain, problem.teacher, self.student, self.job.test
+        )
+        write_json(folder / "diversity.json", measured)
         if self.job.trial.keep_pool:
             domain = self.job.problem.domain
-            save_pool(pool, folder, self._about(), domain.classes, self.job.class_names)
+            save_pool(pool, folder, self._origin(), domain.classes, self.job.class_names)
 
-    def _about(self) -> dict[str, str]:
+    def _origin(self) -> dict[str, str]:
         """Where a kept pool comes from."""
         trial, domain = self.job.trial, self.job.problem.domain
         return {

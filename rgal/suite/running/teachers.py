@@ -25,7 +25,7 @@ from rgal.engine.run import Diverged, Position, Row
 from rgal.engine.student import StudentLoop, StudentSpec
 from rgal.nets.checkpoint import load_weights, save_weights
 from rgal.suite.plan.settings import TeacherRecipe
-from rgal.suite.running.drive import Report, drive
+from rgal.suite.running.drive import ProgressMessage, drive
 from rgal.suite.store.folders import read_json, write_json
 from rgal.synthesis.pool import ImagePool
 from rgal.terms.objective import LossTerm
@@ -71,14 +71,14 @@ class Pretraining:
 
 
 def build_net(name: str, domain: Domain, device: torch.device, *seed: object, outputs: int = 1) -> nn.Module:
-    """A network of this name for this domain, initialised from the seed parts. outputs: logits a class."""
+    """Build a network of this name for a domain, initialised from the seed parts. outputs: logits a class."""
     with global_seed(*seed):
         net = nets.build(name, domain.classes * outputs, domain.shape[0], domain.shape[1:])
     return place(net, device)
 
 
 class TeacherRun:
-    """Supervised training on the real training images, through the student loop."""
+    """Trains a network on the real training images of a data set, through the student loop."""
 
     def __init__(
         self,
@@ -166,19 +166,30 @@ class TeacherRun:
 
 
 def teacher_files(root: Path, name: str, dataset: str, key: str) -> tuple[Path, Path, Path]:
-    """(weights, record, working folder) of a teacher in a results directory."""
+    """Name (weights, record, working folder) of a teacher in a results directory."""
     stem = slug(f"{dataset}-{name}-{key}")
     folder = root / "teachers"
     return folder / f"{stem}.safetensors", folder / f"{stem}.json", folder / f"{stem}.work"
 
 
 def import_teacher(root: Path, name: str, dataset: Dataset, domain: Domain, key: str, weights: Path) -> float:
-    """Check a user's weights file, measure it, and keep a copy in the results directory. Top-1 in percent.
+    """Check a user's weights file, measure it, and keep a copy in the results directory.
 
-    dataset, domain: of the classes that the teacher is for."""
+    Args:
+        root: the results directory.
+        name, key: of the network; of the teacher, among those of the same network and data.
+        dataset, domain: of the classes that the teacher is for.
+        weights: the user's file.
+
+    Returns:
+        Its top-1 in percent.
+
+    Raises:
+        UserError: the file holds no weights of this network for these classes.
+    """
     stored, record, _ = teacher_files(root, name, dataset.spec.name, key)
-    if known := read_json(record):
-        return float(known["top1"])
+    if earlier := read_json(record):
+        return float(earlier["top1"])
     net = build_net(name, domain, torch.device("cpu"), 0)
     load_weights(net, weights, domain.classes)
     accuracy = top1(net, dataset.test.images, dataset.test.labels, domain)
@@ -211,7 +222,7 @@ class TeacherSpec:
 
 
 def train_teacher(
-    spec: TeacherSpec, report: Callable[[Report], None], stop: Callable[[], bool]
+    spec: TeacherSpec, report: Callable[[ProgressMessage], None], stop: Callable[[], bool]
 ) -> float | None:
     """Train a teacher, or go on where a stopped training was, and store it in place of the one that was there.
 
@@ -237,9 +248,9 @@ def train_teacher(
     accuracy = run.measure()
     record.unlink(missing_ok=True)  # never the record of one teacher beside the weights of another
     save_weights(run.net, stored)
-    about = {"top1": accuracy, "net": spec.net, "dataset": spec.dataset.spec.name}
-    about |= {"seconds": round(run.seconds, 2), "fingerprint": spec.fingerprint}
-    write_json(record, about | {"recipe": spec.recipe.model_dump(), "precision": spec.precision})
+    result = {"top1": accuracy, "net": spec.net, "dataset": spec.dataset.spec.name}
+    result |= {"seconds": round(run.seconds, 2), "fingerprint": spec.fingerprint}
+    write_json(record, result | {"recipe": spec.recipe.model_dump(), "precision": spec.precision})
     checkpoint.unlink(missing_ok=True)
     return accuracy
 
@@ -253,9 +264,8 @@ def stored_teacher(
     device: torch.device,
     outputs: int = 1,
 ) -> tuple[nn.Module, float]:
-    """The teacher a trial needs, with its top-1 in percent. It must have been trained or imported before."""
+    """Load a trial's teacher, which must have been trained or imported before: the network, its top-1 in percent."""
     stored, record, _ = teacher_files(root, name, dataset_name, key)
     net = build_net(name, domain, device, 0, outputs=outputs)
     load_weights(net, stored, domain.classes * outputs)
-    about = read_json(record) or {}
-    return net, float(about.get("top1", float("nan")))
+    return net, float((read_json(record) or {}).get("top1", float("nan")))

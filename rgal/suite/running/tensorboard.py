@@ -57,11 +57,11 @@ class _Events:
         if not self.began:
             self.began = time.time() - (_seconds(rows[-1]) if rows else 0.0)
         for row in rows:
-            found, spent = scalars(row), costs(row)
+            measured, spent = scalars(row), costs(row)
             if spent and spent[0][2] != self.spent:  # rows of one moment repeat their costs
                 self.spent = spent[0][2]
-                found += spent
-            for tag, value, step in found:
+                measured += spent
+            for tag, value, step in measured:
                 self.writer.add_scalar(tag, value, step, self.began + _seconds(row))
 
 

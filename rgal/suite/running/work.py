@@ -27,7 +27,7 @@ from rgal.methods.plugins import load_plugins
 from rgal.suite.plan.fingerprint import mixed
 from rgal.suite.plan.settings import TeacherRecipe
 from rgal.suite.plan.trial import Trial
-from rgal.suite.running.drive import Report, drive, unwatched
+from rgal.suite.running.drive import ProgressMessage, drive, unwatched
 from rgal.suite.running.teachers import TeacherSpec, stored_teacher, teacher_files, train_teacher
 from rgal.suite.running.tensorboard import event_files
 from rgal.suite.store.folders import SCHEMA, Store, write_json
@@ -95,18 +95,25 @@ WorkJob = TeacherJob | TrialJob
 
 
 def domain_of(dataset: Dataset) -> Domain:
+    """What networks have to know of a data set's images."""
     s = dataset.spec
     return Domain(s.shape, s.classes, s.mean, s.std, s.flip, s.crop_padding)
 
 
 def open_dataset(name: str, root: str | None, size: int | None, evaluate_on: str) -> Dataset:
-    """The data set with the split that is evaluated on as its `test`."""
+    """Open a data set, with the split that is evaluated on as its `test`."""
     dataset = load(name, root, size)
     return dataset.hold_out() if evaluate_on == "validation" else dataset
 
 
-def perform(job: WorkJob, report: Callable[[Report], None], stop: Callable[[], bool]) -> Outcome:
-    """Do the work; never raises. A failure is an outcome with one line of reason."""
+def perform(job: WorkJob, report: Callable[[ProgressMessage], None], stop: Callable[[], bool]) -> Outcome:
+    """Do a job. Never raises: a failure is an outcome with one line of reason.
+
+    Args:
+        job: what to do.
+        report: told of progress.
+        stop: whether to stop, asked after every step.
+    """
     try:
         reproducible(torch.device(job.trial.device))
         load_plugins(job.trial.plugins, quiet=True)
@@ -128,7 +135,7 @@ def perform(job: WorkJob, report: Callable[[Report], None], stop: Callable[[], b
     return outcome
 
 
-def _teacher(job: TeacherJob, report: Callable[[Report], None], stop: Callable[[], bool]) -> Outcome:
+def _teacher(job: TeacherJob, report: Callable[[ProgressMessage], None], stop: Callable[[], bool]) -> Outcome:
     trial, task = job.trial, tasks()[job.trial.task]
     dataset = open_dataset(trial.dataset, trial.data_root, trial.image_size, trial.evaluate_on)
     options = task.options.model_validate(trial.options)
@@ -152,7 +159,7 @@ def _teacher(job: TeacherJob, report: Callable[[Report], None], stop: Callable[[
     return Outcome("finished", result={"last": accuracy})
 
 
-def _trial(job: TrialJob, report: Callable[[Report], None], stop: Callable[[], bool]) -> Outcome:
+def _trial(job: TrialJob, report: Callable[[ProgressMessage], None], stop: Callable[[], bool]) -> Outcome:
     trial, store = job.trial, Store(job.root)
     folder = store.trial_folder(trial.name, trial.key)
     folder.mkdir(parents=True, exist_ok=True)
@@ -163,14 +170,14 @@ def _trial(job: TrialJob, report: Callable[[Report], None], stop: Callable[[], b
         fingerprint = job.fingerprint
         if (folder / "checkpoint.pt").exists():
             fingerprint = mixed(store.fingerprint(folder), fingerprint)
-        about = {
+        asked = {
             "schema": SCHEMA,
             "key": trial.key,
             "fingerprint": fingerprint,
             "settings": trial.settings(),
             "environment": environment(),
         }
-        write_json(folder / "trial.json", about)
+        write_json(folder / "trial.json", asked)
         device = torch.device(trial.device)
         prepared = prepare(job.root, trial, device)
         run = tasks()[trial.task].start(prepared)
@@ -243,7 +250,7 @@ def _record_failure(job: WorkJob, outcome: Outcome) -> None:
 
 
 def environment() -> dict[str, Any]:
-    """The machine and versions a trial ran on."""
+    """Describe the machine and the versions that a trial runs on."""
     return {
         "rgal": rgal.__version__,
         "revision": _revision(),

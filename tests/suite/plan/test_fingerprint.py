@@ -221,6 +221,7 @@ def prints() -> dict[str, str]:
     ("module", "concerned"),
     [
         ("nets/wrn.py", {*EVERY, *(f"teacher of {name}" for name in EVERY - {"given"})}),
+        ("terms/transfer.py", {*EVERY, *(f"teacher of {name}" for name in EVERY - {"given"})}),
         ("nets/vgg.py", set()),
         ("baselines/plain.py", {"plain", "plain+rgal", "given"}),
         ("baselines/cmi.py", {"abd of cmi"}),
