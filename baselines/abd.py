@@ -19,7 +19,7 @@ from rgal.methods.parameters import (
 from rgal.methods.recipe import Recipe
 from rgal.methods.registry import method
 from rgal.tasks.class_incremental.recipes import from_source, generated_replay, incremental
-from rgal.tasks.class_incremental.replay import dreams
+from rgal.tasks.class_incremental.replay import generator_terms
 from rgal.tasks.class_incremental.spec import IncrementalSpec
 from rgal.tasks.class_incremental.terms import replay_learning
 
@@ -37,4 +37,6 @@ def abd(
     warm: bool = False,
 ) -> Recipe:
     host = incremental(*replay_learning(kd), spec=IncrementalSpec(warm=warm))
-    return from_source(source, generated_replay(host, dreams(oh, oh_temperature, ie, bn, smooth), lr))
+    return from_source(
+        source, generated_replay(host, generator_terms(oh, oh_temperature, ie, bn, smooth), lr)
+    )

@@ -14,7 +14,7 @@ from rgal.core.optimiser import StudentAdam
 from rgal.methods.parameters import DistillationWeight, PositiveNumber, StudentLearningRate
 from rgal.methods.recipe import Recipe
 from rgal.methods.registry import method
-from rgal.tasks.class_incremental.prototypes import prototype_cross_entropy, semantic_prototypes
+from rgal.tasks.class_incremental.prototypes import prototype_cross_entropy, semantic_augmentation
 from rgal.tasks.class_incremental.recipes import incremental
 from rgal.tasks.class_incremental.spec import IncrementalSpec
 from rgal.tasks.class_incremental.terms import feature_norm_distillation, seen_cross_entropy
@@ -29,7 +29,7 @@ def pass_(
     lr: StudentLearningRate = 1e-3,
     noise: Literal["radius", "covariance"] = "radius",
 ) -> Recipe:
-    of_means = prototype_cross_entropy if noise == "radius" else semantic_prototypes
+    of_means = prototype_cross_entropy if noise == "radius" else semantic_augmentation
     return incremental(
         seen_cross_entropy(1.0, temperature),
         feature_norm_distillation(kd),

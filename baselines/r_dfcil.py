@@ -23,7 +23,7 @@ from rgal.methods.recipe import Recipe
 from rgal.methods.registry import method
 from rgal.tasks.class_incremental import terms as terms
 from rgal.tasks.class_incremental.recipes import from_source, generated_replay, incremental
-from rgal.tasks.class_incremental.replay import dreams
+from rgal.tasks.class_incremental.replay import generator_terms
 from rgal.tasks.class_incremental.spec import IncrementalSpec
 
 DROPS = ((0.4, 0.1), (0.6, 0.01), (0.8, 0.05))
@@ -51,4 +51,6 @@ def r_dfcil(
     )
     student = SGD(0.1, 5e-4, schedule="steps", drops=DROPS)
     host = incremental(*losses, spec=IncrementalSpec(refine=refine), student=student, steps=7800)
-    return from_source(source, generated_replay(host, dreams(oh, oh_temperature, ie, bn, smooth), lr, 5000))
+    return from_source(
+        source, generated_replay(host, generator_terms(oh, oh_temperature, ie, bn, smooth), lr, 5000)
+    )

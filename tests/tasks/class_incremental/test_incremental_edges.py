@@ -54,7 +54,7 @@ def test_a_single_new_class_has_nothing_to_tell_apart() -> None:
 def test_the_angles_of_one_or_two_images_are_an_attached_zero() -> None:
     for n in (1, 2):
         x = small.randn(n, 4).requires_grad_()
-        value = terms.angle_distillation(x, small.randn(n, 4, seed=1))
+        value = terms.relational_distillation_loss(x, small.randn(n, 4, seed=1))
         value.backward()
         assert value.item() == pytest.approx(0, abs=1e-7) and x.grad.abs().max() < 1e-6
 
@@ -62,7 +62,7 @@ def test_the_angles_of_one_or_two_images_are_an_attached_zero() -> None:
 def test_images_that_coincide_in_both_models_cost_nothing() -> None:
     rows = torch.cat([small.randn(3, 4), small.randn(1, 4, seed=1).repeat(2, 1)])
     x = rows.clone().requires_grad_()
-    value = terms.angle_distillation(x, rows @ small.randn(4, 6, seed=2))
+    value = terms.relational_distillation_loss(x, rows @ small.randn(4, 6, seed=2))
     value.backward()
     assert torch.isfinite(x.grad).all() and x.grad.abs().max() < 1
 
@@ -72,8 +72,8 @@ def test_extreme_logits_keep_finite_gradients(scale: float) -> None:
     z, t = scale * small.randn(8, OLD + NEW), scale * small.randn(8, OLD, seed=1)
     everything: list[Callable[[Tensor], Tensor]] = [
         lambda z: terms.local_cross_entropy_loss(z[:REAL], LABELS[:REAL], OLD),
-        lambda z: terms.balanced_cross_entropy(z, LABELS, REAL, OLD),
-        lambda z: terms.soft_cross_entropy(z, t, 2.0),
+        lambda z: terms.balanced_cross_entropy_loss(z, LABELS, REAL, OLD),
+        lambda z: terms.old_logit_distillation_loss(z, t, 2.0),
     ]
     for loss in everything:
         leaf = z.clone().requires_grad_()

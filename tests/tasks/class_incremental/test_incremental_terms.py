@@ -95,7 +95,7 @@ def test_balanced_cross_entropy_equals_the_loop(old: int, new: int) -> None:
     labels = labels_of(old, new)
     for real in (REAL, N, 0):
         small.assert_twins(
-            lambda z, r=real: terms.balanced_cross_entropy(z, labels, r, old),
+            lambda z, r=real: terms.balanced_cross_entropy_loss(z, labels, r, old),
             lambda z, r=real: slow.balanced_head(z, labels.tolist(), r, old),
             z,
         )
@@ -105,7 +105,7 @@ def test_the_balanced_head_weighs_every_class_alike() -> None:
     """With as many real as replayed images, spread evenly over their classes, each class has the weight 1/2C in all."""
     labels = torch.cat([torch.arange(OLD, CLASSES).repeat(6), torch.arange(OLD).repeat(3)])
     z = torch.zeros(24, CLASSES).requires_grad_()
-    terms.balanced_cross_entropy(z, labels, 12, OLD).backward()
+    terms.balanced_cross_entropy_loss(z, labels, 12, OLD).backward()
     own = z.grad[torch.arange(24), labels] / (1 / CLASSES - 1)  # the weight of each image
     weights = torch.zeros(CLASSES).index_add(0, labels, own)
     torch.testing.assert_close(weights, torch.full((CLASSES,), 1 / (2 * CLASSES)))
@@ -264,7 +264,7 @@ def test_features_may_move_where_the_old_classifier_does_not_look() -> None:
 @pytest.mark.parametrize("n", [3, 6])
 def test_angle_distillation_equals_the_triple_loop(n: int) -> None:
     small.assert_twins(
-        terms.angle_distillation,
+        terms.relational_distillation_loss,
         slow.angle_distillation,
         small.randn(n, 4),
         small.randn(n, 7, seed=1),
@@ -284,7 +284,7 @@ def test_angle_cosines_equal_the_triple_loop() -> None:
 
 def test_angles_ignore_shift_and_scale() -> None:
     rows = small.randn(6, 4)
-    assert terms.angle_distillation(3 * rows + 2, rows).item() == pytest.approx(0, abs=1e-6)
+    assert terms.relational_distillation_loss(3 * rows + 2, rows).item() == pytest.approx(0, abs=1e-6)
 
 
 def test_relational_distillation_is_of_projected_real_features_and_trains_both_projections() -> None:

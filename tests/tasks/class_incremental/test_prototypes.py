@@ -120,7 +120,7 @@ def test_prototype_cross_entropy_equals_the_loop(outputs: int, temperature: floa
 
 
 def augmented(where: TermContext, strength: float, temperature: float) -> tuple[Tensor, Tensor]:
-    term = prototypes.semantic_prototypes(10.0, DRAWS, temperature, strength).build(where)
+    term = prototypes.semantic_augmentation(10.0, DRAWS, temperature, strength).build(where)
     value = term(context(where, small.randn(R, WIDTH)))
     rng = Streams("cpu", "step").get("prototypes draws")
     classes = torch.randint(0, OLD, (DRAWS,), generator=rng)
@@ -140,7 +140,7 @@ def test_semantic_augmentation_equals_the_loop(strength: float, temperature: flo
 def test_semantic_augmentation_without_strength_is_the_cross_entropy_of_the_means() -> None:
     where = setting()
     kept = statistics_of(where)
-    found = prototypes.semantic_augmentation(
+    found = prototypes.semantic_augmentation_loss(
         growing_head(where.nets["student"]), kept.means, kept.covariances, torch.arange(OLD), 0.0, 1.0
     )
     expected = slow.prototype_cross_entropy(*rows_of(where), kept.means.double(), list(range(OLD)), 1, 1.0)
@@ -154,7 +154,7 @@ def test_semantic_augmentation_bounds_the_loss_of_sampled_features_from_above() 
         for c in range(OLD):
             mean, cov = kept.means[c : c + 1], kept.covariances[c : c + 1]
             classes = torch.tensor([c])
-            bound = prototypes.semantic_augmentation(head, mean, cov, classes, strength, 1.0)
+            bound = prototypes.semantic_augmentation_loss(head, mean, cov, classes, strength, 1.0)
             normal = torch.distributions.MultivariateNormal(
                 torch.zeros(WIDTH), strength * cov[0] + 1e-6 * torch.eye(WIDTH)
             )
@@ -285,7 +285,7 @@ def test_dead_features_give_finite_gradients() -> None:
     "weighted",
     [
         prototypes.prototype_cross_entropy(10.0, DRAWS),
-        prototypes.semantic_prototypes(10.0, DRAWS),
+        prototypes.semantic_augmentation(10.0, DRAWS),
         prototypes.prototype_relation(0.1, "distance", 0.2, DRAWS),
     ],
 )
@@ -299,7 +299,7 @@ def test_bfloat16_features_change_no_loss_by_much(weighted: LossTerm) -> None:
 def test_names_weights_and_reads() -> None:
     found = [
         prototypes.prototype_cross_entropy(10.0),
-        prototypes.semantic_prototypes(9.0),
+        prototypes.semantic_augmentation(9.0),
         prototypes.prototype_relation(0.1, "distance", 0.2),
     ]
     assert [(w.name, w.weight) for w in found] == [

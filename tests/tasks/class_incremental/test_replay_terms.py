@@ -92,7 +92,7 @@ def test_diversity_is_between_zero_for_all_classes_alike_and_one_for_a_single_on
 
 def test_running_divergence_equals_the_loop() -> None:
     small.assert_twins(
-        lambda *x: replay.running_divergence(statistics(x)),
+        lambda *x: replay.bn_running_loss(statistics(x)),
         lambda *x: slow.running_divergence(x, RUNNING),
         *maps(),
     )
@@ -107,14 +107,14 @@ def test_running_divergence_is_kl_of_the_running_gaussian_to_the_batchs() -> Non
             for mean, var in ((s.mean, s.var), (s.running_mean, s.running_var))
         )
         expected.append(torch.distributions.kl_divergence(running, batch).mean())
-    value = replay.running_divergence(found)
+    value = replay.bn_running_loss(found)
     torch.testing.assert_close(value, torch.stack(expected).mean())
     assert abs(value.item() - bn_gaussian_loss(found).item() / 5) > 0.1
 
 
 def test_running_divergence_is_zero_where_the_statistics_agree() -> None:
     same = [BatchNormStatistics(mean, var, mean, var) for mean, var in RUNNING]
-    assert replay.running_divergence(same).item() == pytest.approx(0, abs=1e-6)
+    assert replay.bn_running_loss(same).item() == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize("what", ["batch", "running", "both"])
@@ -122,7 +122,7 @@ def test_a_dead_channel_leaves_it_finite(what: str) -> None:
     x = torch.zeros(2, 3, 2, 2) if what != "running" else small.randn(2, 3, 2, 2)
     x.requires_grad_()
     var = torch.ones(3) if what == "batch" else torch.zeros(3)
-    value = replay.running_divergence([BatchNormStatistics(*channel_statistics(x), torch.zeros(3), var)])
+    value = replay.bn_running_loss([BatchNormStatistics(*channel_statistics(x), torch.zeros(3), var)])
     value.backward()
     assert torch.isfinite(value) and torch.isfinite(x.grad).all()
 
@@ -131,7 +131,7 @@ def test_the_statistics_term_is_of_the_old_model_and_refuses_one_without_batch_n
     term = replay.bn_running(50.0).build(TermContext(STILL, {"teacher": TEACHER}))
     found = statistics(tuple(maps()))
     value = term(small.context(teacher=Observation(torch.zeros(1), bn=found)))
-    assert torch.equal(value, replay.running_divergence(found))
+    assert torch.equal(value, replay.bn_running_loss(found))
     assert [(need.net, need.what) for need in term.reads] == [("teacher", "bn")]
     with pytest.raises(UserError, match="no BatchNorm2d layer"):
         replay.bn_running(50.0).build(TermContext(STILL, {"teacher": nn.Linear(2, 2)}))
@@ -143,7 +143,7 @@ def test_the_statistics_term_is_of_the_old_model_and_refuses_one_without_batch_n
 @pytest.mark.parametrize("shape", [(2, 3, 6, 5), (1, 1, 3, 3)])
 def test_roughness_equals_the_loop(shape: tuple[int, ...]) -> None:
     small.assert_twins(
-        lambda x: replay.roughness(x, replay.gaussian_kernel()), slow.roughness, small.randn(*shape)
+        lambda x: replay.smoothness_loss(x, replay.gaussian_kernel()), slow.roughness, small.randn(*shape)
     )
 
 
@@ -161,8 +161,8 @@ def test_the_kernel_is_the_releases_with_a_deviation_of_root_two() -> None:
 def test_flat_images_are_smooth_and_noise_is_rough() -> None:
     kernel = replay.gaussian_kernel()
     flat, noise = torch.full((1, 3, 8, 8), 0.3), small.rand(1, 3, 8, 8)
-    assert replay.roughness(flat, kernel).item() == pytest.approx(0, abs=1e-12)
-    assert replay.roughness(noise, kernel) > 0.05
+    assert replay.smoothness_loss(flat, kernel).item() == pytest.approx(0, abs=1e-12)
+    assert replay.smoothness_loss(noise, kernel) > 0.05
 
 
 def test_the_smoothness_term_sees_the_normalised_image() -> None:
@@ -180,7 +180,7 @@ def test_the_smoothness_term_sees_the_normalised_image() -> None:
 
 
 def test_dreams_are_the_four_terms() -> None:
-    found = replay.dreams(1.0, 1000.0, 0.5, 50.0, 1e-3)
+    found = replay.generator_terms(1.0, 1000.0, 0.5, 50.0, 1e-3)
     assert [(w.name, w.weight) for w in found] == [("oh", 1.0), ("ie", 0.5), ("bn", 50.0), ("smooth", 1e-3)]
 
 
@@ -188,7 +188,7 @@ def test_the_synthesis_loss_of_a_real_net_is_its_twins() -> None:
     """Through the objective, on images in [0,1]; the gradient on the images too."""
     nets = two_phases()
     teacher = nets["teacher"]
-    objective = Objective(replay.dreams(1.0, 1000.0, 1.0, 50.0, 1e-3), TermContext(STILL, nets))
+    objective = Objective(replay.generator_terms(1.0, 1000.0, 1.0, 50.0, 1e-3), TermContext(STILL, nets))
     running = [(teacher.bn.running_mean, teacher.bn.running_var)]
 
     def fast(x: Tensor) -> Tensor:
