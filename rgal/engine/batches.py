@@ -1,4 +1,4 @@
-"""Who supplies a student batch, and how the student is shown it.
+"""Suppliers of student batches, and how the student is shown a batch.
 
 Four suppliers cover the tasks with one teacher: a pool of images (synthesised, or real ones of a reference row), fresh
 draws of a generator, and the batch that was synthesised last. A task with other batches brings a supplier of its own.
@@ -24,7 +24,7 @@ NEXT_BATCH = "student batches"  # the stream that batches are drawn by
 
 @dataclass(frozen=True)
 class StudentBatch:
-    """Hold the images of one student step and what is known about them.
+    """Hold the images of one student step, with their targets.
 
     Args:
         images: (N,C,H,W) in [0,1].
@@ -41,18 +41,30 @@ class StudentBatch:
 class BatchSupply(Protocol):
     """Supply the batches of a student, one per step, in an order that depends on the streams alone."""
 
-    def next(self) -> StudentBatch: ...
+    def next(self) -> StudentBatch:
+        """Return the batch of the next student step."""
+        ...
 
-    def state_dict(self) -> dict[str, Any]: ...
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the coming batches depend on beside the streams and the run's own pool."""
+        ...
 
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up a stored state."""
+        ...
 
 
 class PoolSupply:
-    """Draw batches of `size` images from a pool; with `per_class`, that many images of each drawn class.
+    """Draw batches from a pool of images.
 
-    The run stores its own pool. A pool of `real` images comes from the data set: only the place in its shuffled order
-    is stored, and by this supplier.
+    Args:
+        pool: the images.
+        streams: where the draws come from.
+        size: images per batch.
+        per_class: if not 0, a batch holds that many images of each class that is drawn.
+        purpose: the stream of the draws.
+        real: whether these are real images, which come from the data set: the supplier then stores the place in the
+            pool's shuffled order, but no image. A pool of synthesised images is stored by the run.
     """
 
     def __init__(
@@ -79,7 +91,7 @@ class PoolSupply:
 
 
 class LastBatchSupply:
-    """Hand over the batch that was synthesised last, as it is. `latest` is set by the run."""
+    """Hand over the batch that was synthesised last, as it is. The run sets `latest`."""
 
     def __init__(self) -> None:
         self.latest: tuple[Tensor, Tensor] | None = None
@@ -97,10 +109,15 @@ class LastBatchSupply:
 
 
 class GeneratorSupply:
-    """Draw `size` fresh images of a persistent generator for every step.
+    """Draw fresh images of a persistent generator for every step. `drawn` counts them.
 
-    The batches for which `shown()` holds are added to `pool`, to be looked at, under the labels that the teacher gives
-    them. `drawn` counts all images.
+    Args:
+        source: the generator.
+        problem: its teacher labels what is kept to look at.
+        streams: where the codes come from.
+        size: images per batch.
+        pool: takes the batches that are kept to look at, under the teacher's labels. No student reads it.
+        shown: whether the batch of the current step is kept.
     """
 
     def __init__(
@@ -136,9 +153,9 @@ class Augmentation:
     """Show a batch to the student.
 
     Args:
-        view: the augmentation of each image.
-        pairs: every image twice in a batch, augmented independently.
-        fmix: mix the augmented images by FMix; the teacher labels the mixtures.
+        view: augments each image.
+        pairs: whether every image is shown twice in a batch, augmented independently.
+        fmix: whether the augmented images are mixed by FMix. The teacher labels the mixtures.
     """
 
     view: View = crop_flip

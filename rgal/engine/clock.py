@@ -1,4 +1,4 @@
-"""Seconds spent on synthesis and on the student, measured with the device synchronised."""
+"""A clock for the seconds of synthesis and of student steps, read with the device synchronised."""
 
 from __future__ import annotations
 
@@ -10,7 +10,16 @@ from rgal.engine.schedule import Mode
 
 
 class Clock:
-    """Add up seconds by kind of step. It runs from `start` to `stop`; `lap` books what has passed so far."""
+    """Add up seconds by kind of step.
+
+    The clock runs from `start` to `stop`. `lap` books the seconds that have passed since the last lap.
+
+    >>> clock = Clock(torch.device("cpu"))
+    >>> clock.start()
+    >>> clock.lap("student")
+    >>> clock.seconds["student"] > 0 and clock.seconds["synthesis"] == 0
+    True
+    """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -18,16 +27,16 @@ class Clock:
         self._mark: float | None = None
 
     def start(self) -> None:
-        """Start, unless it is running."""
+        """Start the clock, unless it runs already."""
         if self._mark is None:
             self._mark = time.perf_counter()
 
     def stop(self) -> None:
-        """Stop without booking anything."""
+        """Stop the clock without booking anything."""
         self._mark = None
 
     def lap(self, mode: Mode) -> None:
-        """Book the seconds since the last lap, with the device synchronised. Nothing happens while it stands still."""
+        """Book the seconds since the last lap under `mode`. Synchronises the device; a stopped clock books nothing."""
         if self._mark is None:
             return
         if self.device.type == "cuda":
@@ -37,6 +46,6 @@ class Clock:
         self._mark = now
 
     def spent(self, mode: Mode) -> dict[Mode, float]:
-        """Return the seconds by kind, with those of the current lap under `mode`, without synchronising."""
+        """Return the seconds by kind, those of the current lap under `mode`. Does not synchronise the device."""
         running = 0.0 if self._mark is None else time.perf_counter() - self._mark
         return {kind: value + (running if kind == mode else 0.0) for kind, value in self.seconds.items()}

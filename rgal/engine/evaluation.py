@@ -1,4 +1,4 @@
-"""Evaluating a network on stored images: accuracy, which images are classified right, features."""
+"""Evaluation of a network on stored images: accuracy, which images are classified right, features."""
 
 from __future__ import annotations
 
@@ -15,7 +15,15 @@ from rgal.data.dataset import ImageSet
 def top1(
     net: nn.Module, images: Tensor, labels: Tensor, domain: Domain, precision: Precision = "fp32"
 ) -> float:
-    """Return the top-1 accuracy in percent on uint8 images (N,C,H,W) with labels (N,). See `hits`."""
+    """Return the top-1 accuracy in percent.
+
+    Args:
+        net: images (N,C,H,W), normalised, to logits (N, classes).
+        images: uint8 (N,C,H,W).
+        labels: (N,).
+        domain: how images are normalised.
+        precision: "fp32" or "bf16".
+    """
     return 100.0 * int(hits(net, images, labels, domain, precision).sum()) / len(images)
 
 
@@ -30,7 +38,7 @@ def hits(
 ) -> Tensor:
     """Return which images are classified right, as bool (N,) on the host.
 
-    The network is evaluated in evaluation mode; the modes of its modules are put back.
+    The network is put into evaluation mode; afterwards all its modules have their old modes.
 
     Args:
         net: images (N,C,H,W), normalised, to logits (N, classes).
@@ -53,7 +61,7 @@ def hits(
 def features_of(
     net: nn.Module, images: Tensor, domain: Domain, precision: Precision = "fp32", batch: int = 512
 ) -> Tensor:
-    """Return the pooled features (N,D), float32, of uint8 images (N,C,H,W) as they are, in evaluation mode.
+    """Return the pooled features (N,D), float32, of images without augmentation, in evaluation mode.
 
     Args:
         net: a network whose classifier is known (`head_name`).

@@ -1,7 +1,7 @@
 """One teacher, one student, one recipe: the rounds of synthesis and student steps, as a machine that can be stopped.
 
 `advance()` does one optimiser step, or changes from one kind of step to the other. Between any two calls `state_dict()`
-holds everything, so a run that was killed and taken up again from its last stored state ends with the same numbers.
+holds all that the rest depends on: a run that was killed and goes on from its last state ends with the same numbers.
 """
 
 from __future__ import annotations
@@ -36,9 +36,16 @@ class Diverged(RuntimeError):
 
 @dataclass(frozen=True)
 class Position:
-    """Say where a run stands, for a progress line: number `at` of `of` `unit`s, `done` in [0,1].
+    """Say how far a run is, for a progress line.
 
-    `remaining_seconds` leaves out a kind of step that has not been timed yet; `at_least` says so.
+    Args:
+        mode: the current kind of step.
+        at: number of the current unit, from 1.
+        of: number of units.
+        done: share of the run that is done, in [0,1].
+        remaining_seconds: estimate for what is left, of the kinds of step that have been timed.
+        at_least: whether a kind of step is left that has not been timed yet.
+        unit: what is counted: "round" or "phase".
     """
 
     mode: str
@@ -52,12 +59,12 @@ class Position:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Settings of a run that are no part of the method.
+    """Set what is no part of the method.
 
     Args:
         precision: "fp32" or "bf16", of the networks' forward passes.
-        evaluate_every: rounds between two evaluations. The last round is always followed by one.
-        capacity: images that the pool holds at most; None: all of them, or `SHOWN` where students do not read it.
+        evaluate_every: rounds from one evaluation to the next. The last round is always followed by one.
+        capacity: how many images the pool holds at most; None: all, or `SHOWN` where no student reads it.
     """
 
     precision: Precision = "fp32"
@@ -67,17 +74,19 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class Hooks:
-    """What a task asks of the machine beyond "train the student on the pool". Distillation needs none of it.
+    """Say how a task's run differs from "train the student on the pool". Distillation leaves all at their defaults.
 
     Args:
-        train_mode: readies the student for training steps.
-        on_images: told of every synthesised batch, (N,C,H,W) in [0,1] and labels (N,), before the student trains on it.
-        real: real images to train on instead of synthesised ones, for reference rows.
-        student_seen_by_synthesis: what synthesis sees of the student; None: all of it.
-        batches: makes the supplier of student batches from the one of synthesised batches (None without synthesis).
+        train_mode: puts the student into the mode of its training steps.
+        on_images: is called with every synthesised batch, (N,C,H,W) in [0,1] and labels (N,), before the student trains
+            on it.
+        real: real images to train on in place of synthesised ones, for reference rows.
+        student_seen_by_synthesis: the network that synthesis takes for the student; None: the student itself.
+        batches: makes the supplier of student batches from that of synthesised batches, which is None without
+            synthesis.
         augmentation: how batches are shown to the student; None: as the recipe says.
-        task_data: what the task's own terms find in their context.
-        progress_within_rounds: whether terms that come and go may do so inside a round.
+        task_data: what the task hands to its own terms.
+        progress_within_rounds: whether terms may be switched on or off inside a round.
     """
 
     train_mode: Callable[[nn.Module], Any] = nn.Module.train
@@ -91,19 +100,19 @@ class Hooks:
 
 
 class TransferRun:
-    """Alternate synthesis and student steps as a recipe says. See the module.
+    """Alternate synthesis and student steps as a recipe says.
 
     Args:
         recipe: the method.
         problem: the frozen teacher and its image domain.
-        student: what is trained.
+        student: the network to train.
         streams: all random draws of the run.
-        measure: returns the numbers of an evaluation row for the student.
+        measure: returns the numbers of an evaluation of the student, by name.
         options: precision, evaluation, capacity.
-        hooks: what the task adds.
+        hooks: what the task changes.
 
     Raises:
-        ValueError: neither images to synthesise nor a supply of real ones, or both.
+        ValueError: the recipe synthesises images and real ones are given too, or there are neither.
     """
 
     def __init__(
@@ -147,7 +156,7 @@ class TransferRun:
         self._set_mode()
 
     def _synthesised_batches(self) -> PoolSupply | LastBatchSupply | GeneratorSupply | None:
-        """Return the supplier that the recipe's `source` names; None without synthesis."""
+        """Return the supplier that the recipe's `source` names, or None without synthesis."""
         recipe, size = self.recipe, self.recipe.rounds.batch
         if self.inversion is None:
             return None
@@ -161,7 +170,7 @@ class TransferRun:
         return PoolSupply(self.pool, self.streams, size, recipe.per_class)
 
     def _student_batches(self) -> BatchSupply:
-        """Return whoever supplies the student: the task, the real images of a reference row, or synthesis."""
+        """Return the supplier of student batches: the task's, that of real images for a reference row, or synthesis."""
         if self.hooks.batches is not None:
             return self.hooks.batches(self.synthesised)
         if self.hooks.real is not None:
@@ -179,16 +188,16 @@ class TransferRun:
 
     @property
     def images(self) -> int:
-        """Synthesised images so far."""
+        """How many images have been synthesised so far."""
         return self.taken + (self.synthesised.drawn if isinstance(self.synthesised, GeneratorSupply) else 0)
 
     @property
     def progress(self) -> Progress:
-        """Where the run stands, for terms."""
+        """How far the run is, for terms."""
         return self.schedule.progress(self.hooks.progress_within_rounds and self.mode == "student")
 
     def advance(self) -> list[Row]:
-        """Do one optimiser step, change the kind of step, or end the round. Returns the metric rows that came of it.
+        """Do one optimiser step, change the kind of step, or end the round. Returns the metric rows that result.
 
         Raises:
             Diverged: a loss is no longer finite.
@@ -208,6 +217,7 @@ class TransferRun:
         return []
 
     def _synthesise(self) -> None:
+        """Do one synthesis step. In interleaved rounds, every step makes a batch of its own."""
         assert self.inversion is not None
         alone = self.recipe.rounds.interleaved
         if alone or self.schedule.done["synthesis"] == 0:
@@ -217,7 +227,7 @@ class TransferRun:
             self._take_images()
 
     def _leave(self, mode: Mode) -> list[Row]:
-        """End a kind of step. Interleaved ones are summed up at the end of the round."""
+        """End a kind of step and return its row of losses. Interleaved kinds have theirs at the end of the round."""
         interleaved = self.recipe.rounds.interleaved
         if mode == "synthesis":
             if self.inversion is None:
@@ -231,13 +241,14 @@ class TransferRun:
         return [] if interleaved else self._loss_row(mode)
 
     def _enter(self, mode: Mode) -> list[Row]:
+        """Change to the other kind of step and return the row of the one that ended."""
         rows = self._leave(self.mode)
         self.mode = mode
         self._set_mode()
         return rows
 
     def _take_images(self) -> None:
-        """Move the images that are done to where the student gets them from."""
+        """Move finished images to where the student's batches come from."""
         assert self.inversion is not None
         images, targets = self.inversion.finish()
         labels = labels_of(targets)
@@ -247,12 +258,13 @@ class TransferRun:
             return
         if isinstance(self.synthesised, LastBatchSupply):
             self.synthesised.latest = images, targets
-        # Where the student sees every batch once, the pool keeps the last of each round, to look at.
+        # Where the student trains on the last batch alone, the pool keeps one batch per round, to look at.
         if self.recipe.source == "pool" or self.schedule.is_last("synthesis"):
             self.pool.add(images, labels)
         self.taken += len(images)
 
     def _close_round(self) -> list[Row]:
+        """End the round and return its rows: losses of interleaved kinds, and the evaluation where one is due."""
         rows: list[Row] = []
         if self.recipe.rounds.interleaved:
             rows += self._loss_row("synthesis") + self._loss_row("student")
@@ -266,7 +278,7 @@ class TransferRun:
         return rows
 
     def _set_mode(self) -> None:
-        """Freeze the student while images are synthesised, and ready it for training otherwise."""
+        """Freeze the student while images are synthesised; put it into training mode otherwise."""
         if self.mode == "synthesis":
             self.student.eval()
         else:
@@ -279,12 +291,14 @@ class TransferRun:
     # Reporting --------------------------------------------------------------------------------------------------
 
     def _loss_row(self, mode: Mode) -> list[Row]:
+        """Return a row with the mean losses of a kind of step, or nothing where the round has no such step."""
         if not self.schedule.quota()[mode]:
             return []
         meter = self.loop.meter if mode == "student" or self.inversion is None else self.inversion.meter
         return [self._row(mode, self._finite(mode, meter.take()))]
 
     def _row(self, kind: str, values: dict[str, float]) -> Row:
+        """Return a row of metrics.jsonl: the values, and at which cost they were reached."""
         steps, seconds = self.schedule.steps, self.clock.seconds
         return {
             "kind": kind,
@@ -298,6 +312,7 @@ class TransferRun:
         }
 
     def _finite(self, mode: Mode, values: dict[str, float]) -> dict[str, float]:
+        """Return the values, or raise Diverged for one that is not finite."""
         for name, value in values.items():
             if not math.isfinite(value):
                 raise Diverged(
@@ -307,7 +322,7 @@ class TransferRun:
         return values
 
     def position(self) -> Position:
-        """Return where the run stands and how long it will still take."""
+        """Return how far the run is and how long the rest will take."""
         rounds, total, steps = self.recipe.rounds, self.recipe.total_steps(), self.schedule.steps
         spent = self.clock.spent(self.mode)
         left = {mode: total[mode] - steps[mode] for mode in MODES}
@@ -342,7 +357,7 @@ class TransferRun:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up a stored state, in a run that was made from the same arguments."""
+        """Take up a stored state. The run must have been made from the same arguments as the stored one."""
         self.streams.load_state_dict(state["streams"])
         self.loop.load_state_dict(state["loop"])
         if self.inversion is not None:
@@ -357,7 +372,7 @@ class TransferRun:
 
 
 def student_spec(recipe: Recipe, hooks: Hooks) -> StudentSpec:
-    """Return what a recipe's student minimises, and how it sees its batches."""
+    """Return what a recipe's student minimises and how its batches are augmented."""
     own = Augmentation(recipe.student_view, recipe.pairs, recipe.fmix)
     return StudentSpec(
         recipe.transfer,

@@ -14,8 +14,14 @@ MODES: tuple[Mode, ...] = ("synthesis", "student")
 class Schedule:
     """Count the steps of a run and say which kind is due next.
 
-    A round's synthesis steps come before its student steps; in interleaved rounds the two kinds alternate as evenly as
-    their numbers allow.
+    A round's synthesis steps come before its student steps. In interleaved rounds the two kinds alternate as evenly as
+    their numbers allow:
+
+    >>> schedule = Schedule(Rounds(1, synthesis_steps=2, student_steps=4, interleaved=True))
+    >>> while (mode := schedule.due()) is not None:
+    ...     print(mode, end=" ")
+    ...     schedule.count(mode)
+    synthesis student student synthesis student student
 
     Args:
         rounds: the recipe's rounds.
@@ -53,7 +59,7 @@ class Schedule:
         return next((mode for mode in MODES if done[mode] < quota[mode]), None)
 
     def count(self, mode: Mode) -> None:
-        """Count one step that was done."""
+        """Count one step of this kind as done."""
         self.done[mode] += 1
         self.steps[mode] += 1
 
@@ -67,7 +73,7 @@ class Schedule:
         return self.done[mode] + 1 >= self.quota()[mode]
 
     def progress(self, within: bool = False) -> Progress:
-        """Return where the run stands, for terms. `within`: count the student steps inside the round too."""
+        """Return how far the run is, for terms; with `within`, student steps inside the round count too."""
         share = self.done["student"] / max(1, self.rounds.student_steps) if within else 0.0
         return Progress(self.round, self.rounds.count, self.rounds.warmup, share)
 

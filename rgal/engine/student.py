@@ -1,4 +1,4 @@
-"""THE student loop: optimiser steps under an objective. Teachers, students and reference rows train here."""
+"""The student loop: optimiser steps under an objective. Teachers, students and reference rows are trained by it."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from rgal.terms.objective import LossTerm, Objective, Progress, TermContext
 
 @dataclass(frozen=True)
 class StudentSpec:
-    """What a student minimises and how.
+    """Say what a student minimises, and how.
 
     Args:
         terms: the terms of its objective.
         optimiser: optimiser and learning rates.
-        total_steps: length of the learning rate's schedule.
-        augmentation: how it is shown its batches.
-        task_data: what a task's own terms find in their context.
+        total_steps: length of the schedule of learning rates, in steps.
+        augmentation: how batches are shown to the student.
+        task_data: what a task hands to its own terms; None elsewhere.
     """
 
     terms: tuple[LossTerm, ...]
@@ -38,9 +38,9 @@ class StudentSpec:
 
 
 class StudentLoop:
-    """Train `nets["student"]` on batches that it is handed; the other networks only look on, without gradient.
+    """Train `nets["student"]` on batches. The other networks are observed without gradient.
 
-    One call of `step` is one optimiser step. The step count, the schedule and all state survive in `state_dict`.
+    One call of `step` is one optimiser step. `state_dict` holds all that later steps depend on.
 
     Args:
         nets: networks by the names that terms read, "student" among them.

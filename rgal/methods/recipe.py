@@ -1,4 +1,4 @@
-"""A method is data: a Recipe names its parts."""
+"""Recipes: a method as data, which names the parts of the machine that every method shares."""
 
 from __future__ import annotations
 
@@ -22,14 +22,22 @@ Follows = Literal["paper", "code"]  # where a paper and its release differ
 
 @dataclass(frozen=True)
 class Rounds:
-    """How synthesis and student steps alternate. Budgets are steps.
+    """Say how synthesis and student steps alternate: in each round the synthesis steps, then the student steps.
 
-    count rounds of (synthesis_steps, then student_steps); the first `warmup` rounds only synthesise. One-shot
-    methods are warmup = count - 1.
-    interleaved: the two kinds of step alternate inside a round, as evenly as their numbers allow, and every synthesis
-    step makes a batch of its own (DAFL, ZSKT, GDFQ); a round is then what their authors call an epoch.
-    synthesis_batch: images a round, or a synthesis step of an interleaved one. batch: pool images a student step.
-    student_steps = 0: the student is not trained (calibration only).
+    >>> Rounds(count=200, student_steps=400, warmup=20).total_student_steps()
+    72000
+
+    Args:
+        count: number of rounds.
+        synthesis_steps: optimiser steps of the images in each round.
+        student_steps: optimiser steps of the student in each round. With 0 the student is never trained, for methods
+            that only calibrate it.
+        synthesis_batch: images that a round makes, or, if interleaved, each synthesis step.
+        batch: images per student step.
+        warmup: how many of the first rounds synthesise only. One-shot methods have warmup = count - 1.
+        interleaved: whether the two kinds of step alternate inside a round, as evenly as their numbers allow. Every
+            synthesis step then makes a batch of its own (DAFL, ZSKT, GDFQ), and a round is what these authors call an
+            epoch.
     """
 
     count: int = 200
@@ -41,6 +49,7 @@ class Rounds:
     interleaved: bool = False
 
     def total_student_steps(self) -> int:
+        """Return the number of student steps in all rounds."""
         return (self.count - self.warmup) * self.student_steps
 
 
@@ -48,11 +57,11 @@ GLOBAL_VIEW: Mapping[str, View] = MappingProxyType({"global": crop_flip})
 
 
 class RecipeExtension(Protocol):
-    """What a task adds to its recipes. The core asks it these two things and hands it on."""
+    """What a task adds to its recipes. The core asks it these two questions and hands it on to the task."""
 
     @property
     def data_free(self) -> bool:
-        """Whether no real image is used that the task keeps from its methods."""
+        """Whether the recipe does without the real images that the task keeps from its methods."""
         ...
 
     def with_rgal(self, options: RgalOptions) -> RgalChange:
@@ -62,18 +71,25 @@ class RecipeExtension(Protocol):
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything a method is.
+    """Hold everything that a method is.
 
-    images: what is optimised; None: nothing is synthesised.
-    views: what the networks see in synthesis, by name; terms read "global" unless they say otherwise.
-    synthesis, transfer: weighted terms of the two phases. keep: which iterate of a round enters the pool.
-    source: students train on the pool, on fresh draws of a persistent generator, or on the batch that was synthesised
-    last, as it is.
-    student_view: augmentation of student batches. pairs: every image twice per batch, augmented independently.
-    per_class: if not 0, batches of synthesis and of the student hold that many images of each of their classes, so
-    that same-label pairs exist whatever the number of classes.
-    fmix: mix student batches by FMix; the teacher labels the mixture.
-    extension: what only one task knows about its recipes, such as how a model takes on new classes.
+    Args:
+        images: what is optimised to make images; None: nothing is synthesised.
+        transfer: weighted terms that the student minimises.
+        synthesis: weighted terms that the images minimise.
+        views: what the networks are shown in synthesis, by name. Terms read "global" unless they say otherwise.
+        optimiser: of the images.
+        student: optimiser and learning rates of the student.
+        rounds: how synthesis and student steps alternate.
+        keep: which images of a round enter the pool: those of the step with the least loss, or of the last step.
+        source: what the student trains on: the pool, fresh draws of a persistent generator, or the batch that was
+            synthesised last, as it is.
+        student_view: augmentation of student batches.
+        pairs: whether every image is in a student batch twice, augmented independently.
+        per_class: if not 0, batches of synthesis and of the student hold that many images of each of their classes, so
+            that there are pairs of one label whatever the number of classes.
+        fmix: whether student batches are mixed by FMix. The teacher labels the mixtures.
+        extension: what only one task understands of its recipes, such as how a model takes on new classes.
     """
 
     images: ImageSpec | None
@@ -93,11 +109,15 @@ class Recipe:
 
     @property
     def data_free(self) -> bool:
-        """Whether no real image is used that the task keeps from its methods. The others are reference rows."""
+        """Whether the recipe does without the real images that its task keeps from methods."""
         return self.images is not None if self.extension is None else self.extension.data_free
 
     def inversion(self) -> InversionSpec:
-        """Return what the inversion loop needs. ValueError for a recipe that synthesises nothing."""
+        """Return what the inversion loop needs.
+
+        Raises:
+            ValueError: the recipe synthesises nothing.
+        """
         if self.images is None:
             raise ValueError("the recipe synthesises no images")
         return InversionSpec(
@@ -112,7 +132,7 @@ class Recipe:
         )
 
     def total_steps(self) -> dict[str, int]:
-        """Optimiser steps of all rounds, by kind."""
+        """Return the optimiser steps of all rounds, by kind of step."""
         synthesis = self.rounds.count * self.rounds.synthesis_steps if self.images is not None else 0
         return {"synthesis": synthesis, "student": self.rounds.total_student_steps()}
 
@@ -125,10 +145,18 @@ def alternating(
     student_steps: int,
     source: Literal["generator", "batch"] = "generator",
 ) -> Recipe:
-    """A generator against a student: one step of the one, then `student_steps` of the other, 400 of these a round.
+    """Make the recipe of a game: one step of a generator, then `student_steps` of the student, and so on.
 
-    The student sees images as they are, without augmentation: fresh draws of the generator, or with source "batch"
-    the batch that its last step was made on. CMI's schedule for such methods: 200 rounds of 256 images a step.
+    Rounds are CMI's for such methods: 200 of 400 student steps, with 256 images in each step. The student sees images
+    without augmentation.
+
+    Args:
+        images: the generator.
+        synthesis: terms that the generator minimises.
+        transfer: terms that the student minimises.
+        optimiser: of the generator.
+        student_steps: student steps after each step of the generator.
+        source: "generator": the student trains on fresh draws; "batch": on the batch of the generator's last step.
     """
     rounds = Rounds(200, 400 // student_steps, 400, synthesis_batch=256, batch=256, interleaved=True)
     return Recipe(

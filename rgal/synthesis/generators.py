@@ -1,4 +1,4 @@
-"""Generators as what is optimised: one that starts anew every round, one that lives on, one that is told the label."""
+"""Sources whose parameters are a generator's: new in every round, kept for the whole run, or told the label."""
 
 from __future__ import annotations
 
@@ -18,9 +18,13 @@ from rgal.synthesis.image_source import Adam, ImageSource
 
 @dataclass(frozen=True)
 class FreshGenerator:
-    """A generator re-initialised in every round and its latent codes, optimised together (CMI, RGAL).
+    """Optimise a generator, re-initialised in every round, together with its latent codes (CMI, RGAL).
 
-    latent: code size. width: base channel count. large: `LargeGenerator`. lr_latent: own step size for the codes.
+    Args:
+        latent: length of a code.
+        width: channels of the last hidden map.
+        large: whether the network is `LargeGenerator` in place of `Generator`.
+        lr_latent: learning rate of the codes; None: the generator's.
     """
 
     latent: int = 256
@@ -34,8 +38,10 @@ class FreshGenerator:
 
 @dataclass(frozen=True)
 class PersistentGenerator(FreshGenerator):
-    """A generator that lives through the whole run, with one optimiser; codes are drawn anew each step, not
-    optimised (DAFL, ZSKT, DFAD, adversarial DFQ)."""
+    """Optimise one generator through the whole run (DAFL, ZSKT, DFAD, adversarial DFQ).
+
+    Codes are drawn anew in each step and are not optimised.
+    """
 
     def build(self, domain: Domain, device: torch.device, seed: int) -> ImageSource:
         return PersistentGeneratorSource(self, domain, device, seed)
@@ -43,10 +49,10 @@ class PersistentGenerator(FreshGenerator):
 
 @dataclass(frozen=True)
 class ConditionalGenerator(PersistentGenerator):
-    """A persistent generator that is told the label: its input is E(y) * z, E a trained vector a class (GDFQ).
+    """Optimise a persistent generator that is told the label: its input is E(y) * z, E one trained vector per class.
 
-    Xu et al., "Generative Low-bitwidth Data Free Quantization", ECCV 2020. Theirs ends in tanh and a batch norm without
-    parameters, in normalised space; ours, as all generators here, in a sigmoid.
+    Xu et al., "Generative Low-bitwidth Data Free Quantization" (GDFQ), ECCV 2020. Their network ends in tanh and a
+    batch norm without parameters, in normalised space; ours in a sigmoid, as all generators here do.
     """
 
     def build(self, domain: Domain, device: torch.device, seed: int) -> ImageSource:
@@ -54,7 +60,11 @@ class ConditionalGenerator(PersistentGenerator):
 
 
 def make_generator(spec: FreshGenerator, domain: Domain, device: torch.device, seed: int) -> nn.Module:
-    """The generator network of a spec, initialised from `seed`, in training mode for good."""
+    """Make the generator network of a spec, initialised from `seed`, in training mode.
+
+    Raises:
+        UserError: the images of the domain are not square.
+    """
     channels, height, width = domain.shape
     if height != width:
         raise UserError(
@@ -68,7 +78,7 @@ def make_generator(spec: FreshGenerator, domain: Domain, device: torch.device, s
 
 
 class FreshGeneratorSource(ImageSource):
-    """Also the base of the other generator parameterisations: network, codes, optimiser and their state."""
+    """Hold network, codes and optimiser; see `FreshGenerator`. The other generator sources are derived from it."""
 
     def __init__(self, spec: FreshGenerator, domain: Domain, device: torch.device, seed: int) -> None:
         super().__init__(domain, device)
@@ -108,6 +118,8 @@ class FreshGeneratorSource(ImageSource):
 
 
 class PersistentGeneratorSource(FreshGeneratorSource):
+    """Keep the network and its optimiser from round to round. See `PersistentGenerator`."""
+
     def start(self, targets: Tensor, optimiser: Adam) -> None:
         if not hasattr(self, "optimiser"):
             self._make_optimiser(optimiser)
@@ -123,7 +135,7 @@ class PersistentGeneratorSource(FreshGeneratorSource):
 
     @torch.no_grad()
     def draw(self, n: int, rng: torch.Generator) -> Tensor:
-        """Images from running batch norm statistics, as CMI's driver samples."""
+        """Draw images by the running batch norm statistics, as CMI's driver does."""
         self.net.eval()
         try:
             codes = torch.randn(n, self.spec.latent, generator=rng, device=self.device)
@@ -133,6 +145,8 @@ class PersistentGeneratorSource(FreshGeneratorSource):
 
 
 class ConditionalGeneratorSource(PersistentGeneratorSource):
+    """Multiply noise by a trained vector for each label. See `ConditionalGenerator`."""
+
     def __init__(self, spec: FreshGenerator, domain: Domain, device: torch.device, seed: int) -> None:
         super().__init__(spec, domain, device, seed)
         with global_seed(seed, "label vectors"):

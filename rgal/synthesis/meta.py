@@ -1,4 +1,4 @@
-"""FastDFKD's meta-generator as what is optimised."""
+"""FastDFKD's meta-generator as a source of images."""
 
 from __future__ import annotations
 
@@ -18,11 +18,15 @@ from rgal.synthesis.image_source import Adam, ImageSource
 
 @dataclass(frozen=True)
 class MetaGenerator(FreshGenerator):
-    """FastDFKD's meta-generator: each round optimises a copy of it and fresh codes, then moves it by a meta step.
+    """Optimise a copy of a meta-generator with fresh codes in each round, then move the meta-generator by one step.
 
-    Fang et al., "Up to 100x Faster Data-Free Knowledge Distillation", AAAI 2022. form "fomaml": the gradients of
-    all inner steps, summed; "reptile": the difference to the adapted copy. meta_lr: Adam step of the meta update.
-    reset: the round, counted from 1, that begins with `reset_first` of the meta-generator; 0: none.
+    Fang et al., "Up to 100x Faster Data-Free Knowledge Distillation" (FastDFKD), AAAI 2022.
+
+    Args:
+        meta_lr: learning rate of the meta step, which Adam does.
+        form: its gradient. "fomaml": the sum of the gradients of all inner steps; "reptile": the difference to the
+            copy at the end of the round.
+        reset: the round, counted from 1, that begins with `reset_first` of the meta-generator; 0: none.
     """
 
     meta_lr: float = 0.02
@@ -34,7 +38,7 @@ class MetaGenerator(FreshGenerator):
 
 
 class MetaGeneratorSource(FreshGeneratorSource):
-    """`net` is the meta-generator, `inner` the copy that a round adapts."""
+    """Keep the meta-generator as `net` and adapt the copy `inner` of it in each round. See `MetaGenerator`."""
 
     spec: MetaGenerator
 
@@ -82,8 +86,8 @@ class MetaGeneratorSource(FreshGeneratorSource):
             for meta, inner in zip(self.net.parameters(), self.inner.parameters(), strict=True):
                 meta.grad = meta - inner
         self.meta_optimiser.step()
-        for kept, seen in zip(self.net.buffers(), self.inner.buffers(), strict=True):
-            kept.copy_(seen)
+        for meta_buffer, inner_buffer in zip(self.net.buffers(), self.inner.buffers(), strict=True):
+            meta_buffer.copy_(inner_buffer)
 
     def state_dict(self) -> dict[str, Any]:
         grads = [None if p.grad is None else p.grad.clone() for p in self.net.parameters()]

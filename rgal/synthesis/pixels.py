@@ -1,4 +1,4 @@
-"""Pixels as what is optimised, and noise that is not."""
+"""Sources whose parameters are the pixels themselves, and noise that nothing optimises."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ from rgal.synthesis.image_source import Adam, ImageSource
 
 @dataclass(frozen=True)
 class Pixels:
-    """The pixels themselves, in normalised space, N(0,1) at the start and clipped to valid images after each step.
+    """Optimise pixels, in normalised space: N(0,1) at the start, clipped to valid images after each step.
 
-    Yin et al., "Dreaming to Distill" (DeepInversion), CVPR 2020, in the form of the CMI repository. clip=False: as its
-    authors do at 32x32, networks also see values that no image has; what is kept is clamped in the end.
+    Yin et al., "Dreaming to Distill" (DeepInversion), CVPR 2020, in the form of the CMI repository.
+
+    Args:
+        clip: whether pixels are clipped after each step. If not, as DeepInversion's authors do at 32x32, networks also
+            see values that no image has, and only what is kept is clamped.
     """
 
     clip: bool = True
@@ -28,6 +31,8 @@ class Pixels:
 
 
 class PixelSource(ImageSource):
+    """Optimise pixels with Adam, from normal noise in each round. See `Pixels`."""
+
     def __init__(self, domain: Domain, device: torch.device, clip: bool = True) -> None:
         super().__init__(domain, device)
         self.clip = clip
@@ -71,7 +76,7 @@ class PixelSource(ImageSource):
 
 @dataclass(frozen=True)
 class Noise:
-    """Nothing is optimised: pixels N(0,1) in normalised space, clipped to valid images. For rounds without steps."""
+    """Draw pixels N(0,1) in normalised space, clipped to valid images, for rounds without synthesis steps."""
 
     def build(self, domain: Domain, device: torch.device, seed: int) -> ImageSource:
         return PixelSource(domain, device)
