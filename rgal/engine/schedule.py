@@ -18,10 +18,12 @@ class Schedule:
     their numbers allow:
 
     >>> schedule = Schedule(Rounds(1, synthesis_steps=2, student_steps=4, interleaved=True))
+    >>> order = []
     >>> while (mode := schedule.due()) is not None:
-    ...     print(mode, end=" ")
+    ...     order.append(mode)
     ...     schedule.count(mode)
-    synthesis student student synthesis student student
+    >>> " ".join(order)
+    'synthesis student student synthesis student student'
 
     Args:
         rounds: the recipe's rounds.
