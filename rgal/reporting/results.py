@@ -38,9 +38,22 @@ class MethodTrials:
     def finished(self) -> pd.DataFrame:
         return finished(self.trials)
 
+    @property
+    def keys(self) -> list[str]:
+        """The keys of the finished trials; none where they have no key."""
+        return list(self.finished["key"]) if "key" in self.finished.columns else []
+
     @cached_property
     def data_free(self) -> bool:
         return not uses_real_data(self.trials)
+
+    def recorded(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Return the rows of another frame that are about the finished trials, in the order of these."""
+        if "key" not in frame.columns:
+            return frame.iloc[:0]
+        places = {key: place for place, key in enumerate(self.keys)}
+        mine = frame[frame["key"].isin(places)]
+        return mine.sort_values("key", key=lambda keys: keys.map(places), kind="stable")
 
     def numbers(self, column: str) -> pd.Series[float]:
         """A column of the finished trials as floats; NaN for what is no finite number."""
@@ -198,6 +211,14 @@ def numbers(frame: pd.DataFrame, column: str) -> pd.Series[float]:
 def known(frame: pd.DataFrame, column: str) -> bool:
     """Whether a column exists and holds anything else than NaN and ""."""
     return column in frame.columns and bool((frame[column].notna() & (frame[column] != "")).any())
+
+
+def stacked(parts: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:
+    """Return these columns of all frames that have a row, below each other."""
+    filled = [part for part in parts if len(part)]
+    return (
+        pd.concat(filled, ignore_index=True)[list(columns)] if filled else pd.DataFrame(columns=list(columns))
+    )
 
 
 def finished(results: pd.DataFrame) -> pd.DataFrame:

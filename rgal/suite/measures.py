@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Bounds = Literal["percentage", "number", ""]
@@ -65,6 +65,11 @@ class Measure:
     def title(self) -> str:
         """Heading and unit of its column: "Top-1 (%)"."""
         return f"{self.heading} ({self.unit})" if self.unit else self.heading
+
+    @property
+    def on_axis(self) -> str:
+        """The label of an axis that shows it: "Test top-1 (%)"."""
+        return f"Test {replace(self, heading=self.word).title}"
 
     @property
     def word(self) -> str:

@@ -1,127 +1,172 @@
-"""The numbers behind the plots: mean curves, horizontal levels and the range worth showing."""
+"""The primary measure against time and against images: the mean curve of each method in a band of its spread."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+import textwrap
+from collections.abc import Mapping
 from typing import Literal
 
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from rgal.reporting.results import MethodTrials, ResultGroup, cases, finished, marked, methods, numbers
+from rgal.reporting.figures.style import (
+    TEACHER,
+    Styles,
+    draw_levels,
+    draw_lines,
+    ends_of,
+    grid_lines,
+    legend_below,
+    line_styles,
+    paper_style,
+    percent_limits,
+    say_instead,
+    thousands,
+    titled_axes,
+    with_margin,
+)
+from rgal.reporting.results import MethodTrials, ResultGroup, finished, known, numbers, stacked
+from rgal.suite.measures import TOP1, Measure
 
 Quantity = Literal["seconds", "images"]
-CURVE_COLUMNS = ("method", "round", "x", "top1_mean", "top1_std", "n")
-LEVEL_COLUMNS = ("label", "top1", "kind")
-CASE_COLUMNS = ("case", "place", "method", "data_free", "top1_mean", "top1_std", "n", "images")
+CURVE_COLUMNS = ("method", "round", "x", "mean", "std", "n")
+X_LABELS: Mapping[str, str] = {"seconds": "Synthesis and student time (s)", "images": "Synthesised images"}
 
 
 def curve_data(curves: pd.DataFrame, results: pd.DataFrame, x: Quantity = "seconds") -> pd.DataFrame:
-    """Accuracy of each data-free method at the rounds that all its finished trials have: mean and spread.
+    """Average each data-free method's evaluations at the rounds that all its finished trials have.
 
-    One row a (method, round): mean x, top1_mean, top1_std (sample; NaN for one trial), n (trials).
-    A method whose x never leaves zero has no place on that axis and is left out. ValueError for several cases.
+    Args:
+        curves: one row per (trial, round), as `rgal.suite.store.frames.make_frames` makes them.
+        results: of one (task, setting, budget, case).
+        x: what the curves are drawn against. A method whose x never leaves zero has no place there and is left out.
+
+    Returns:
+        One row per (method, round): mean x; mean and std (sample; NaN for one trial) of `evaluated`; n (trials).
+
+    Raises:
+        ValueError: the results are of several cases.
     """
-    rows = ResultGroup(results, one_case=True).methods
-    data_free = {name: row for name, row in rows.items() if row.data_free}
-    data = mean_curves(curves, data_free, x)
+    group = ResultGroup(results, one_case=True)
+    data_free = {name: row for name, row in group.methods.items() if row.data_free}
+    data = mean_curves(curves, data_free, x, evaluated(group, curves).start)
     return data[data.groupby("method")["x"].transform("max") > 0].reset_index(drop=True)
 
 
-def mean_curves(curves: pd.DataFrame, rows: Mapping[str, MethodTrials], x: str) -> pd.DataFrame:
-    """Top-1 of each method's trials at the rounds that all its finished trials with a curve have.
+def evaluated(group: ResultGroup, curves: pd.DataFrame) -> Measure:
+    """Return the first measure that the task declares and that its evaluations record; top-1 of none."""
+    return next((measure for measure in group.measures if known(curves, measure.start)), TOP1)
 
-    One row a (method, round), as in `curve_data`. Without the columns key, round, x and top1 there is no row.
+
+def mean_curves(curves: pd.DataFrame, rows: Mapping[str, MethodTrials], x: str, y: str) -> pd.DataFrame:
+    """Average a column of each method's curves at the rounds that all its finished trials with a curve have.
+
+    Args:
+        curves: columns key, round and those of x and y; without one of them there is no row.
+        rows: the methods.
+        x, y: the columns.
+
+    Returns:
+        One row per (method, round), as `curve_data` describes them.
     """
-    if not {"key", "round", x, "top1"} <= set(curves.columns):
-        return pd.DataFrame(columns=list(CURVE_COLUMNS))
-    points = curves.assign(x=numbers(curves, x), top1=numbers(curves, "top1")).dropna(subset=["x", "top1"])
+    if not {"key", "round", x, y} <= set(curves.columns):
+        return stacked([], CURVE_COLUMNS)
+    points = curves.assign(x=numbers(curves, x), y=numbers(curves, y)).dropna(subset=["x", "y"])
     # a trial that was resumed may have evaluated a round twice: the later one counts
-    points = points.sort_values(["key", "round", "x", "top1"]).drop_duplicates(["key", "round"], keep="last")
-    done = {name: row.finished for name, row in rows.items()}
-    method_of = {
-        key: name for name, trials in done.items() if "key" in trials.columns for key in trials["key"]
-    }
-    points = points[points["key"].isin(list(method_of))]
-    points = points.assign(method=[method_of[key] for key in points["key"]])
-    by_round = points.groupby(["method", "round"])
-    columns = {"x": by_round["x"].mean(), "top1_mean": by_round["top1"].mean(), "n": by_round["top1"].size()}
-    data = pd.DataFrame({**columns, "top1_std": by_round["top1"].std()}).reset_index()
-    trials = points.groupby("method")["key"].nunique()
-    data = data[data["n"] == data["method"].map(trials)]
-    return _by_method(data, rows).reset_index(drop=True)[list(CURVE_COLUMNS)]
+    points = points.sort_values(["key", "round", "x", "y"]).drop_duplicates(["key", "round"], keep="last")
+    parts = []
+    for name, row in rows.items():
+        mine = points[points["key"].isin(row.keys)]
+        by_round = mine.groupby("round", as_index=False)
+        data = by_round.agg(x=("x", "mean"), mean=("y", "mean"), std=("y", "std"), n=("y", "size"))
+        parts.append(data[data["n"] == mine["key"].nunique()].assign(method=name))
+    return stacked(parts, CURVE_COLUMNS)
 
 
-def _by_method(data: pd.DataFrame, order: Iterable[str]) -> pd.DataFrame:
-    """The rows, method by method in this order; those of one method stay as they are."""
-    place = {name: number for number, name in enumerate(order)}
-    return data.sort_values("method", key=lambda names: names.map(place), kind="stable")
+def teacher_level(results: pd.DataFrame, measure: Measure = TOP1) -> dict[str, float]:
+    """Return the mean of what the teachers of the finished trials reach, by its label; empty where it is unknown."""
+    level = numbers(finished(results), f"teacher_{measure.start}").sort_values().mean()
+    return {} if math.isnan(level) else {TEACHER: level}
 
 
-def case_data(results: pd.DataFrame) -> pd.DataFrame:
-    """Final accuracy of each method in each case: one row a (case, method) with a finished trial.
-
-    place: the case's place in the suite, from 0; top1_mean, top1_std (sample; NaN for one trial), n (trials);
-    images: the mean number of synthesised ones (NaN where unknown).
-    """
-    rows = []
-    place = {case: number for number, case in enumerate(cases(results))}
-    for row in ResultGroup(results, same=()).rows.values():
-        last = row.numbers("last")
-        if len(last):
-            spread = (last.mean(), last.std(ddof=1), len(last))
-            images = row.numbers("images").mean()
-            rows.append((row.case, place[row.case], row.method, row.data_free, *spread, images))
-    return pd.DataFrame(rows, columns=list(CASE_COLUMNS))
-
-
-def sweep_data(results: pd.DataFrame) -> pd.DataFrame:
-    """Final accuracy of each data-free method against its number of images, where the cases differ in that.
-
-    The rows of `case_data` whose method has several numbers of images, as x: methods in their order, x ascending.
-    """
-    data = case_data(results)
-    data = data[data["data_free"].astype(bool) & data["images"].notna()].rename(columns={"images": "x"})
-    numbers_of_images = data.groupby("method")["x"].transform("nunique")
-    return _by_method(data[numbers_of_images > 1].sort_values("x", kind="stable"), methods(results))
-
-
-def teacher_level(results: pd.DataFrame) -> pd.DataFrame:
-    """The teacher's horizontal line, in every case the same; no row where it is unknown."""
-    teacher = numbers(finished(results), "teacher_top1").sort_values().mean()
-    rows = [] if math.isnan(teacher) else [("teacher", teacher, "teacher")]
-    return pd.DataFrame(rows, columns=list(LEVEL_COLUMNS))
-
-
-def level_data(results: pd.DataFrame) -> pd.DataFrame:
-    """Horizontal lines: the teacher, and the final mean of each reference that trains on real data.
+def level_data(results: pd.DataFrame, measure: Measure = TOP1) -> dict[str, float]:
+    """Return the levels of the teacher and of each finished reference on real data, by their labels.
 
     ValueError for several cases, in which a reference has several levels.
     """
-    rows = [tuple(row) for row in teacher_level(results).itertuples(index=False)]
-    for row in ResultGroup(results, one_case=True).methods.values():
-        if not row.data_free and len(row.finished):
-            rows.append((marked(row.method, False), row.numbers("last").mean(), "reference"))
-    return pd.DataFrame(rows, columns=list(LEVEL_COLUMNS))
+    group = ResultGroup(results, one_case=True)
+    references = [row for row in group.methods.values() if not row.data_free and len(row.finished)]
+    own = {group.label(row.method): float(row.measured(measure).mean()) for row in references}
+    return teacher_level(results, measure) | {
+        label: value for label, value in own.items() if not math.isnan(value)
+    }
 
 
-def y_range(data: pd.DataFrame, levels: pd.DataFrame) -> tuple[float, float]:
-    """The part of the axis that matters: every method's end and every level, not the climb from chance.
+def y_limits(measure: Measure, low: float, high: float) -> tuple[float, float]:
+    """Return the ends of an axis of a measure that shows these two values."""
+    return (percent_limits if measure.bounds == "percentage" else with_margin)(low, high)
+
+
+def worth_showing(data: pd.DataFrame, levels: Mapping[str, float]) -> tuple[float, float]:
+    """Return the ends of what matters: every method's end and every level, not the climb from chance.
 
     The lower end is the lowest end of a curve or, if that is lower, the 20th percentile of all points, so
     that some of the climb stays; when that cuts off less than a quarter of the span, everything is shown.
     """
-    spread = data["top1_std"].fillna(0)
-    ends = data.groupby("method")["top1_mean"].last()
-    top = max([*(data["top1_mean"] + spread), *levels["top1"]])
-    bottom = min([*(data["top1_mean"] - spread), *levels["top1"]])
-    low = min([ends.min(), data["top1_mean"].quantile(0.2), *levels["top1"]])
-    if low - bottom < 0.25 * (top - bottom):
-        low = bottom
-    return percent_limits(low, top)
+    bottom, top = ends_of(data, levels.values())
+    low = min([data.groupby("method")["mean"].last().min(), data["mean"].quantile(0.2), *levels.values()])
+    return (bottom if low - bottom < 0.25 * (top - bottom) else low), top
 
 
-def percent_limits(low: float, high: float) -> tuple[float, float]:
-    """The ends of an axis of percentages between these: a margin of 5 %, but hardly below 0 or above 100."""
-    margin = 0.05 * (high - low) or 1.0
-    return max(low - margin, -1.0), min(high + margin, 101.0)
+@paper_style()
+def accuracy_curves(
+    curves: pd.DataFrame, results: pd.DataFrame, x: Quantity = "seconds", styles: Styles | None = None
+) -> Figure:
+    """Draw the mean curves of all data-free methods, with the levels of the teacher and the references.
+
+    Args:
+        curves, results, x: as of `curve_data`.
+        styles: of the methods; by default those of these results.
+    """
+    group = ResultGroup(results, one_case=True)
+    measure, data = evaluated(group, curves), curve_data(curves, results, x)
+    figure, axes = titled_axes(group.heading, x_label(x, data, group), measure.on_axis)
+    if data.empty:
+        say_instead(axes, "no curve to show" if len(group.finished) else "no finished trials")
+        return figure
+    levels = level_data(results, measure)
+    grid_lines(axes)
+    axes.set_ylim(*y_limits(measure, *worth_showing(data, levels)))
+    lines = draw_lines(axes, data, styles or line_styles(results))
+    draw_levels(axes, levels)
+    legend_below(figure, lines)
+    _scale_x(axes, data)
+    return figure
+
+
+def x_label(x: Quantity, data: pd.DataFrame, group: ResultGroup) -> str:
+    """Return the label of the x axis, with a line of the finished methods that have no curve on it, if any.
+
+    Args:
+        x: what is drawn against.
+        data: what is drawn, by the column method.
+        group: the results.
+    """
+    done = [row for row in group.methods.values() if row.data_free and len(row.finished)]
+    missing = [row.method for row in done if row.method not in set(data["method"])]
+    lines = [textwrap.fill(f"(not shown: {', '.join(missing)})", 80)] if missing else []
+    return "\n".join([X_LABELS[x], *lines])
+
+
+def _scale_x(axes: Axes, data: pd.DataFrame) -> None:
+    """Scale linearly from zero, or logarithmically where the methods' ends differ more than fivefold."""
+    ends = data.groupby("method")["x"].last()
+    if ends.max() > 5 * ends.min() > 0:
+        axes.set_xscale("log")
+        visible = data[(data["x"] > 0) & (data["mean"] >= axes.get_ylim()[0])]
+        axes.set_xlim(visible["x"].min() / 1.5, ends.max() * 1.2)
+    else:
+        axes.set_xlim(0, ends.max() * 1.03)
+    axes.xaxis.set_major_formatter(thousands)

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,21 +18,20 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from rgal.reporting.figures.curve_plots import draw_curves
 from rgal.reporting.figures.style import (
     COLOURS,
     GREY,
     HEIGHT,
     WIDTH,
-    LineStyle,
-    all_styles,
+    Styles,
+    draw_lines,
     grid_lines,
     legend_below,
-    legend_shape,
+    line_styles,
     new_figure,
     paper_style,
 )
-from rgal.reporting.results import ResultGroup, numbers
+from rgal.reporting.results import ResultGroup, numbers, stacked
 from rgal.suite.store.diversity import Diversity
 
 BLUE, ORANGE, BAND, OTHER = COLOURS[0], COLOURS[1], "#E3E3E3", "#CCCCCC"
@@ -43,101 +41,78 @@ MOST_MAPS = 8
 MOST_CLASSES = 10  # that a map's colours tell apart
 # Ten colours for classes: the colour-blind safe ones, and three that differ from them in lightness.
 CLASS_COLOURS = (*COLOURS, "#B5A800", "#8C510A", "#999999")
-BIN_COLUMNS = ["method", "kind", "low", "high", "density", "band_low", "band_high"]
-ROUND_COLUMNS = ["method", "quantity", "round", "mean", "std", "n"]
-POINT_COLUMNS = ["method", "x", "y", "label", "synthetic"]
-
-
-@dataclass(frozen=True)
-class Grid:
-    """Sizes of panels and of the room around them, in inches."""
-
-    width: float
-    height: float
-    beside: float
-    between: float
-    left: float
-    above: float
-    below: float
-    letters: int  # in a line of a panel's title
-
-
-PANELS = Grid(1.65, 1.15, beside=0.2, between=0.55, left=0.55, above=0.75, below=0.52, letters=30)
-MAPS = Grid(2.0, 2.0, beside=0.1, between=0.45, left=0.08, above=0.75, below=0.1, letters=36)
-Look = tuple[str, Any, str]  # colour, dashes, label
-PARTS = {"same": "Same-label distance", "different": "Different-label distance"}
+BIN_COLUMNS = ("method", "kind", "low", "high", "density", "band_low", "band_high")
+ROUND_COLUMNS = ("method", "quantity", "x", "mean", "std", "n")
+POINT_COLUMNS = ("method", "x", "y", "label", "synthetic")
+PANEL, MAP = (1.85, 1.5), (2.1, 2.3)  # inches of a panel and its room
+TITLE_LETTERS = {PANEL: 30, MAP: 36}  # in a line of a panel's title
+QUANTITIES = {"same": "Same-label distance", "different": "Different-label distance"}
+# Kind of distance -> colour, dashes, label.
+KINDS: Mapping[str, tuple[str, Any, str]] = {
+    "same": (BLUE, "solid", "same label"),
+    "different": (ORANGE, (0, (4, 1.5)), "different label"),
+    "negatives": (ORANGE, "solid", "different label"),
+}
 
 
 # Data --------------------------------------------------------------------------------------------------------------
 
 
 def histogram_data(diversity: Diversity, results: pd.DataFrame) -> pd.DataFrame:
-    """Distances of each method's finished trials together, as densities over [low, high) whose area is 1.
+    """Join the distances of each method's finished trials, as densities over [low, high) whose area is 1.
 
-    One row a (method, kind, bin), kinds same, different and negatives. A kind without a pair is left out, and bins that
-    other trials of the method do not share.
+    Returns:
+        One row per (method, kind, bin), kinds same, different and negatives. A kind without a pair is left out.
     """
-    found = []
+    parts = []
     for name, bins in _of_methods(diversity.bins, results):
-        limits = ["kind", "low", "high"]
         band = bins[["band_low", "band_high"]].iloc[0]
-        counts = bins.groupby(limits, sort=True, as_index=False)["count"].sum()
+        counts = bins.groupby(["kind", "low", "high"], sort=True, as_index=False)["count"].sum()
         total = counts.groupby("kind")["count"].transform("sum")
         counts = counts[total > 0]
         density = counts["count"] / (total[total > 0] * (counts["high"] - counts["low"]))
-        found.append(counts.assign(method=name, density=density, **band))
-    return _joined(found, BIN_COLUMNS)
+        parts.append(counts.assign(method=name, density=density, **band))
+    return stacked(parts, BIN_COLUMNS)
 
 
 def round_data(diversity: Diversity, results: pd.DataFrame) -> pd.DataFrame:
-    """Mean distances by round: one row a (method, quantity, round), quantities same and different; the mean over the n
-    finished trials that know it and their sample standard deviation (NaN for one)."""
-    found = []
+    """Average distances by round, over the finished trials that know them.
+
+    Returns:
+        One row per (method, quantity, round), quantities same and different: x (the round), mean, std (sample; NaN for
+        one trial) and n (trials).
+    """
+    parts = []
     for name, rounds in _of_methods(diversity.rounds, results):
-        for quantity in PARTS:
+        for quantity in QUANTITIES:
             values = rounds.assign(value=numbers(rounds, quantity)).dropna(subset=["value"])
-            grouped = values.groupby("round", sort=True)["value"]
-            summary = grouped.agg(["mean", "std", "size"]).rename(columns={"size": "n"}).reset_index()
-            found.append(summary.assign(method=name, quantity=quantity))
-    return _joined([part for part in found if len(part)], ROUND_COLUMNS)
+            grouped = values.groupby("round", sort=True)["value"].agg(["mean", "std", "size"]).reset_index()
+            columns = grouped.rename(columns={"size": "n", "round": "x"})
+            parts.append(columns.assign(method=name, quantity=quantity))
+    return stacked(parts, ROUND_COLUMNS)
 
 
 def point_data(diversity: Diversity, results: pd.DataFrame) -> pd.DataFrame:
-    """The embedding of the first finished seed of each method that has one."""
-    found = []
-    for name, points in _of_methods(diversity.points, results):
-        found.append(points[points["key"] == points["key"].iloc[0]].assign(method=name))
-    return _joined(found, POINT_COLUMNS)
+    """Return the embedding of the first finished seed of each method that has one."""
+    every = _of_methods(diversity.points, results)
+    first = [points[points["key"] == points["key"].iloc[0]].assign(method=name) for name, points in every]
+    return stacked(first, POINT_COLUMNS)
 
 
-def fallback_shares(results: pd.DataFrame) -> dict[str, float]:
-    """Method -> mean fallback share of its finished trials, in percent; NaN where unknown."""
-    rows = ResultGroup(results, one_case=True).methods
-    return {name: 100 * row.numbers("diversity_fallback").mean() for name, row in rows.items()}
-
-
-def _of_methods(frame: pd.DataFrame, results: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """(method, its rows), by seed; methods in the tables' order, without those that have none."""
-    found = []
+def _of_methods(frame: pd.DataFrame, results: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Yield (method, its rows), by seed; methods in the tables' order, without those that have none."""
     for name, row in ResultGroup(results, one_case=True).methods.items():
-        keys = list(row.finished["key"]) if "key" in row.trials.columns else []
-        mine = [rows for key in keys if len(rows := frame[frame["key"] == key])]
-        if mine:
-            found.append((name, pd.concat(mine, ignore_index=True)))
-    return found
-
-
-def _joined(parts: Sequence[pd.DataFrame], columns: list[str]) -> pd.DataFrame:
-    return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+        if len(mine := row.recorded(frame)):
+            yield name, mine
 
 
 # Figures -----------------------------------------------------------------------------------------------------------
 
 
 def diversity_figures(
-    diversity: Diversity, results: pd.DataFrame, styles: Mapping[str, LineStyle] | None = None
-) -> dict[str, Any]:
-    """Name -> function that draws it, or finds that there is nothing to draw; figures are large, one at a time."""
+    diversity: Diversity, results: pd.DataFrame, styles: Styles | None = None
+) -> dict[str, Callable[[], Figure | None]]:
+    """Return functions by the name of what they draw, if there is anything; figures are large, one at a time."""
     return {
         "distances": lambda: distance_distributions(diversity, results),
         "distance_rounds": lambda: distances_by_round(diversity, results, styles),
@@ -146,91 +121,88 @@ def diversity_figures(
     }
 
 
+@paper_style()
 def distance_distributions(diversity: Diversity, results: pd.DataFrame) -> Figure | None:
-    """One panel a method: distances of same-label and of different-label pairs of teacher features."""
+    """Draw one panel per method: distances of same-label and of different-label pairs of teacher features."""
     data = histogram_data(diversity, results)
     data = data[data["kind"] != "negatives"]
-    looks: dict[str, Look] = {
-        "same": (BLUE, "solid", "same label"),
-        "different": (ORANGE, (0, (4, 1.5)), "different label"),
-    }
     if data.empty:
         return None
-    with paper_style():
-        names = {name: name for name in data["method"].unique()}
-        figure, panels = _panels(results, "distances of unit-length teacher features", names, PANELS)
-        for name, axes in panels.items():
-            _outlines(axes, data[data["method"] == name], looks)
-        _share(panels, float(data["density"].max()))
-        handles = [Line2D([], [], color=c, linestyle=dash, label=text) for c, dash, text in looks.values()]
-        _finish(figure, PANELS, handles, [text for *_, text in looks.values()])
+    names = {name: name for name in data["method"].unique()}
+    figure, panels = _panels(results, "distances of unit-length teacher features", names, PANEL)
+    _draw_histograms(panels, data)
+    looks = [KINDS[kind] for kind in QUANTITIES]
+    legend_below(figure, {text: Line2D([], [], color=c, linestyle=dash) for c, dash, text in looks})
     return figure
 
 
+@paper_style()
 def negative_distances(diversity: Diversity, results: pd.DataFrame) -> Figure | None:
-    """One panel a method: distances of other-label pairs on the teacher's logits, the focal band shaded."""
+    """Draw one panel per method: distances of other-label pairs on the teacher's logits, the focal band shaded."""
     data = histogram_data(diversity, results)
     data = data[data["kind"] == "negatives"]
     if data.empty:
         return None
-    shares = fallback_shares(results)
-    with paper_style():
-        titles = {name: _with_share(name, shares[name]) for name in data["method"].unique()}
-        figure, panels = _panels(results, "distances of unit-length teacher logits", titles, PANELS)
-        for name, axes in panels.items():
-            mine = data[data["method"] == name]
-            low, high = mine[["band_low", "band_high"]].iloc[0]
-            if low < high:
-                axes.axvspan(low, high, color=BAND, linewidth=0, zorder=0)
-            _outlines(axes, mine, {"negatives": (ORANGE, "solid", "")})
-        _share(panels, float(data["density"].max()))
-        handles = [Line2D([], [], color=ORANGE), Patch(color=BAND)]
-        _finish(figure, PANELS, handles, ["different label", "band of the focal sampler"])
+    rows = ResultGroup(results, one_case=True).methods
+    shares = {name: 100 * rows[name].numbers("diversity_fallback").mean() for name in data["method"].unique()}
+    titles = {
+        name: name if math.isnan(share) else f"{name}: {share:.1f}\u00a0%\u00a0fallback"
+        for name, share in shares.items()
+    }
+    figure, panels = _panels(results, "distances of unit-length teacher logits", titles, PANEL)
+    for name, axes in panels.items():
+        low, high = data.loc[data["method"] == name, ["band_low", "band_high"]].iloc[0]
+        if low < high:
+            axes.axvspan(low, high, color=BAND, linewidth=0, zorder=0)
+    _draw_histograms(panels, data)
+    handles = {
+        "different label": Line2D([], [], color=ORANGE),
+        "band of the focal sampler": Patch(color=BAND),
+    }
+    legend_below(figure, handles)
     return figure
 
 
+@paper_style()
 def distances_by_round(
-    diversity: Diversity, results: pd.DataFrame, styles: Mapping[str, LineStyle] | None = None
+    diversity: Diversity, results: pd.DataFrame, styles: Styles | None = None
 ) -> Figure | None:
-    """Two panels, same-label and different-label distance: the mean of each round against its number."""
+    """Draw two panels, same-label and different-label distance: the mean of each round against its number."""
     data = round_data(diversity, results)
     if data.empty:
         return None
-    looks = {**all_styles(results), **(styles or {})}
-    with paper_style():
-        figure = new_figure(WIDTH, HEIGHT * 0.85)
-        lines: dict[str, Line2D] = {}
-        for axes, (quantity, label) in zip(figure.subplots(1, 2), PARTS.items(), strict=True):
-            grid_lines(axes)
-            axes.set_xlabel("Round")
-            axes.set_ylabel(label)
-            axes.xaxis.get_major_locator().set_params(integer=True)
-            mine = data[data["quantity"] == quantity]
-            curves = mine.rename(columns={"round": "x", "mean": "top1_mean", "std": "top1_std"})
-            lines |= draw_curves(axes, curves, looks)
-        _head(figure, results, "unit-length teacher features")
-        legend_below(figure, list(lines.values()), list(lines))
+    figure = new_figure(WIDTH, HEIGHT * 0.85)
+    lines: dict[str, Line2D] = {}
+    for axes, (quantity, label) in zip(figure.subplots(1, 2), QUANTITIES.items(), strict=True):
+        grid_lines(axes)
+        axes.set(xlabel="Round", ylabel=label)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        lines |= draw_lines(axes, data[data["quantity"] == quantity], styles or line_styles(results))
+    _head(figure, results, "unit-length teacher features")
+    legend_below(figure, lines)
     return figure
 
 
+@paper_style()
 def embedding_maps(diversity: Diversity, results: pd.DataFrame) -> Figure | None:
-    """One panel a method, at most eight: t-SNE of teacher features of kept images (filled) and of test images
-    (outlined), of the first finished seed. Colours are classes, the ten most frequent ones."""
+    """Draw one panel per method, at most eight: t-SNE of teacher features of kept and of test images.
+
+    Kept images are filled, test images outlined, both of the first finished seed. Colours are classes, the ten most
+    frequent ones.
+    """
     data = point_data(diversity, results)
     if data.empty:
         return None
     names = list(data["method"].unique())
     frequent = data["label"].value_counts(sort=False).sort_index().sort_values(ascending=False, kind="stable")
-    classes = sorted(frequent.index[:MOST_CLASSES])
-    colours = dict(zip(classes, CLASS_COLOURS, strict=False))
-    with paper_style():
-        what = "t-SNE of teacher features, first finished seed"
-        if len(names) > MOST_MAPS:
-            what += f" (not shown: {', '.join(names[MOST_MAPS:])})"
-        figure, panels = _panels(results, what, {name: name for name in names[:MOST_MAPS]}, MAPS)
-        for name, axes in panels.items():
-            _scatter(axes, data[data["method"] == name], colours)
-        _finish(figure, MAPS, *_map_legend(colours, len(frequent) > len(classes)))
+    colours = dict(zip(sorted(frequent.index[:MOST_CLASSES]), CLASS_COLOURS, strict=False))
+    what = "t-SNE of teacher features, first finished seed"
+    if len(names) > MOST_MAPS:
+        what += f" (not shown: {', '.join(names[MOST_MAPS:])})"
+    figure, panels = _panels(results, what, {name: name for name in names[:MOST_MAPS]}, MAP)
+    for name, axes in panels.items():
+        _scatter(axes, data[data["method"] == name], colours)
+    legend_below(figure, _map_legend(colours, len(frequent) > len(colours)))
     return figure
 
 
@@ -238,43 +210,32 @@ def embedding_maps(diversity: Diversity, results: pd.DataFrame) -> Figure | None
 
 
 def _panels(
-    results: pd.DataFrame, what: str, titles: Mapping[str, str], grid: Grid
+    results: pd.DataFrame, what: str, titles: Mapping[str, str], size: tuple[float, float]
 ) -> tuple[Figure, dict[str, Axes]]:
-    """A figure with one axes a name of `titles`, row by row, and above it what it shows. `_finish` lays it out."""
+    """Make a figure with one axes for each name of `titles`, row by row, and above them what it shows.
+
+    Args:
+        results: of one case.
+        what: it shows.
+        titles: of the panels, by the names of these.
+        size: of a panel, in inches.
+    """
     columns = min(len(titles), COLUMNS)
     rows = -(-len(titles) // columns)
-    width = grid.left + columns * (grid.width + grid.beside) - grid.beside + grid.left / 4
-    figure = new_figure(max(WIDTH, width), grid.above + rows * (grid.height + grid.between) - grid.between)
-    figure.set_layout_engine(None)  # measuring every label of many panels takes as long as drawing them
-    places = list(figure.subplots(rows, columns, squeeze=False).flat)
-    panels = dict(zip(titles, places, strict=False))
-    for spare in places[len(titles) :]:
-        spare.set_axis_off()
+    figure = new_figure(max(WIDTH, 0.4 + columns * size[0]), 1.1 + rows * size[1])
+    shared = size == PANEL
+    grid = figure.subplots(rows, columns, sharex=shared, sharey=shared, squeeze=False)
+    panels = dict(zip(titles, grid.flat, strict=False))
+    for axes in grid[-1, len(titles) - (rows - 1) * columns :]:
+        axes.set_axis_off()
     for name, axes in panels.items():
         # A space behind the commas of parameters: lines break there.
-        lines = textwrap.wrap(titles[name].replace(",", ", "), grid.letters, max_lines=3, placeholder=" …")
+        text = titles[name].replace(",", ", ")
+        lines = textwrap.wrap(text, TITLE_LETTERS[size], max_lines=3, placeholder=" …")
         axes.set_title("\n".join(lines), loc="left", fontsize=8)
         axes.tick_params(labelsize=7)
     _head(figure, results, what)
     return figure, panels
-
-
-def _finish(figure: Figure, grid: Grid, handles: Sequence[Any], labels: Sequence[str]) -> None:
-    """Panels of the grid's size under the heading, and the legend below them."""
-    columns = figure.axes[0].get_gridspec().ncols  # type: ignore[union-attr]
-    width, height = figure.get_size_inches()
-    rows, _ = legend_shape(labels, width)
-    below = grid.below + 0.19 * rows
-    legend_below(figure, handles, labels)
-    figure.set_size_inches(width, height + below)
-    figure.subplots_adjust(
-        left=grid.left / width,
-        right=(grid.left + columns * (grid.width + grid.beside) - grid.beside) / width,
-        bottom=below / (height + below),
-        top=1 - grid.above / (height + below),
-        wspace=grid.beside / grid.width,
-        hspace=grid.between / grid.height,
-    )
 
 
 def _head(figure: Figure, results: pd.DataFrame, what: str) -> None:
@@ -282,55 +243,46 @@ def _head(figure: Figure, results: pd.DataFrame, what: str) -> None:
     figure.suptitle(textwrap.fill(text, HEAD_LETTERS), fontsize=9, x=0.01, ha="left")
 
 
-def _with_share(name: str, share: float) -> str:
-    return name if math.isnan(share) else f"{name}: {share:.1f}\u00a0%\u00a0fallback"
-
-
-def _share(panels: Mapping[str, Axes], top: float) -> None:
-    """The same limits for all; labels at the left, and below the last of a column only."""
-    every = list(panels.values())
-    for place, axes in enumerate(every):
-        left, last = place % COLUMNS == 0, place + COLUMNS >= len(every)
-        axes.set(xlim=(0, 2), ylim=(0, 1.05 * top), xticks=(0, 0.5, 1, 1.5, 2))
-        axes.xaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_major_locator(MaxNLocator(3))
-        axes.tick_params(labelleft=left, labelbottom=last)
-        axes.set_ylabel("Density" if left else "", fontsize=8)
-        axes.set_xlabel("Distance" if last else "", fontsize=8)
-
-
-def _outlines(axes: Axes, data: pd.DataFrame, looks: Mapping[str, Look]) -> None:
-    """A filled step line a kind of distance."""
-    for kind, (colour, dashes, _) in looks.items():
-        bins = data[data["kind"] == kind].sort_values("low")
-        if len(bins):
+def _draw_histograms(panels: Mapping[str, Axes], data: pd.DataFrame) -> None:
+    """Draw a filled step line for each kind of distance; all panels have the same limits."""
+    for name, axes in panels.items():
+        mine = data[data["method"] == name].sort_values("low", kind="stable")
+        for kind in (kind for kind in KINDS if kind in set(mine["kind"])):
+            colour, dashes, _ = KINDS[kind]
+            bins = mine[mine["kind"] == kind]
             edges = np.append(bins["low"].to_numpy(), bins["high"].iloc[-1])
             axes.stairs(bins["density"], edges, fill=True, color=colour, alpha=0.2, linewidth=0)
             axes.stairs(bins["density"], edges, color=colour, linewidth=1.2, linestyle=dashes)
+        axes.set(xlim=(0, 2), ylim=(0, 1.05 * float(data["density"].max())), xticks=(0, 0.5, 1, 1.5, 2))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_major_locator(MaxNLocator(3))
+    every = list(panels.values())
+    for axes in every[::COLUMNS]:
+        axes.set_ylabel("Density", fontsize=8)
+    for axes in every[-COLUMNS:]:  # the last ones of their columns, which an empty place may follow
+        axes.tick_params(labelbottom=True)
+        axes.set_xlabel("Distance", fontsize=8)
 
 
 def _scatter(axes: Axes, points: pd.DataFrame, colours: Mapping[int, str]) -> None:
-    axes.set(xticks=[], yticks=[])
+    axes.set(xticks=[], yticks=[], box_aspect=1)
     axes.spines[:].set_visible(True)
     axes.spines[:].set_color("#CCCCCC")
-    synthetic = points["synthetic"].astype(bool)
+    synthetic = points["synthetic"].to_numpy(dtype=bool)
+    shades = points["label"].map(colours).fillna(OTHER).to_numpy(dtype=object)
     made, real = points[synthetic], points[~synthetic]
-    axes.scatter(made["x"], made["y"], s=8, c=_shades(made, colours), linewidths=0)
+    axes.scatter(made["x"], made["y"], s=8, c=shades[synthetic], linewidths=0)
     # Larger and on top, or kept images would hide them.
-    axes.scatter(
-        real["x"], real["y"], s=18, facecolors="none", edgecolors=_shades(real, colours), linewidths=0.6
-    )
+    axes.scatter(real["x"], real["y"], s=18, facecolors="none", edgecolors=shades[~synthetic], linewidths=0.6)
 
 
-def _shades(points: pd.DataFrame, colours: Mapping[int, str]) -> list[str]:
-    return [colours.get(label, OTHER) for label in points["label"]]
+def _map_legend(colours: Mapping[int, str], others: bool) -> dict[str, Line2D]:
+    """Return the handles of a map's legend by their texts."""
 
-
-def _map_legend(colours: Mapping[int, str], others: bool) -> tuple[list[Line2D], list[str]]:
     def dot(colour: str, filled: bool = True) -> Line2D:
         face = colour if filled else "none"
         return Line2D([], [], linestyle="none", marker="o", markersize=4, color=colour, markerfacecolor=face)
 
-    handles = [dot(GREY), dot(GREY, False), *(dot(colour) for colour in colours.values())]
-    labels = ["kept image, teacher's label", "test image, true label", *(f"class {c}" for c in colours)]
-    return ([*handles, dot(OTHER)], [*labels, "other class"]) if others else (handles, labels)
+    kinds = {"kept image, teacher's label": dot(GREY), "test image, true label": dot(GREY, False)}
+    classes = {f"class {label}": dot(colour) for label, colour in colours.items()}
+    return kinds | classes | ({"other class": dot(OTHER)} if others else {})

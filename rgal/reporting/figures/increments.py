@@ -1,11 +1,10 @@
 """Class-incremental learning: accuracy as classes are added, and how old and new classes end.
 
-Both read one row a (trial, phase), as `rgal.suite.store.frames.load_phases` makes them.
+Both read one row per (trial, phase), as `rgal.suite.store.frames.load_phases` makes them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,96 +12,92 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rgal.reporting.figures.curve_plots import draw_curves
-from rgal.reporting.figures.curves import mean_curves, percent_limits
+from rgal.reporting.figures.curves import mean_curves
 from rgal.reporting.figures.style import (
-    LineStyle,
-    all_styles,
+    Styles,
+    draw_lines,
+    ends_of,
     grid_lines,
     legend_below,
+    line_styles,
+    method_axes,
     paper_style,
+    percent_limits,
     say_instead,
+    thousands,
     titled_axes,
 )
 from rgal.reporting.results import ResultGroup, numbers
 
-PHASE_COLUMNS = ("method", "phase", "classes", "top1_mean", "top1_std", "n")
-END_COLUMNS = ("method", "data_free", "old_mean", "old_std", "new_mean", "new_std", "n")
-# Part of the classes -> colour and hatch: apart for colour-blind readers, and in print without colour.
-PARTS = {"old": ("#56B4E9", ""), "new": ("#D55E00", "////")}
+END_COLUMNS = ("method", "old_mean", "old_std", "new_mean", "new_std", "n")
+# Part of the classes -> colour, hatch and side: apart for colour-blind readers, and in print without colour.
+PARTS = {"old": ("#56B4E9", "", -0.5), "new": ("#D55E00", "////", 0.5)}
 BAR = 0.38  # of a method's room of 1
 PER_METHOD = 0.42  # inches
 MOST_TICKS = 11
 
 
 def phase_data(phases: pd.DataFrame, results: pd.DataFrame) -> pd.DataFrame:
-    """Top-1 on all classes seen so far of each method, references on real data too: mean and spread over seeds.
+    """Average top-1 on all classes seen so far of each method, references on real data too.
 
-    One row a (method, phase) that all its finished trials with phases have: classes seen, top1_mean and top1_std
-    (percent; sample, NaN for one trial), n (trials). ValueError for several cases.
+    Returns:
+        One row per (method, phase) that all its finished trials with phases have: round (the phase), x (classes
+        seen), mean and std (percent; sample, NaN for one trial), n (trials).
+
+    Raises:
+        ValueError: the results are of several cases.
     """
     curves = phases.rename(columns={"phase": "round"})
-    data = mean_curves(curves, ResultGroup(results, one_case=True).methods, "classes")
-    return data.rename(columns={"round": "phase", "x": "classes"})[list(PHASE_COLUMNS)]
+    return mean_curves(curves, ResultGroup(results, one_case=True).methods, "classes", "top1")
 
 
 def end_data(phases: pd.DataFrame, results: pd.DataFrame) -> pd.DataFrame:
-    """Top-1 on old and on new classes after the last phase: one row a method, mean and spread over seeds (percent).
+    """Average top-1 on old and on new classes after the last phase: one row per method, in percent.
 
     A trial that did not record the last phase of the others does not count. ValueError for several cases.
     """
-    group, rows = ResultGroup(results, one_case=True), []
-    if {"key", "phase"} <= set(phases.columns) and "key" in results.columns:
-        mine = phases[phases["key"].isin(group.finished["key"])]
-        place = numbers(mine, "phase")
-        last = mine[place == place.max()].sort_values("key").drop_duplicates("key", keep="last")
-        for row in group.methods.values():
-            ends = last[last["key"].isin(row.trials["key"])]
-            if len(ends):
-                old, new = numbers(ends, "old_top1"), numbers(ends, "new_top1")
-                spread = (old.mean(), old.std(ddof=1), new.mean(), new.std(ddof=1))
-                rows.append((row.method, row.data_free, *spread, len(ends)))
-    return pd.DataFrame(rows, columns=list(END_COLUMNS))
+    rows = ResultGroup(results, one_case=True).methods
+    mine = {name: row.recorded(phases) for name, row in rows.items()}
+    last = max((numbers(part, "phase").max() for part in mine.values() if len(part)), default=0)
+    ends = []
+    for name, part in mine.items():
+        part = part[numbers(part, "phase") == last].drop_duplicates("key", keep="last") if len(part) else part
+        if len(part):
+            old, new = numbers(part, "old_top1"), numbers(part, "new_top1")
+            ends.append((name, old.mean(), old.std(ddof=1), new.mean(), new.std(ddof=1), len(part)))
+    return pd.DataFrame(ends, columns=list(END_COLUMNS))
 
 
-def accuracy_per_phase(
-    phases: pd.DataFrame, results: pd.DataFrame, styles: Mapping[str, LineStyle] | None = None
-) -> Figure:
-    """Top-1 on all seen classes against their number, for one (task, setting, budget, case)."""
+@paper_style()
+def accuracy_per_phase(phases: pd.DataFrame, results: pd.DataFrame, styles: Styles | None = None) -> Figure:
+    """Draw top-1 on all seen classes against their number, for one (task, setting, budget, case)."""
     group, data = ResultGroup(results, one_case=True), phase_data(phases, results)
-    with paper_style():
-        figure, axes = titled_axes(group.heading, "Classes seen", "Test top-1 on all classes seen (%)")
-        if data.empty:
-            _say_nothing(axes, group)
-            return figure
-        grid_lines(axes)
-        curves = data.rename(columns={"classes": "x"})
-        lines = draw_curves(axes, curves, {**all_styles(results), **(styles or {})})
-        spread = data["top1_std"].fillna(0)
-        axes.set_ylim(*percent_limits((data["top1_mean"] - spread).min(), (data["top1_mean"] + spread).max()))
-        axes.set_xticks(_ticks(sorted(data["classes"].unique())))
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
-        legend_below(figure, list(lines.values()), [group.label(name) for name in lines])
+    figure, axes = titled_axes(group.heading, "Classes seen", "Test top-1 on all classes seen (%)")
+    if data.empty:
+        _say_nothing(axes, group)
+        return figure
+    grid_lines(axes)
+    lines = draw_lines(axes, data, styles or line_styles(results))
+    axes.set_ylim(*percent_limits(*ends_of(data)))
+    classes = sorted(data["x"].unique())
+    every = -(-len(classes) // MOST_TICKS)  # so many that all have room, with the last
+    axes.set_xticks(classes[::-1][::every][::-1])
+    axes.xaxis.set_major_formatter(thousands)
+    legend_below(figure, lines, [group.label(name) for name in lines])
     return figure
 
 
+@paper_style()
 def old_and_new(phases: pd.DataFrame, results: pd.DataFrame) -> Figure:
-    """Bars of every method after the last phase: top-1 on the old and on the new classes, whiskers of one std."""
+    """Draw bars of every method after the last phase: old and new classes, with whiskers of one std."""
     group, data = ResultGroup(results, one_case=True), end_data(phases, results)
-    with paper_style():
-        height = 1.4 + PER_METHOD * max(len(data), 3)
-        figure, axes = titled_axes(group.heading, "Test top-1 after the last phase (%)", height=height)
-        if data.empty:
-            _say_nothing(axes, group)
-            return figure
-        axes.grid(axis="x", color="#E6E6E6", linewidth=0.6)
-        axes.set_axisbelow(True)
-        bars = [_draw_bars(axes, data, part, side) for part, side in (("old", -0.5), ("new", 0.5))]
-        axes.set_yticks(range(len(data)), [group.label(name) for name in data["method"]])
-        axes.tick_params(axis="y", length=0)
-        axes.set_ylim(len(data) - 0.4, -0.6)  # the first method on top
-        axes.set_xlim(0, min(axes.get_xlim()[1], 101.0))
-        legend_below(figure, bars, ["old classes (earlier phases)", "new classes (last phase)"])
+    figure, axes = method_axes(group, list(data["method"]), "Test top-1 after the last phase (%)", PER_METHOD)
+    if data.empty:
+        _say_nothing(axes, group)
+        return figure
+    bars = [_draw_bars(axes, data, part) for part in PARTS]
+    axes.set_xlim(0, min(axes.get_xlim()[1], 101.0))
+    legend_below(figure, bars, ["old classes (earlier phases)", "new classes (last phase)"])
     return figure
 
 
@@ -110,28 +105,18 @@ def _say_nothing(axes: Axes, group: ResultGroup) -> None:
     say_instead(axes, "no phases to show" if len(group.finished) else "no finished trials")
 
 
-def _ticks(values: list[float]) -> list[float]:
-    """The last of these ascending values, and of the others so many that all have room."""
-    every = -(-len(values) // MOST_TICKS)
-    return values[::-1][::every][::-1]
-
-
-def _draw_bars(axes: Axes, data: pd.DataFrame, part: str, side: float) -> Any:
-    """One bar a method; whiskers only where a spread is known."""
-    colour, hatch = PARTS[part]
-    places = np.arange(len(data)) + side * BAR
-    bars = axes.barh(
-        places,
-        data[f"{part}_mean"],
-        BAR,
-        color=colour,
-        hatch=hatch,
-        edgecolor="white",
-        linewidth=0.5,
-        zorder=2,
-    )
-    axes.errorbar(
-        data[f"{part}_mean"], places, xerr=data[f"{part}_std"], fmt="none", ecolor="black", elinewidth=0.8,
-        capsize=2, zorder=3,
-    )  # fmt: skip
+def _draw_bars(axes: Axes, data: pd.DataFrame, part: str) -> Any:
+    """Draw one bar per method; whiskers only where a spread is known."""
+    colour, hatch, side = PARTS[part]
+    mean, places = data[f"{part}_mean"], np.arange(len(data)) + side * BAR
+    look: dict[str, Any] = {
+        "color": colour,
+        "hatch": hatch,
+        "edgecolor": "white",
+        "linewidth": 0.5,
+        "zorder": 2,
+    }
+    bars = axes.barh(places, mean, BAR, **look)
+    whiskers: dict[str, Any] = {"ecolor": "black", "elinewidth": 0.8, "capsize": 2, "zorder": 3}
+    axes.errorbar(mean, places, xerr=data[f"{part}_std"], fmt="none", **whiskers)
     return bars

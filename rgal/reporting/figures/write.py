@@ -5,39 +5,59 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from rgal.core.cores import granted_cores
 from rgal.core.files import write_atomically
-from rgal.reporting.figures.cases import accuracy_versus_cases
-from rgal.reporting.figures.curve_plots import accuracy_versus_images, accuracy_versus_time, data_efficiency
+from rgal.reporting.figures.cases import accuracy_versus_cases, data_efficiency
+from rgal.reporting.figures.curves import accuracy_curves
 from rgal.reporting.figures.diversity import diversity_figures
-from rgal.reporting.figures.drawn import entry_of, fingerprint, kept, read_drawn, write_drawn
+from rgal.reporting.figures.drawn import Drawn, fingerprint, read_drawn, write_drawn
 from rgal.reporting.figures.increments import accuracy_per_phase, old_and_new
 from rgal.reporting.figures.latency import accuracy_versus_latency
 from rgal.reporting.figures.layers import layer_figure
 from rgal.reporting.figures.measures import measure_figures
-from rgal.reporting.figures.style import LineStyle, all_styles, figure_bytes
+from rgal.reporting.figures.style import Styles, figure_bytes, line_styles
 from rgal.reporting.results import ResultGroup, cases, file_stems, groups
 from rgal.suite.store.diversity import Diversity, diversity_frames
 
-__all__ = [
-    "accuracy_per_phase",
-    "accuracy_versus_cases",
-    "accuracy_versus_images",
-    "accuracy_versus_latency",
-    "accuracy_versus_time",
-    "data_efficiency",
-    "layer_figure",
-    "old_and_new",
-    "write_plots",
-]
-
 MANY = 3  # groups to draw, from which on processes are worth their start
+
+
+class Frames(NamedTuple):
+    """What is drawn beside the results; the last three are those of `Diversity`."""
+
+    curves: pd.DataFrame
+    layers: pd.DataFrame
+    phases: pd.DataFrame
+    rounds: pd.DataFrame
+    bins: pd.DataFrame
+    points: pd.DataFrame
+
+    def of(self, group: pd.DataFrame) -> Frames:
+        """Keep the rows on the trials of a group: what its figures are drawn from, and what a process is handed."""
+        keys = group["key"] if "key" in group.columns else pd.Series(dtype=object)
+        return Frames(
+            *(frame[frame["key"].isin(keys)] if "key" in frame.columns else frame.iloc[:0] for frame in self)
+        )
+
+
+class Job(NamedTuple):
+    """The figures of one group: the start of the files' names, and what they are drawn from."""
+
+    start: Path
+    results: pd.DataFrame
+    frames: Frames
+    styles: Styles
+
+    def inputs(self) -> str:
+        """Return a hash of all that the figures depend on."""
+        measures = pd.DataFrame(map(vars, ResultGroup(self.results).measures))
+        return fingerprint([self.results, *self.frames, measures], self.styles)
 
 
 def write_plots(
@@ -48,72 +68,45 @@ def write_plots(
     phases: pd.DataFrame | None = None,
     diversity: Diversity | None = None,
 ) -> list[Path]:
-    """Write <task>_<setting>_<budget>_{time,images}.{png,svg} for every (task, setting, budget).
+    """Write the figures of every (task, setting, budget) as <task>_<setting>_<budget>[_<case>]_<figure>.{png,svg}.
 
-    Where `phases` has rows of its trials: ..._{phases,old_new} instead. With cases: ..._<case>_{time,images},
-    where `layers` has its quantizers ..._<case>_layers, and, from two cases on, ..._cases; where these differ in their
-    number of images, ..._efficiency; where exported models were timed, ..._latency. Where `diversity` has its trials:
-    ..._{distances,distance_rounds,negatives,embedding} too. A group whose numbers are those of its files is not drawn
-    again.
+    A group whose numbers are those of its files is not drawn again.
+
+    Args:
+        results, curves: as `rgal.suite.store.frames.make_frames` makes them: figures time and images of each case;
+            from two cases on, cases; where these differ in their number of images, efficiency; where exported models
+            were timed, latency.
+        folder: of the files.
+        layers: quantizers: figure layers of each case that has any.
+        phases: of class-incremental learning: figures phases and old_new instead of time and images.
+        diversity: of kept images: figures distances, distance_rounds, negatives and embedding.
+
+    Returns:
+        All files, whether they were drawn now or before.
     """
-    others = Frames(
-        curves,
-        pd.DataFrame() if layers is None else layers,
-        pd.DataFrame() if phases is None else phases,
-        diversity_frames([]) if diversity is None else diversity,
-    )
-    folder = Path(folder)
-    before = read_drawn(folder)
+    folder, none = Path(folder), pd.DataFrame()
+    images = vars(diversity or diversity_frames([])).values()
+    others = Frames(curves, none if layers is None else layers, none if phases is None else phases, *images)
+    before, drawn = read_drawn(folder), {}
     paths: dict[str, list[Path]] = {}
     missing: dict[str, Job] = {}
-    inputs = {}
     for stem, group in groups(results).items():
         # of all results of the task: a method looks the same in each of its figures
-        styles = all_styles(_same_task(results, group))
-        about = others.about(group)
-        measures = pd.DataFrame(map(vars, ResultGroup(group).in_table("plot")))
-        inputs[stem] = fingerprint([group, *about.all(), measures], styles)
-        paths[stem] = kept(folder, before.get(stem), inputs[stem])
+        alike = results[results["task"].isin(group["task"])] if "task" in results.columns else results
+        job = Job(folder / stem, group, others.of(group), line_styles(alike))
+        drawn[stem] = Drawn(inputs=job.inputs(), files={})
+        paths[stem] = before[stem].untouched(folder, drawn[stem].inputs) if stem in before else []
         if not paths[stem]:
-            missing[stem] = folder / stem, group, about, styles
-    if inputs:
-        folder.mkdir(parents=True, exist_ok=True)
+            missing[stem] = job
     paths |= _draw_all(missing)
-    drawn = {stem: entry_of(inputs[stem], written) for stem, written in paths.items()}
-    if drawn != before and drawn:
+    drawn = {stem: Drawn.of(entry.inputs, paths[stem]) for stem, entry in drawn.items()}
+    if drawn and drawn != before:
         write_drawn(folder, drawn)
     return [path for written in paths.values() for path in written]
 
 
-@dataclass(frozen=True)
-class Frames:
-    """What is drawn beside the results."""
-
-    curves: pd.DataFrame
-    layers: pd.DataFrame
-    phases: pd.DataFrame
-    diversity: Diversity
-
-    def all(self) -> tuple[pd.DataFrame, ...]:
-        found = self.diversity
-        return (self.curves, self.layers, self.phases, found.rounds, found.bins, found.points)
-
-    def about(self, group: pd.DataFrame) -> Frames:
-        """The rows about the trials of a group: what its figures are drawn from, and what a process is handed."""
-        keys = group["key"] if "key" in group.columns else pd.Series(dtype=object)
-        curves, layers, phases, *diversity = (
-            frame[frame["key"].isin(keys)] if "key" in frame.columns else frame.iloc[:0]
-            for frame in self.all()
-        )
-        return Frames(curves, layers, phases, Diversity(*diversity))
-
-
-# Start of the files' names, a group of results, what is drawn beside them, looks.
-Job = tuple[Path, pd.DataFrame, Frames, Mapping[str, LineStyle]]
-
-
 def _draw_all(missing: Mapping[str, Job]) -> dict[str, list[Path]]:
-    """The files of each group: drawn by a process a core where there are many groups, else here."""
+    """Draw the files of each group: by a process per core where there are many groups, else here."""
     jobs = list(missing.values())
     workers = min(granted_cores(), len(jobs))
     if len(jobs) < MANY or workers < 2:
@@ -124,16 +117,17 @@ def _draw_all(missing: Mapping[str, Job]) -> dict[str, list[Path]]:
 
 
 def _draw(job: Job) -> list[Path]:
-    start, group, frames, styles = job
+    job.start.parent.mkdir(parents=True, exist_ok=True)
     return [
         path
-        for name, figure in _figures(group, frames, styles)
-        for path in _save(figure, start.with_name(f"{start.name}_{name}"))
+        for name, figure in _figures(job)
+        if figure is not None
+        for path in _save(figure, job.start.with_name(f"{job.start.name}_{name}"))
     ]
 
 
 def _save(figure: Figure, start: Path) -> list[Path]:
-    """`start`.png and `start`.svg."""
+    """Write `start`.png and `start`.svg."""
     paths = []
     for fmt in ("png", "svg"):
         paths.append(write_atomically(start.with_name(f"{start.name}.{fmt}"), figure_bytes(figure, fmt)))
@@ -142,40 +136,24 @@ def _save(figure: Figure, start: Path) -> list[Path]:
     return paths
 
 
-def _figures(
-    group: pd.DataFrame, others: Frames, styles: Mapping[str, LineStyle]
-) -> Iterator[tuple[str, Figure]]:
-    """(name, figure) of one group; one at a time, they are large."""
-    curves, phases = others.curves, others.phases
-    found = cases(group)
-    stems = file_stems([(case,) for case in found])
-    in_phases = bool(
-        {"key"} <= {*phases.columns} & {*group.columns} and phases["key"].isin(group["key"]).any()
-    )
-    for case, rows in found.items():
+def _figures(job: Job) -> Iterator[tuple[str, Figure | None]]:
+    """Draw (name, figure) of one group, None where there is nothing to draw; one at a time, they are large."""
+    _, group, (curves, layers, phases, *images), styles = job
+    parts = cases(group)
+    stems = file_stems([(case,) for case in parts])
+    for case, rows in parts.items():
         before = f"{stems[case,]}_" if case else ""
-        if in_phases:
+        if len(phases):
             yield f"{before}phases", accuracy_per_phase(phases, rows, styles)
             yield f"{before}old_new", old_and_new(phases, rows)
         else:
-            yield f"{before}time", accuracy_versus_time(curves, rows, styles)
-            yield f"{before}images", accuracy_versus_images(curves, rows, styles)
-        figure = layer_figure(others.layers, rows, styles)
-        if figure is not None:
-            yield f"{before}layers", figure
+            yield f"{before}time", accuracy_curves(curves, rows, "seconds", styles)
+            yield f"{before}images", accuracy_curves(curves, rows, "images", styles)
+        yield f"{before}layers", layer_figure(layers, rows, styles)
         yield from ((f"{before}{name}", figure) for name, figure in measure_figures(rows))
-        for name, draw in diversity_figures(others.diversity, rows, styles).items():
-            if (figure := draw()) is not None:
-                yield f"{before}{name}", figure
-    if len(found) > 1:
+        for name, draw in diversity_figures(Diversity(*images), rows, styles).items():
+            yield f"{before}{name}", draw()
+    if len(parts) > 1:
         yield "cases", accuracy_versus_cases(group, styles)
-        if (figure := data_efficiency(group, styles)) is not None:
-            yield "efficiency", figure
-    if (figure := accuracy_versus_latency(group, styles)) is not None:
-        yield "latency", figure
-
-
-def _same_task(results: pd.DataFrame, group: pd.DataFrame) -> pd.DataFrame:
-    if "task" not in results.columns:
-        return results
-    return results[results["task"].isin(group["task"])]
+        yield "efficiency", data_efficiency(group, styles)
+    yield "latency", accuracy_versus_latency(group, styles)

@@ -10,12 +10,11 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 
-from rgal.reporting.figures.cases import accuracy_versus_cases
-from rgal.reporting.figures.curve_plots import accuracy_versus_time, data_efficiency
-from rgal.reporting.figures.curves import case_data, curve_data, level_data, sweep_data
+from rgal.reporting.figures.cases import accuracy_versus_cases, case_data, data_efficiency, sweep_data
+from rgal.reporting.figures.curves import accuracy_curves, curve_data, level_data
 from rgal.reporting.figures.latency import accuracy_versus_latency, latency_data
 from rgal.reporting.figures.layers import BAND, layer_data, layer_figure
-from rgal.reporting.figures.style import GREY, all_styles, figure_bytes, line_styles, reference_styles
+from rgal.reporting.figures.style import GREY, figure_bytes, line_styles
 from rgal.reporting.figures.write import write_plots
 from tests.helpers.reporting_builders import case_trial, some_cases, some_curves, some_layers, some_results
 
@@ -58,15 +57,15 @@ def test_curves_and_levels_are_never_means_over_cases(results: pd.DataFrame) -> 
     for wrong in (
         lambda: curve_data(curves, results),
         lambda: level_data(results),
-        lambda: accuracy_versus_time(curves, results),
+        lambda: accuracy_curves(curves, results),
         lambda: layer_data(some_layers(results), results),
     ):
         with pytest.raises(ValueError, match="expected one case, found"):
             wrong()  # fmt: skip
     four = of_case(results, "w4a4")
-    assert set(curve_data(curves, four)["top1_mean"]) == {79.0, 80.0, 81.0, 82.0}
-    assert list(level_data(four)["top1"]) == [95.0, 85.0]
-    title = accuracy_versus_time(curves, four).axes[0].get_title(loc="left")
+    assert set(curve_data(curves, four)["mean"]) == {79.0, 80.0, 81.0, 82.0}
+    assert list(level_data(four).values()) == [95.0, 85.0]
+    title = accuracy_curves(curves, four).axes[0].get_title(loc="left")
     assert title == "cifar10 resnet20, paper placement, budget small, W4A4"
 
 
@@ -76,10 +75,8 @@ def test_case_data_are_the_hand_computed_ones(results: pd.DataFrame) -> None:
         *[("w8a8", name) for name in ("ptq", "zeroq", "gdfq")], ("w4a4", "ptq"), ("w4a4", "gdfq"),
     ]  # fmt: skip
     gdfq = rows.loc[("w8a8", "gdfq")]
-    assert (gdfq["place"], gdfq["top1_mean"], gdfq["n"]) == (0, 93.0, 2)
-    assert gdfq["top1_std"] == pytest.approx(math.sqrt(2)) and math.isnan(
-        rows.loc[("w4a4", "ptq"), "top1_std"]
-    )
+    assert (gdfq["place"], gdfq["mean"], gdfq["n"]) == (0, 93.0, 2)
+    assert gdfq["std"] == pytest.approx(math.sqrt(2)) and math.isnan(rows.loc[("w4a4", "ptq"), "std"])
 
 
 def test_the_figure_across_cases_draws_what_the_data_say(results: pd.DataFrame) -> None:
@@ -106,7 +103,7 @@ def swept(results: pd.DataFrame) -> pd.DataFrame:
 
 def test_a_sweep_of_images_is_drawn_against_their_number(results: pd.DataFrame, tmp_path: Path) -> None:
     rows = sweep_data(swept(results))
-    assert rows[["method", "x", "top1_mean", "n"]].to_numpy().tolist() == [
+    assert rows[["method", "x", "mean", "n"]].to_numpy().tolist() == [
         ["gdfq", 16, 82.0, 2], ["gdfq", 64, 93.0, 2],
     ]  # fmt: skip
     figure = data_efficiency(swept(results))
@@ -196,9 +193,10 @@ def test_cases_without_results_say_so_or_keep_their_place(results: pd.DataFrame)
 
 
 def test_references_look_like_no_data_free_method(results: pd.DataFrame) -> None:
-    assert list(reference_styles(results)) == ["ptq"] and list(line_styles(results)) == ["zeroq", "gdfq"]
+    looks = line_styles(results)
+    assert {name: look.filled for name, look in looks.items()} == {"ptq": False, "zeroq": True, "gdfq": True}
     many = pd.DataFrame([case_trial("w4a4", f"m{i}", i, 0, 1.0, data_free=i > 3) for i in range(40)])
-    styles = all_styles(many)
+    styles = line_styles(many)
     markers = [
         {style.marker for style in styles.values() if style.filled == filled} for filled in (True, False)
     ]

@@ -44,7 +44,7 @@ def test_histograms_are_densities_over_all_seeds(diversity: Diversity, results: 
 def test_rounds_are_means_over_seeds(diversity: Diversity, results: pd.DataFrame) -> None:
     data = round_data(diversity, results)
     plain = data[(data["method"] == "plain") & (data["quantity"] == "same")]
-    assert list(plain["round"]) == [1, 2] and list(plain["mean"]) == [
+    assert list(plain["x"]) == [1, 2] and list(plain["mean"]) == [
         pytest.approx(0.45),
         pytest.approx(0.65),
     ]

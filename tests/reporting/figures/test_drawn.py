@@ -11,9 +11,8 @@ import pytest
 
 from rgal.reporting.figures import drawn
 from rgal.reporting.figures import write as plots
-from rgal.reporting.figures.drawn import NAME, fingerprint, kept, read_drawn
+from rgal.reporting.figures.drawn import NAME, fingerprint, read_drawn, sources
 from rgal.reporting.figures.write import Frames, write_plots
-from rgal.suite.store.diversity import diversity_frames
 from tests.helpers.reporting_builders import some_curves, some_results, trial
 
 
@@ -81,6 +80,12 @@ def test_other_code_draws_everything(
     assert len(drawings) == 16
 
 
+def test_the_code_that_decides_is_all_that_reporting_has() -> None:
+    assert {"results.py", "statistics.py", "export.py", "style.py", "drawing.py"} <= {
+        path.name for path in sources()
+    }
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", "[" * 100_000, "null", '{"x": 1}'])
 def test_an_odd_memory_draws_everything(text: str, tmp_path: Path, drawings: list[str]) -> None:
     results, curves = two_groups()
@@ -110,10 +115,15 @@ def test_entries_that_vouch_for_nothing(entry: Any, tmp_path: Path) -> None:
     folder.mkdir()
     for path in (folder / "a.png", tmp_path / "a.png"):
         path.write_bytes(b"drawing")
-    known = str(drawn._file_hash(folder / "a.png"))
-    entry = json.loads(json.dumps(entry).replace("HASH", known))
-    assert kept(folder, entry, "i") == []
-    assert kept(folder, {"inputs": "i", "files": {"a.png": known}}, "i") == [folder / "a.png"]
+    digest = str(drawn._file_hash(folder / "a.png"))
+
+    def untouched(entry: Any) -> list[Path]:
+        (folder / NAME).write_text(json.dumps({"stem": entry}).replace("HASH", digest))
+        groups = read_drawn(folder)
+        return groups["stem"].untouched(folder, "i") if groups else []
+
+    assert untouched(entry) == []
+    assert untouched({"inputs": "i", "files": {"a.png": "HASH"}}) == [folder / "a.png"]
 
 
 def test_only_rows_of_the_group_count() -> None:
@@ -122,16 +132,16 @@ def test_only_rows_of_the_group_count() -> None:
     group = results[results["method"] == "cmi"]
 
     def of(group: pd.DataFrame, curves: pd.DataFrame, styles: dict[str, str] | None = None) -> str:
-        frames = Frames(curves, pd.DataFrame(), pd.DataFrame(), diversity_frames([])).about(group)
-        return fingerprint([group, *frames.all()], styles or {})
+        frames = Frames(curves, *[pd.DataFrame()] * 5).of(group)
+        return fingerprint([group, *frames], styles or {})
 
-    known = of(group, curves)
+    digest = of(group, curves)
     others = curves["key"].str.startswith("deepinversion")
-    assert of(group, curves[~others]) == known
-    assert of(group, curves.assign(top1=curves["top1"].where(others, 1.0))) != known
-    assert of(group, curves, {"cmi": "red"}) != known
-    assert of(group, pd.DataFrame()) != known
-    assert of(pd.DataFrame({"method": ["cmi"]}), curves) != known
+    assert of(group, curves[~others]) == digest
+    assert of(group, curves.assign(top1=curves["top1"].where(others, 1.0))) != digest
+    assert of(group, curves, {"cmi": "red"}) != digest
+    assert of(group, pd.DataFrame()) != digest
+    assert of(pd.DataFrame({"method": ["cmi"]}), curves) != digest
 
 
 def test_processes_draw_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import pytest
 from matplotlib.colors import to_hex
 
 from rgal.reporting.figures.increments import accuracy_per_phase, end_data, old_and_new, phase_data
-from rgal.reporting.figures.style import GREY, all_styles, figure_bytes
+from rgal.reporting.figures.style import GREY, figure_bytes, line_styles
 from rgal.reporting.figures.write import write_plots
 from rgal.reporting.report import render
 from rgal.suite.store.folders import Store
@@ -118,18 +118,18 @@ def test_phase_data_are_the_hand_computed_ones(results: pd.DataFrame, phases: pd
         "abd+rgal",
     ]  # pass has no finished trial
     abd = data[data["method"] == "abd"]
-    assert list(abd["classes"]) == [50, 60, 70] and list(abd["phase"]) == [0, 1, 2]
-    assert list(abd["top1_mean"]) == [72.0, 62.0, 52.0] and list(abd["top1_std"]) == [2.0, 2.0, 2.0]
-    assert list(abd["n"]) == [3, 3, 3] and data[data["method"] == "joint"]["top1_std"].isna().all()
+    assert list(abd["x"]) == [50, 60, 70] and list(abd["round"]) == [0, 1, 2]
+    assert list(abd["mean"]) == [72.0, 62.0, 52.0] and list(abd["std"]) == [2.0, 2.0, 2.0]
+    assert list(abd["n"]) == [3, 3, 3] and data[data["method"] == "joint"]["std"].isna().all()
     missing = phases[~((phases["key"] == "abd-1") & (phases["phase"] == 1))]
-    assert list(phase_data(missing, results).query("method == 'abd'")["classes"]) == [50, 70]
+    assert list(phase_data(missing, results).query("method == 'abd'")["x"]) == [50, 70]
 
 
 def test_end_data_are_those_of_the_last_phase(results: pd.DataFrame, phases: pd.DataFrame) -> None:
     data = end_data(phases, results).set_index("method")
     abd = data.loc["abd"]
     assert list(abd[["old_mean", "old_std", "new_mean", "new_std"]]) == [42.0, 2.0, 67.0, 2.0]
-    assert abd["n"] == 3 and math.isnan(data.loc["joint", "old_std"]) and not data.loc["joint", "data_free"]
+    assert abd["n"] == 3 and math.isnan(data.loc["joint", "old_std"])
     cut = phases[~((phases["key"] == "abd-1") & (phases["phase"] == 2))]
     abd = end_data(cut, results).set_index("method").loc["abd"]
     assert (abd["n"], abd["old_mean"]) == (2, 42.0) and abd["old_std"] == pytest.approx(math.sqrt(8))
@@ -150,7 +150,7 @@ def test_the_figure_of_the_phases_draws_what_the_data_say(
     joint, fetril, abd, _ = axes.get_lines()
     assert list(abd.get_xdata()) == [50, 60, 70] and list(abd.get_ydata()) == [72.0, 62.0, 52.0]
     assert to_hex(joint.get_color()) == GREY and joint.get_markerfacecolor() == "white"
-    assert fetril.get_color() == all_styles(results)["fetril"].colour
+    assert fetril.get_color() == line_styles(results)["fetril"].colour
     band = axes.collections[2].get_paths()[0].vertices  # of abd
     assert band[:, 1].min() == 50.0 and band[:, 1].max() == 74.0
     low, high = axes.get_ylim()

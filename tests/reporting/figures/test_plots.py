@@ -8,10 +8,9 @@ import matplotlib
 import pandas as pd
 import pytest
 
-from rgal.reporting.figures import curve_plots, style
 from rgal.reporting.figures import curves as curve_module
-from rgal.reporting.figures import write as plots
-from rgal.reporting.figures.curves import curve_data
+from rgal.reporting.figures import style
+from rgal.reporting.figures.curves import accuracy_curves, curve_data
 from rgal.reporting.figures.style import figure_bytes
 from tests.helpers.reporting_builders import trial
 
@@ -21,15 +20,15 @@ def test_curves_are_means_over_seeds_at_common_rounds(results: pd.DataFrame, cur
     cmi = data[data["method"] == "cmi"]
     assert list(cmi["round"]) == [1, 2, 4]  # one seed lacks the third
     assert list(cmi["x"]) == [11.0, 21.0, 41.0]  # 10 r + mean of seeds 0, 1, 2
-    assert list(cmi["top1_mean"]) == [89.0, 90.0, 92.0]
-    assert list(cmi["top1_std"]) == [2.0, 2.0, 2.0]
+    assert list(cmi["mean"]) == [89.0, 90.0, 92.0]
+    assert list(cmi["std"]) == [2.0, 2.0, 2.0]
     assert list(cmi["n"]) == [3, 3, 3]
     assert list(data["method"].unique()) == [
         "deepinversion",
         "cmi",
         "cmi+rgal",
     ]  # no reference, nothing failed
-    assert data[data["method"] == "cmi+rgal"]["top1_std"].isna().all()
+    assert data[data["method"] == "cmi+rgal"]["std"].isna().all()
     images = curve_data(curves, results, "images")
     assert list(images[images["method"] == "cmi"]["x"]) == [100, 200, 400]
 
@@ -46,27 +45,23 @@ def test_unfinished_trials_and_repeated_rounds_stay_out_of_curves(
     data = curve_data(pd.concat([curves, extra]), results)
     assert list(data[data["method"] == "deepinversion"]["n"]) == [1, 1, 1, 1]
     again = data[(data["method"] == "cmi+rgal") & (data["round"] == 1)]
-    assert list(again["top1_mean"]) == [33.0]  # the later evaluation of a resumed trial
+    assert list(again["mean"]) == [33.0]  # the later evaluation of a resumed trial
 
 
 def test_a_method_without_images_is_named_and_not_drawn(results: pd.DataFrame, curves: pd.DataFrame) -> None:
     curves.loc[curves["key"] == "cmi+rgal-0", "images"] = 0
     assert "cmi+rgal" not in set(curve_data(curves, results, "images")["method"])
     assert "cmi+rgal" in set(curve_data(curves, results, "seconds")["method"])
-    axes = plots.accuracy_versus_images(curves, results).axes[0]
+    axes = accuracy_curves(curves, results, "images").axes[0]
     assert axes.get_xlabel() == "Synthesised images\n(not shown: cmi+rgal)"
 
 
 def test_levels_are_the_teacher_and_the_references(results: pd.DataFrame) -> None:
-    levels = curve_module.level_data(results)
-    assert [tuple(row) for row in levels.itertuples(index=False)] == [
-        ("teacher", 95.0, "teacher"),
-        ("scratch †", 91.5, "reference"),
-    ]
+    assert curve_module.level_data(results) == {"teacher": 95.0, "scratch †": 91.5}
 
 
 def test_the_figure_draws_what_the_data_say(results: pd.DataFrame, curves: pd.DataFrame) -> None:
-    figure = plots.accuracy_versus_time(curves, results)
+    figure = accuracy_curves(curves, results)
     axes = figure.axes[0]
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
     assert legend == ["deepinversion", "cmi", "cmi+rgal"]
@@ -80,7 +75,7 @@ def test_the_figure_draws_what_the_data_say(results: pd.DataFrame, curves: pd.Da
 
 def test_a_method_looks_the_same_in_every_setting(results: pd.DataFrame) -> None:
     styles = style.line_styles(results)
-    assert list(styles) == ["dafl", "deepinversion", "cmi", "cmi+rgal"]
+    assert list(styles) == ["scratch", "dafl", "deepinversion", "cmi", "cmi+rgal"]
     names = [f"m{i:03}" for i in range(280)]
     many = style.line_styles(pd.DataFrame([trial(name, 0, 0, 1.0) for name in names]))
     assert len(set(many.values())) == 280
@@ -95,27 +90,27 @@ def test_labels_are_moved_apart_and_stay_below_the_top() -> None:
 @pytest.mark.parametrize("n", [1, 2, 7, 8, 9, 20, 400])
 def test_markers_are_few_and_the_last_point_has_one(n: int) -> None:
     for offset in range(9):
-        points = curve_plots.marked_points(n, offset)
+        points = style.marked_points(n, offset)
         assert points[-1] == n - 1 and len(set(points)) == len(points) <= 9
         assert all(0 <= point < n for point in points)
 
 
 def test_the_range_leaves_out_the_climb_from_chance_but_no_end() -> None:
     climb = [10.0, 50.0, *[90.0 + i / 10 for i in range(18)]]
-    data = pd.DataFrame({"method": "cmi", "top1_mean": climb, "top1_std": math.nan})
-    levels = pd.DataFrame({"label": ["teacher"], "top1": [95.0], "kind": ["teacher"]})
-    low, high = curve_module.y_range(data, levels)
+    data = pd.DataFrame({"method": "cmi", "mean": climb, "std": math.nan})
+    levels = {"teacher": 95.0}
+    low, high = style.percent_limits(*curve_module.worth_showing(data, levels))
     assert 85 < low < 91.7 and 95 < high < 96
-    low, _ = curve_module.y_range(data.assign(top1_mean=10.0), levels)
+    low, _ = style.percent_limits(*curve_module.worth_showing(data.assign(mean=10.0), levels))
     assert low < 10
 
 
 def test_methods_of_very_different_cost_get_a_logarithmic_axis(
     results: pd.DataFrame, curves: pd.DataFrame
 ) -> None:
-    assert plots.accuracy_versus_time(curves, results).axes[0].get_xscale() == "linear"
+    assert accuracy_curves(curves, results).axes[0].get_xscale() == "linear"
     curves.loc[curves["key"] == "deepinversion-0", "seconds"] *= 100
-    assert plots.accuracy_versus_time(curves, results).axes[0].get_xscale() == "log"
+    assert accuracy_curves(curves, results).axes[0].get_xscale() == "log"
 
 
 def test_figures_without_curves_say_so(results: pd.DataFrame, curves: pd.DataFrame) -> None:
@@ -124,18 +119,18 @@ def test_figures_without_curves_say_so(results: pd.DataFrame, curves: pd.DataFra
         (curves, results[results["status"] == "failed"], "no finished trials"),
         (curves, results[~results["data_free"]], "no curve to show"),
     ):
-        figure = plots.accuracy_versus_time(data, rows)
+        figure = accuracy_curves(data, rows)
         assert [text.get_text() for text in figure.axes[0].texts] == [message]
         assert figure_bytes(figure, "png").startswith(b"\x89PNG")
 
 
 def test_dollars_and_underscores_in_names_are_text(results: pd.DataFrame, curves: pd.DataFrame) -> None:
     results["method"] = results["method"].replace("cmi", "$c_m$i")
-    svg = figure_bytes(plots.accuracy_versus_time(curves, results), "svg").decode()
+    svg = figure_bytes(accuracy_curves(curves, results), "svg").decode()
     assert "$c_m$i" in svg  # text stays text, also for a search in the page
 
 
 def test_drawing_changes_no_global_setting(results: pd.DataFrame, curves: pd.DataFrame) -> None:
     before = dict(matplotlib.rcParams)
-    figure_bytes(plots.accuracy_versus_time(curves, results), "svg")
+    figure_bytes(accuracy_curves(curves, results), "svg")
     assert dict(matplotlib.rcParams) == before
