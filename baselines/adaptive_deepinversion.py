@@ -20,8 +20,9 @@ from rgal.methods.parameters import (
     Temperature,
     TotalVariationWeight,
 )
-from rgal.methods.recipe import Follows, Recipe, Rounds
+from rgal.methods.recipe import Recipe, Rounds
 from rgal.methods.registry import method
+from rgal.methods.rgal_options import Follows
 from rgal.synthesis.image_source import Adam
 from rgal.synthesis.pixels import Pixels
 from rgal.synthesis.views import jitter_flip

@@ -18,8 +18,9 @@ from rgal.methods.parameters import (
     LearningRate,
     Temperature,
 )
-from rgal.methods.recipe import Follows, Recipe, alternating
+from rgal.methods.recipe import Recipe, alternating
 from rgal.methods.registry import method
+from rgal.methods.rgal_options import Follows
 from rgal.synthesis.generators import PersistentGenerator
 from rgal.synthesis.image_source import Adam
 from rgal.terms.batch_norm import bn_gaussian

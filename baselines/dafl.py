@@ -9,8 +9,9 @@ per generator step, on the same images. Generator and optimisers are CMI's eithe
 """
 
 from rgal.methods.parameters import ClassWeight, DiversityWeight, LearningRate, Temperature
-from rgal.methods.recipe import Follows, Recipe, alternating
+from rgal.methods.recipe import Recipe, alternating
 from rgal.methods.registry import method
+from rgal.methods.rgal_options import Follows
 from rgal.synthesis.generators import PersistentGenerator
 from rgal.synthesis.image_source import Adam
 from rgal.terms.game import activation, confident, information_entropy

@@ -11,8 +11,9 @@ the proportion of the two terms does; the paper does not divide, nor do we.
 """
 
 from rgal.methods.parameters import AdversarialWeight, LearningRate, Temperature
-from rgal.methods.recipe import Follows, Recipe, alternating
+from rgal.methods.recipe import Recipe, alternating
 from rgal.methods.registry import method
+from rgal.methods.rgal_options import Follows
 from rgal.synthesis.generators import PersistentGenerator
 from rgal.synthesis.image_source import Adam
 from rgal.terms.game import game

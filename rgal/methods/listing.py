@@ -8,8 +8,8 @@ from collections.abc import Iterable
 
 from rgal.core.errors import UserError, nearest
 from rgal.methods.parameters import Parameter, parameters, text_of
-from rgal.methods.plus_rgal import RgalOptions
 from rgal.methods.registry import Method, methods
+from rgal.methods.rgal_options import RgalOptions
 
 
 def list_methods(names: Iterable[str] = ()) -> str:

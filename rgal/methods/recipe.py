@@ -5,19 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import Literal, Protocol
 
 from rgal.core.optimiser import SGD, StudentOptimiser
+from rgal.methods.rgal_options import RgalOptions
 from rgal.synthesis.image_source import Adam, ImageSpec
 from rgal.synthesis.loop import InversionSpec
 from rgal.synthesis.views import View, crop_flip, identity
 from rgal.terms.objective import LossTerm
 from rgal.terms.transfer import distillation
-
-if TYPE_CHECKING:
-    from rgal.methods.plus_rgal import RgalChange, RgalOptions
-
-Follows = Literal["paper", "code"]  # where a paper and its release differ
 
 
 @dataclass(frozen=True)
@@ -67,6 +63,19 @@ class RecipeExtension(Protocol):
     def with_rgal(self, options: RgalOptions) -> RgalChange:
         """Return what changes when RGAL is added to the recipe."""
         ...
+
+
+@dataclass(frozen=True)
+class RgalChange:
+    """What RGAL changes in a recipe that belongs to one task.
+
+    Args:
+        extension: the recipe's new extension.
+        terms: further terms of the student's objective.
+    """
+
+    extension: RecipeExtension | None = None
+    terms: tuple[LossTerm, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,9 @@ from rgal.core.code import code_hash
 from rgal.core.errors import UserError, nearest
 from rgal.methods.names import RGAL, MethodName, Parameters
 from rgal.methods.parameters import Parameter, parameters, text_of, values_from
-from rgal.methods.plus_rgal import RgalOptions, plus_rgal
+from rgal.methods.plus_rgal import plus_rgal
 from rgal.methods.recipe import Recipe
+from rgal.methods.rgal_options import RgalOptions
 
 _METHODS: dict[str, Method] = {}
 

@@ -14,8 +14,8 @@ from functools import cached_property
 import pandas as pd
 
 from rgal.core.files import slug
-from rgal.suite.measures import Measure, measures_of
-from rgal.suite.task import Task, tasks
+from rgal.suite.measures import Measure
+from rgal.suite.task import Task, measures_of, tasks
 
 GROUP = ("task", "setting", "budget")
 DAGGER, DOUBLE_DAGGER = "†", "‡"

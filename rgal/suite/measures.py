@@ -114,11 +114,3 @@ COMMON = (
     *costs(),
     Measure("initial_images", "Initial images", decimals=0, place=""),
 )
-
-
-def measures_of(task: str) -> tuple[Measure, ...]:
-    """The measures that a task declares; those of plain accuracy for one that is not installed here."""
-    from rgal.suite.task import tasks  # the tasks themselves import this module
-
-    installed = tasks()
-    return installed[task].measures if task in installed else (*ACCURACY, *costs())

@@ -16,6 +16,7 @@ from rgal.core.precision import Precision
 from rgal.core.problem import Domain, Problem
 from rgal.core.seeding import Streams
 from rgal.data import Dataset, ImageSet
+from rgal.engine.run import Position, Row
 from rgal.methods.plugins import add_registry
 from rgal.methods.recipe import Recipe
 from rgal.methods.registry import Method, Resolved, resolve
@@ -23,8 +24,7 @@ from rgal.suite.measures import ACCURACY, Measure, costs
 from rgal.suite.plan.budget import apply_schedule
 from rgal.suite.plan.settings import Schedule, Strict
 from rgal.suite.plan.trial import Trial
-from rgal.suite.running.drive import Run
-from rgal.suite.running.teachers import Pretraining
+from rgal.suite.pretraining import Pretraining
 from rgal.synthesis.pool import ImagePool
 
 
@@ -57,6 +57,23 @@ class Job:
     class_names: tuple[str, ...]
     task_data: Any = None
     encoding: str = ""
+
+
+class Run(Protocol):
+    """Work that advances in small steps and can be stopped between any two of them."""
+
+    @property
+    def finished(self) -> bool: ...
+
+    def advance(self) -> list[Row]: ...
+
+    def position(self) -> Position: ...
+
+    def loss(self) -> float | None: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
 class TaskRun(Run, Protocol):
@@ -223,3 +240,9 @@ def _own_tasks() -> dict[str, Task]:
 def trial_recipe(trial: Trial) -> Recipe:
     """The recipe of a trial, under its schedule."""
     return tasks()[trial.task].recipe(trial.method, Schedule(**trial.schedule)).recipe
+
+
+def measures_of(task: str) -> tuple[Measure, ...]:
+    """The measures that a task declares; those of plain accuracy for one that is not installed here."""
+    installed = tasks()
+    return installed[task].measures if task in installed else (*ACCURACY, *costs())

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from rgal.methods.plus_rgal import RgalChange, RgalOptions
-from rgal.methods.recipe import Recipe
+from rgal.methods.recipe import Recipe, RgalChange
+from rgal.methods.rgal_options import RgalOptions
 from rgal.tasks.class_incremental.prototypes import prototype_relation
 from rgal.tasks.class_incremental.statistics import Statistic
 from rgal.terms.objective import LossTerm

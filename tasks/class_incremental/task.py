@@ -16,7 +16,7 @@ from rgal.data import Dataset
 from rgal.methods.recipe import Recipe
 from rgal.suite.measures import Measure, costs
 from rgal.suite.plan.settings import Strict
-from rgal.suite.running.teachers import Pretraining
+from rgal.suite.pretraining import Pretraining
 from rgal.suite.task import Job, Task
 from rgal.tasks.class_incremental.groups import IncrementalAugmentation
 from rgal.tasks.class_incremental.head import OneLogitPerClass, growing_head

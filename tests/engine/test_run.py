@@ -12,7 +12,8 @@ from torch import Tensor
 
 from rgal.core.seeding import Streams
 from rgal.engine.run import Diverged, Row, TransferRun
-from rgal.methods.plus_rgal import RgalOptions, plus_rgal
+from rgal.methods.plus_rgal import plus_rgal
+from rgal.methods.rgal_options import RgalOptions
 from rgal.synthesis.pool import ImagePool
 from rgal.terms.objective import stateless
 from rgal.terms.transfer import distillation

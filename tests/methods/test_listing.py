@@ -11,8 +11,8 @@ from rgal import cli
 from rgal.core.errors import UserError
 from rgal.methods.listing import list_methods, options_table
 from rgal.methods.parameters import Meaning, Positive, parameters, text_of, values_from
-from rgal.methods.plus_rgal import RgalOptions
 from rgal.methods.registry import methods
+from rgal.methods.rgal_options import RgalOptions
 from rgal.terms.relation import BANDS, BandName
 
 ROOT = Path(cli.__file__).parents[1]

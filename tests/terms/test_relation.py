@@ -13,7 +13,8 @@ from torch import Tensor
 from rgal.baselines.plain import plain
 from rgal.core.observe import Observation
 from rgal.core.seeding import Streams
-from rgal.methods.plus_rgal import RgalOptions, plus_rgal
+from rgal.methods.plus_rgal import plus_rgal
+from rgal.methods.rgal_options import RgalOptions
 from rgal.terms.objective import LossTerm, TermContext
 from rgal.terms.relation import (
     BANDS,

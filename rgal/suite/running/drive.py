@@ -6,33 +6,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
 
 import torch
 
 from rgal.engine.run import Position, Row
 from rgal.suite.store.checkpoint import Checkpoint
 from rgal.suite.store.folders import Metrics
+from rgal.suite.task import Run
 
 REPORT_SECONDS = 0.5
 Watch = Callable[[list[Row]], None]
-
-
-class Run(Protocol):
-    """Work that advances in small steps and can be stopped between any two of them."""
-
-    @property
-    def finished(self) -> bool: ...
-
-    def advance(self) -> list[Row]: ...
-
-    def position(self) -> Position: ...
-
-    def loss(self) -> float | None: ...
-
-    def state_dict(self) -> dict[str, Any]: ...
-
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
 @dataclass(frozen=True)

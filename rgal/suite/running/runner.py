@@ -17,10 +17,11 @@ from rgal.suite.plan.expansion import check_options, entries_taken, expand
 from rgal.suite.plan.fingerprint import Fingerprints, mixed
 from rgal.suite.plan.settings import Suite
 from rgal.suite.plan.trial import Trial
+from rgal.suite.pretraining import Pretraining
 from rgal.suite.running.console import Console
 from rgal.suite.running.engines import run_inline, run_jobs
 from rgal.suite.running.resources import HowToRun, share_cores, share_cores_of_teachers
-from rgal.suite.running.teachers import Pretraining, build_net, import_teacher, teacher_files
+from rgal.suite.running.teachers import build_net, import_teacher, teacher_files
 from rgal.suite.running.work import Outcome, TeacherJob, TrialJob, WorkJob, domain_of, open_dataset
 from rgal.suite.store.folders import Store, read_json
 from rgal.suite.task import tasks, trial_recipe

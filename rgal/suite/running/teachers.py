@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,55 +19,16 @@ from rgal.core.precision import Precision, place
 from rgal.core.problem import Domain
 from rgal.core.seeding import Streams, global_seed
 from rgal.data import Dataset
-from rgal.engine.batches import Augmentation, StudentBatch
+from rgal.engine.batches import StudentBatch
 from rgal.engine.evaluation import top1
 from rgal.engine.run import Diverged, Position, Row
 from rgal.engine.student import StudentLoop, StudentSpec
 from rgal.nets.checkpoint import load_weights, save_weights
 from rgal.suite.plan.settings import TeacherRecipe
+from rgal.suite.pretraining import Pretraining
 from rgal.suite.running.drive import ProgressMessage, drive
 from rgal.suite.store.folders import read_json, write_json
 from rgal.synthesis.pool import ImagePool
-from rgal.terms.objective import LossTerm
-from rgal.terms.transfer import cross_entropy
-
-
-def as_it_is(net: nn.Module) -> nn.Module:
-    """Return the network itself."""
-    return net
-
-
-@dataclass(frozen=True)
-class Pretraining:
-    """What a teacher is trained for: all classes under cross-entropy, unless a task says otherwise.
-
-    Args:
-        classes: only these of the data set, labelled by their positions; None: all.
-        terms: what it minimises.
-        augmentation: how it is shown its images.
-        outputs: its logits per class.
-        evaluated: what of the network is measured, a view of it with one logit per class.
-        own: whether a method trains it in its own way, so that it cannot be given as weights.
-        identity: what tells this teacher from others of the same network, data and recipe; a part of its key, as is a
-            "seed" of its own.
-        title: the same for people.
-    """
-
-    classes: tuple[int, ...] | None = None
-    terms: tuple[LossTerm, ...] = (cross_entropy(),)
-    augmentation: Augmentation = Augmentation()
-    outputs: int = 1
-    evaluated: Callable[[nn.Module], nn.Module] = as_it_is
-    own: bool = False
-    identity: Mapping[str, Any] = field(default_factory=dict)
-    title: str = ""
-
-    def part(self, dataset: Dataset) -> Dataset:
-        return dataset if self.classes is None else dataset.select(self.classes)
-
-    def domain(self, domain: Domain) -> Domain:
-        """The domain of the whole data set, cut to the teacher's classes."""
-        return domain if self.classes is None else replace(domain, classes=len(self.classes))
 
 
 def build_net(name: str, domain: Domain, device: torch.device, *seed: object, outputs: int = 1) -> nn.Module:

@@ -22,7 +22,8 @@ from pydantic import (
     ValidationError,
 )
 
-from rgal.suite.measures import COMMON, measures_of
+from rgal.suite.measures import COMMON
+from rgal.suite.task import measures_of
 
 SCHEMA = 1
 ODD = ("broken", "newer", "foreign")  # statuses of folders that are no trial of this version

@@ -16,7 +16,6 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from rgal.reporting.report import render, summary
-from rgal.suite.measures import measures_of
 from rgal.suite.store.damaged import damaged_records
 from rgal.suite.store.folders import Store, write_json
 from rgal.suite.store.frames import (
@@ -29,6 +28,7 @@ from rgal.suite.store.frames import (
     make_frames,
 )
 from rgal.suite.store.records import ODD, SETTINGS, Record, printable, read_record
+from rgal.suite.task import measures_of
 from tests.helpers.store_builders import add_trial, change, evaluation, settings
 
 HUGE = 10**400
