@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -80,6 +81,15 @@ def is_activation(graph: fx.GraphModule, node: fx.Node) -> bool:
     return isinstance(module_of(graph, node), ACTIVATIONS) or call_name(node) in ACTIVATION_NAMES
 
 
+def is_rectifier(graph: fx.GraphModule, node: fx.Node) -> bool:
+    """Tell whether a node calls a rectifier, which integer runtimes absorb into the layer before it.
+
+    One quantizer behind it suffices: it cuts at 0 and, of ReLU6, at 6. Any other activation function is computed from
+    values that the layer before it has to quantize already.
+    """
+    return is_activation(graph, node) and is_passing(graph, node)
+
+
 def is_passing(graph: fx.GraphModule, node: fx.Node) -> bool:
     """Tell whether a node only moves values about, so that its output is quantized as its input is."""
     if call_name(node) == "pad":
@@ -99,13 +109,20 @@ def source(node: fx.Node) -> fx.Node | None:
     return next(iter(node.all_input_nodes), None)
 
 
-def label(graph: fx.GraphModule, node: fx.Node) -> str:
+def label(
+    graph: fx.GraphModule, node: fx.Node, skipped: Callable[[fx.GraphModule, fx.Node], bool] = is_activation
+) -> str:
     """Return a name that people recognise for the values of a node.
 
-    That is the path of the module that made them, before any activation function; for a function, the path of the
-    module that calls it and the name of the function; "image" for the input.
+    That is the path of the module that made them; for a function, the path of the module that calls it and the name of
+    the function; "image" for the input.
+
+    Args:
+        graph: the network.
+        node: the node.
+        skipped: tells which nodes have the name of what they are computed from.
     """
-    while is_activation(graph, node) and (previous := source(node)) is not None:
+    while skipped(graph, node) and (previous := source(node)) is not None:
         node = previous
     if node.op == "placeholder":
         return "image"
@@ -121,3 +138,12 @@ def free_path(graph: fx.GraphModule, path: str) -> str:
     while path in paths:
         path += "_"
     return path
+
+
+def computed_nodes(graph: fx.GraphModule) -> set[fx.Node]:
+    """Return the nodes whose values depend on the images; the others are made of parameters alone."""
+    computed: set[fx.Node] = set()
+    for node in graph.graph.nodes:
+        if node.op == "placeholder" or not computed.isdisjoint(node.all_input_nodes):
+            computed.add(node)
+    return computed

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from rgal.core.errors import UserError
 from rgal.core.problem import Domain
+from rgal.tasks.quantization.coverage import count_layers
 from rgal.tasks.quantization.onnx_file import ExportInfo, extra, write_model
 from rgal.tasks.quantization.qdq import OPSET, qdq_graph
 from rgal.tasks.quantization.quantized_net import QuantizedNet
@@ -50,8 +51,8 @@ def export_onnx(student: QuantizedNet, domain: Domain, path: Path) -> ExportInfo
             f"{path}: cannot export: the ranges of {len(uncalibrated)} activations were never calibrated, "
             f"the first is '{uncalibrated[0]}'"
         )
-    graph = qdq_graph(_cpu_copy(student.graph))
-    return write_model(_translate(graph, domain, path), path, student.bits, student.scheme.placement)
+    model = _translate(qdq_graph(_cpu_copy(student.graph)), domain, path)
+    return write_model(model, path, student.bits, student.scheme.placement, count_layers(student.graph))
 
 
 def export_float(net: nn.Module, domain: Domain, path: Path) -> ExportInfo:

@@ -13,7 +13,6 @@ from rgal.tasks.quantization.scheme import Bits
 
 PRODUCER = "rgal"
 PACKED = 4  # weights of at most so many bits are stored two a byte
-LAYER_OPERATORS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 @dataclass(frozen=True)
@@ -23,12 +22,13 @@ class ExportInfo:
     Attributes:
         path: where it is.
         megabytes: its size in 10^6 bytes.
-        layers: number of convolutions, linear layers and additions in it, see `count_layers`.
+        layers: number of convolutions, linear layers and additions of a quantized network, see
+            `rgal.tasks.quantization.coverage.count_layers`; of a float one they are not counted.
     """
 
     path: Path
     megabytes: float
-    layers: int
+    layers: int = 0
 
 
 def extra(name: str) -> Any:
@@ -40,7 +40,9 @@ def extra(name: str) -> Any:
         raise UserError(message) from error
 
 
-def write_model(model: Any, path: Path, bits: Bits | None = None, placement: str = "") -> ExportInfo:
+def write_model(
+    model: Any, path: Path, bits: Bits | None = None, placement: str = "", layers: int = 0
+) -> ExportInfo:
     """Write a model as small as it gets; an existing file is replaced as a whole or not at all.
 
     Args:
@@ -48,6 +50,7 @@ def write_model(model: Any, path: Path, bits: Bits | None = None, placement: str
         path: where to write.
         bits: widths of a quantized model; None for a float one.
         placement: of a quantized model's activation quantizers.
+        layers: how many layers a quantized model has.
 
     Raises:
         UserError: `path` cannot be written.
@@ -65,7 +68,7 @@ def write_model(model: Any, path: Path, bits: Bits | None = None, placement: str
         write_atomically(path, content)
     except OSError as error:
         raise UserError(f"{path}: cannot write the exported model: {error.strerror or error}") from error
-    return ExportInfo(path, len(content) / 1e6, count_layers(model.graph))
+    return ExportInfo(path, len(content) / 1e6, layers)
 
 
 def _pack(model: Any) -> None:
@@ -126,18 +129,3 @@ def _rename(graph: Any, names: dict[str, str]) -> None:
     for node in graph.node:
         node.input[:] = [names.get(name, name) for name in node.input]
         node.output[:] = [names.get(name, name) for name in node.output]
-
-
-def count_layers(graph: Any) -> int:
-    """Count convolutions, linear layers, and additions of two computed values (that of a stored one is a bias)."""
-    stored = {tensor.name for tensor in graph.initializer}
-    count = 0
-    for node in graph.node:  # in topological order
-        inputs = [name for name in node.input if name]
-        if all(name in stored for name in inputs):
-            stored.update(node.output)
-        elif node.op_type in LAYER_OPERATORS:
-            count += 1
-        else:
-            count += node.op_type == "Add" and stored.isdisjoint(inputs)
-    return count

@@ -13,22 +13,22 @@ deploy   what an integer runtime needs: the image (always 8 bits: it is made of 
 from __future__ import annotations
 
 from torch import fx, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
+from rgal.tasks.quantization.coverage import cover
 from rgal.tasks.quantization.fold import fold_batch_norms
 from rgal.tasks.quantization.nodes import (
-    LAYER_FUNCTIONS,
     LAYERS,
     free_path,
     is_activation,
     is_computing,
     is_layer,
     is_passing,
+    is_rectifier,
     label,
     module_of,
     source,
 )
-from rgal.tasks.quantization.quantized_net import Coverage, QuantizedLayer, QuantizedNet
+from rgal.tasks.quantization.quantized_net import QuantizedLayer, QuantizedNet
 from rgal.tasks.quantization.quantizers import ActivationQuantizer
 from rgal.tasks.quantization.scheme import Bits, Scheme
 from rgal.tasks.quantization.trace import trace
@@ -76,7 +76,7 @@ def quantize(
     graph.graph.lint()
     graph.recompile()
     layer_paths = [path for path, m in net.named_modules() if isinstance(m, LAYERS)]
-    student = QuantizedNet(graph, bits, scheme, quantizer_paths, _coverage(graph, layer_paths))
+    student = QuantizedNet(graph, bits, scheme, quantizer_paths, cover(graph, layer_paths))
     student.layer_names = tuple(f"graph.{path}" for path in observed_paths)
     head = getattr(net, "head_name", "")
     student.head_name = f"graph.{head}" if isinstance(head, str) and head else ""
@@ -106,10 +106,11 @@ def _is_quantized_layer(graph: fx.GraphModule, node: fx.Node) -> bool:
 
 def _place_quantizers(graph: fx.GraphModule, bits: Bits, scheme: Scheme) -> dict[str, str]:
     """Insert the activation quantizers, and return their module paths by readable name."""
-    is_quantized = _is_quantized_in_paper if scheme.placement == "paper" else _is_quantized_in_deploy
+    paper = scheme.placement == "paper"
+    is_quantized = _is_quantized_in_paper if paper else _is_quantized_in_deploy
     paths: dict[str, str] = {}
     for node in [n for n in graph.graph.nodes if is_quantized(graph, n)]:
-        name = base_name = label(graph, node)
+        name = base_name = label(graph, node, is_activation if paper else is_rectifier)
         count = 1
         while name in paths:
             count += 1
@@ -134,17 +135,17 @@ def _is_quantized_in_deploy(graph: fx.GraphModule, node: fx.Node) -> bool:
 
     Where their only reader is a rectifier, it is quantized instead of them, as runtimes fuse the two.
     """
-    is_rectifier = is_activation(graph, node) and is_passing(graph, node)
-    if not (is_computing(graph, node) or _is_quantized_layer(graph, node) or is_rectifier):
+    rectifies = is_rectifier(graph, node)
+    if not (is_computing(graph, node) or _is_quantized_layer(graph, node) or rectifies):
         return False
     if _only_reaches_output(graph, node):
         return False
     readers = list(node.users)
-    if len(readers) == 1 and is_activation(graph, readers[0]):
+    if len(readers) == 1 and is_rectifier(graph, readers[0]):
         return False
     previous = source(node)
     # A rectifier of values that others read too: they are quantized already, and so is the rectified value.
-    return not (is_rectifier and previous is not None and len(previous.users) > 1)
+    return not (rectifies and previous is not None and len(previous.users) > 1)
 
 
 def _only_reaches_output(graph: fx.GraphModule, node: fx.Node) -> bool:
@@ -169,16 +170,3 @@ def _pass_input_scales(graph: fx.GraphModule) -> None:
             with graph.graph.inserting_before(node):
                 scale = graph.graph.get_attr(f"{origin.target}.scale")
             node.args = (*node.args[:1], scale)
-
-
-def _coverage(graph: fx.GraphModule, layers: list[str]) -> Coverage:
-    """Account for every convolution and linear layer of the network, whether its forward pass reaches it or not."""
-    quantized = [name for name, m in graph.named_modules() if isinstance(m, QuantizedLayer)]
-    unquantized = [name for name in layers if name not in quantized]
-    functions = [
-        label(graph, node)
-        for node in graph.graph.nodes
-        if node.op == "call_function" and node.target in LAYER_FUNCTIONS
-    ]
-    norms = [name for name, m in graph.named_modules() if isinstance(m, _BatchNorm)]
-    return Coverage(tuple(quantized), (*unquantized, *functions), tuple(norms))
