@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +13,7 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
+    ConfigDict,
     Field,
     StrictStr,
     ValidationError,
@@ -24,31 +26,72 @@ from rgal.core.errors import UserError
 TEACHER = "teacher"
 
 
-# (task, dataset, teacher, student, row, case); the case is "" for a task without cases, and for every teacher
-Key = tuple[str, str, str, str, str, str]
+# (task, dataset, teacher, student, row, case, network); the case is "" for a task without cases, and for every teacher.
+# Where measure and protocol stand in place of teacher and student, the network is what learnt; elsewhere it is "".
+Key = tuple[str, str, str, str, str, str, str]
 Published = tuple[float, str]  # top-1 in percent, source
+PROTOCOL = r"\w+/\d+\+\d+x\d+"
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Published top-1 (%), the rows of each (task, method) of ours, and a line on what a task's numbers are."""
+    """Published top-1 (%), and what stands beside it.
+
+    Attributes:
+        values: the numbers, each with its source.
+        rows: the rows of each (task, method) of ours.
+        about: a line on what a task's numbers are.
+        teachers: top-1 (%) of the teacher that the source of a number prints beside it, where it prints one.
+        reproduced: what others than the authors got, or the authors with the code they released.
+    """
 
     values: Mapping[Key, Published]
     rows: Mapping[tuple[str, str], tuple[str, ...]]
     about: Mapping[str, str] = field(default_factory=dict)
+    teachers: Mapping[Key, float] = field(default_factory=dict)
+    reproduced: Mapping[Key, tuple[Published, ...]] = field(default_factory=dict)
 
     def published(
-        self, task: str, dataset: str, teacher: str, student: str, method: str, case: str = ""
+        self,
+        task: str,
+        dataset: str,
+        teacher: str,
+        student: str,
+        method: str,
+        case: str = "",
+        network: str = "",
     ) -> Published | None:
-        """(top-1 in percent, source) of exactly this method, pair and case, or None.
+        """(top-1 in percent, source) of exactly this method, pair, case and network, or None.
 
         "teacher" is a method too; it is the same in every case.
         """
+        keys = self._keys(task, dataset, teacher, student, method, case, network)
+        return next((self.values[key] for key in keys if key in self.values), None)
+
+    def published_teacher(self, *asked: str) -> float | None:
+        """Top-1 (%) of the teacher behind what `published` returns for the same arguments; None: not printed there."""
+        key = next((key for key in self._keys(*asked) if key in self.values), None)
+        return None if key is None else self.teachers.get(key)
+
+    def reproductions(self, *asked: str) -> tuple[Published, ...]:
+        """What others got with the method, for the arguments of `published`."""
+        return tuple(value for key in self._keys(*asked) for value in self.reproduced.get(key, ()))
+
+    def _keys(
+        self,
+        task: str,
+        dataset: str,
+        teacher: str,
+        student: str,
+        method: str,
+        case: str = "",
+        network: str = "",
+    ) -> list[Key]:
+        """Where the numbers of a method may stand, first its first row."""
+        place = (task, dataset, teacher, student)
         if method == TEACHER:
-            return self.values.get((task, dataset, teacher, student, TEACHER, ""))
-        names = self.rows.get((task, method), ())
-        found = (self.values.get((task, dataset, teacher, student, name, case)) for name in names)
-        return next((value for value in found if value is not None), None)
+            return [(*place, TEACHER, "", network)]
+        return [(*place, row, case, network) for row in self.rows.get((task, method), ())]
 
 
 Row = Annotated[str, BeforeValidator(str)]
@@ -61,48 +104,68 @@ EXPECTED = {
     "string_type": "expected text",
     "string_pattern_mismatch": "expected text",
     "float_type": "expected a percentage or null",
+    "extra_forbidden": "is unknown",
 }
 Percent = Annotated[float, Field(strict=True, ge=0, le=100)]
 
 
 class PublishedTable(BaseModel):
-    """One printed table: a number, or null, of each row for each pair of networks."""
+    """One printed table: a number, or null, of each row for each pair of networks.
+
+    network: what learnt, where `pairs` holds measure/protocol; "unknown" where the source does not say.
+    std, hours: printed beside the numbers, for readers.
+    """
+
+    model_config = ConfigDict(extra="forbid")
 
     source: OneLine
     dataset: OneLine
     pairs: list[StrictStr]
+    network: OneLine = ""
     bits: OneLine = ""
     note: OneLine = ""
     top1: dict[Row, list[Percent | None]]
+    std: dict[Row, list[Annotated[float, Field(ge=0)] | None]] = {}
+    hours: dict[Row, list[Annotated[float, Field(ge=0)] | None]] = {}
 
     @model_validator(mode="after")
     def _one_number_a_pair(self) -> PublishedTable:
         if any(pair.count("/") != 1 for pair in self.pairs):
             raise ValueError("'pairs' holds something else than teacher/student")
-        for row, numbers in self.top1.items():
-            if len(numbers) != len(self.pairs):
-                raise ValueError(f"row '{row}' needs {len(self.pairs)} numbers, one for each of 'pairs'")
+        for rows in (self.top1, self.std, self.hours):
+            for row, numbers in rows.items():
+                if len(numbers) != len(self.pairs):
+                    raise ValueError(f"row '{row}' needs {len(self.pairs)} numbers, one for each of 'pairs'")
+        protocols = [re.fullmatch(PROTOCOL, pair) is not None for pair in self.pairs]
+        if any(protocols) and not self.network:
+            raise ValueError("'network' is missing: what learnt under these protocols, or unknown")
+        if self.network and not all(protocols):
+            raise ValueError("'network' is for tables whose 'pairs' hold measure/protocol")
         return self
 
-    def cells(self) -> dict[tuple[str, str, str, str, str], Published]:
-        """The filled cells by (dataset, teacher, student, row, case). A teacher stays in float, whatever the case."""
+    def cells(self, task: str) -> Iterator[tuple[Key, Published, float | None]]:
+        """The filled cells, each with the teacher beside it. A teacher stays in float, whatever the case."""
         source = f"{self.source} ({self.note})" if self.note else self.source
-        pairs = [(teacher, student) for teacher, student in (pair.split("/") for pair in self.pairs)]
-        return {
-            (self.dataset, *pair, row, "" if row == TEACHER else self.bits.lower()): (number, source)
-            for row, numbers in self.top1.items()
-            for pair, number in zip(pairs, numbers, strict=True)
-            if number is not None
-        }
+        teachers = self.top1.get(TEACHER, [None] * len(self.pairs))
+        for row, numbers in self.top1.items():
+            case = "" if row == TEACHER else self.bits.lower()
+            for pair, number, beside in zip(self.pairs, numbers, teachers, strict=True):
+                teacher, student = pair.split("/")
+                key = (task, self.dataset, teacher, student, row, case, self.network)
+                if number is not None:
+                    yield key, (number, source), beside
 
 
 class PublishedFile(BaseModel):
     """A file of benchmarks/reference. methods: ours -> the rows that print it, the first that has a number wins."""
 
+    model_config = ConfigDict(extra="forbid")
+
     task: OneLine
     about: OneLine = ""
     tables: list[PublishedTable]
     methods: dict[Row, tuple[Row, ...]]
+    reproduced: list[PublishedTable] = []
 
     @field_validator("methods", mode="before")
     @classmethod
@@ -118,14 +181,21 @@ def load_reference(path: str | Path) -> Reference:
     values: dict[Key, Published] = {}
     rows: dict[tuple[str, str], tuple[str, ...]] = {}
     about: dict[str, str] = {}
+    teachers: dict[Key, float] = {}
+    reproduced: dict[Key, tuple[Published, ...]] = {}
     for file in sorted(path.glob("*.yaml")) if path.is_dir() else [path]:
         content = _read(file)
-        for table in content.tables:
-            for key, value in table.cells().items():
-                values.setdefault((content.task, *key), value)  # the first table that prints a cell wins
+        for key, value, teacher in (cell for table in content.tables for cell in table.cells(content.task)):
+            if key in values:
+                continue  # the first table that prints a cell wins
+            values[key] = value
+            if teacher is not None:
+                teachers[key] = teacher
+        for key, value, _ in (cell for table in content.reproduced for cell in table.cells(content.task)):
+            reproduced[key] = (*reproduced.get(key, ()), value)
         rows |= {(content.task, method): names for method, names in content.methods.items()}
         about[content.task] = content.about
-    return Reference(values, rows, about)
+    return Reference(values, rows, about, teachers, reproduced)
 
 
 def _read(file: Path) -> PublishedFile:

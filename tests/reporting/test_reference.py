@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from pathlib import Path
 
 import pandas as pd
@@ -111,9 +112,69 @@ def test_other_bit_widths_and_variants_have_no_published_number() -> None:
     assert reference.published("dfq", "cifar100", "resnet20", "resnet18", "gdfq", "w4a4") is None
 
 
-def test_rows_that_a_source_swapped_are_given_as_printed_and_say_so() -> None:
-    found = load_reference(REFERENCE).published("dfq", "cifar100", "resnet20", "resnet20", "intraq", "w4a4")
-    assert found is not None and found[0] == 48.25 and "evidently the two rows swapped" in found[1]
+@pytest.mark.parametrize(("bits", "top1"), [("w3a3", 48.25), ("w4a4", 64.98)])
+def test_rows_that_a_source_swapped_are_put_right_and_say_so(bits: str, top1: float) -> None:
+    found = load_reference(REFERENCE).published("dfq", "cifar100", "resnet20", "resnet20", "intraq", bits)
+    assert found is not None and found[0] == top1 and "in each other's place" in found[1]
+
+
+def test_every_number_has_a_source_and_networks_are_in_the_key() -> None:
+    reference = load_reference(REFERENCE)
+    count = Counter(key[0] for key in reference.values)
+    assert count == {"kd": 140, "dfq": 175, "necil": 231}
+    assert all(len(source) > 10 and 0 <= top1 <= 100 for top1, source in reference.values.values())
+    for task, _, teacher, student, _, case, network in reference.values:
+        assert (network != "") == (task == "necil") and teacher and student
+        assert case == "" or re.fullmatch(r"w\da\d", case)
+    assert {key[6] for key in reference.values} == {"", "resnet18", "resnet32", "unknown"}
+
+
+def test_a_number_of_another_network_is_not_ours() -> None:
+    reference = load_reference(REFERENCE)
+    asked = ("necil", "cifar100", "last", "10+9x10", "abd", "")
+    found = {net: reference.published(*asked, net) for net in ("resnet32", "resnet18", "resnet8", "")}
+    assert {net: value[0] for net, value in found.items() if value} == {"resnet32": 33.7, "resnet18": 43.11}
+
+
+def test_the_first_of_two_sources_is_the_authors_own() -> None:
+    """Later papers quote GDFQ's 63.58 as 63.75; the CMI README goes before Fast-Datafree's."""
+    found = load_reference(REFERENCE).published("dfq", "cifar100", "resnet20", "resnet20", "gdfq", "w4a4")
+    assert found is not None and found[0] == 63.58
+    quoted = load_reference(REFERENCE).published("dfq", "cifar100", "resnet20", "resnet20", "gdfq", "w3a3")
+    assert quoted is not None and quoted[0] == 47.61 and "re-run by the authors of AdaDFQ" in quoted[1]
+
+
+def test_a_number_knows_its_published_teacher_and_what_others_got() -> None:
+    reference = load_reference(REFERENCE)
+    pair = ("kd", "cifar10", "resnet34", "resnet18")
+    assert reference.published_teacher(*pair, "adversarial_dfq") == 95.7
+    got = {text.partition(" (")[0]: top1 for top1, text in reference.reproductions(*pair, "adversarial_dfq")}
+    assert got == {"github.com/zju-vipa/CMI/issues/2": 88.89}
+    ((teacher, _),) = reference.reproductions(*pair, "teacher")
+    assert teacher == 93.94 and reference.reproductions(*pair, "cmi") == ()
+    runs = reference.reproductions("kd", "cifar100", "resnet34", "resnet18", "dafl")
+    assert sorted(top1 for top1, _ in runs) == [53.31, 62.39, 62.5]
+    quantized = ("dfq", "imagenet", "resnet50", "resnet50")
+    assert reference.published_teacher(*quantized, "zeroq", "w8a8") == 77.72
+    assert reference.published_teacher(*quantized, "qimera", "w5a5") == 77.73
+    assert reference.published_teacher("necil", "cifar100", "aia", "50+5x10", "pass", "", "resnet18") is None
+
+
+@pytest.mark.parametrize(
+    ("task", "place", "method", "top1"),
+    [
+        ("kd", ("cifar100", "wrn40_2", "wrn16_2"), "nayer", 71.72),
+        ("necil", ("cifar100", "last", "10+9x10"), "r_dfcil", 42.14),
+        ("necil", ("cifar100", "last", "10+9x10"), "lwf", 42.6),  # PyCIL's, not ABD's 9.2
+        ("necil", ("cifar100", "last", "10+9x10"), "deepinversion", None),  # ABD's row is another method
+    ],
+)
+def test_methods_point_at_their_own_rows(
+    task: str, place: tuple[str, str, str], method: str, top1: float | None
+) -> None:
+    network = "resnet18" if task == "necil" else ""
+    found = load_reference(REFERENCE).published(task, *place, method, "", network)
+    assert (found and found[0]) == top1
 
 
 def test_published_numbers_stand_beside_their_case() -> None:
@@ -152,6 +213,26 @@ def test_published_numbers_stand_beside_their_case() -> None:
             "note: expected text",
         ),
         ("task: dfq\ntables: []\nmethods: {}\nabout: 3", "about: expected text, found 3"),
+        (
+            "task: kd\ntables: [{source: s, dataset: d, pairs: [a/b], top1: {}, sdt: {}}]\nmethods: {}",
+            "sdt: is unknown",
+        ),
+        (
+            "task: kd\ntables: [{source: s, dataset: d, pairs: [a/b], top1: {}, std: {x: [1, 2]}}]",
+            "row 'x' needs 1 numbers",
+        ),
+        (
+            "task: necil\ntables: [{source: s, dataset: d, pairs: [aia/5+5x1], top1: {}}]",
+            "'network' is missing",
+        ),
+        (
+            "task: kd\ntables: [{source: s, dataset: d, network: n, pairs: [a/b], top1: {}}]",
+            "'network' is for tables",
+        ),
+        (
+            "task: kd\ntables: []\nmethods: {}\nreproduced: [{dataset: d, pairs: [], top1: {}}]",
+            "source: is missing",
+        ),
         ("a: !!python/object/apply:os.getcwd []", "not valid YAML"),
     ],
 )

@@ -85,13 +85,14 @@ def _look_up(group: ResultGroup, reference: Reference | None, measure: Measure, 
     if reference is None:
         return None
     results = group.results
-    if measure.published == "protocol":
-        pair = (measure.key, only(results, "protocol"))
-    else:
-        trials = group.rows[row].trials if row in group.rows else results
-        teacher, student = (only(trials, net).removeprefix("torchvision:") for net in ("teacher", "student"))
-        pair = (teacher, student)
-    return reference.published(only(results, "task"), only(results, "dataset"), *pair, row[1], row[0])
+    trials = group.rows[row].trials if row in group.rows else results
+    teacher, student = (only(trials, net).removeprefix("torchvision:") for net in ("teacher", "student"))
+    by_protocol = measure.published == "protocol"
+    pair = (measure.key, only(results, "protocol")) if by_protocol else (teacher, student)
+    network = student if by_protocol else ""  # the one that learns
+    return reference.published(
+        only(results, "task"), only(results, "dataset"), *pair, row[1], row[0], network
+    )
 
 
 def _on_published(group: ResultGroup, reference: Reference | None) -> tuple[str, str]:
