@@ -84,7 +84,7 @@ def _add_what(add: Callable[..., object]) -> None:
     add("--data-root", metavar="DIR", help="folder of parquet shards or image folders")
     add("--teacher", metavar="NET", help="teacher network")
     add("--student", metavar="NET", help="student network")
-    add("--teacher-weights", metavar="FILE", help=".safetensors or .pth; otherwise trained once")
+    add("--teacher-weights", metavar="FILE", help=".safetensors or .pth, or a folder; else trained once")
     add("--init-pool", metavar="PATH", help="images that the pools start with: a kept pool, PNGs")
     add("--seeds", nargs="+", type=int, metavar="N", help="the seeds themselves, e.g. 0 1 2")
     add("--budget", metavar="NAME", help="smoke, small or paper: a budget in the suite file")
@@ -152,7 +152,7 @@ def run(options: argparse.Namespace) -> int:
     from rgal.reporting.report import render, summary
     from rgal.suite.running.exports import check_export, export_trials, find_trial
     from rgal.suite.running.resources import HowToRun
-    from rgal.suite.running.runner import describe_plan, exit_code, make_plan, run_plan
+    from rgal.suite.running.runner import describe_plan, exit_code, make_plan, plan_warnings, run_plan
     from rgal.suite.running.tensorboard import check_tensorboard
     from rgal.suite.store.folders import Store
 
@@ -173,6 +173,8 @@ def run(options: argparse.Namespace) -> int:
         check_export(plan.suite.task, options.export)
     if options.dry_run:
         print(describe_plan(plan, store))
+        for line in plan_warnings(plan):
+            print(line, file=sys.stderr)
         return 0
     store.prepare()
     with store.lock():

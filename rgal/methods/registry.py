@@ -9,8 +9,9 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 from rgal.core.code import code_hash
@@ -20,6 +21,8 @@ from rgal.methods.parameters import Parameter, parameters, text_of, values_from
 from rgal.methods.plus_rgal import plus_rgal
 from rgal.methods.recipe import Recipe
 from rgal.methods.rgal_options import RgalOptions
+
+Budgets = Mapping[str, Mapping[str, Any]]  # (name of a budget) -> the fields of a schedule
 
 _METHODS: dict[str, Method] = {}
 
@@ -35,6 +38,8 @@ class Method:
         tasks: the tasks it is for. The first is the one it was written for.
         module: the module that registers it.
         with_rgal: whether RGAL is added to what the function returns. `RgalOptions` are then parameters too.
+        budgets: its schedules by the name of a suite's budget, for suites that have no entry for it; see
+            `rgal.suite.plan.settings.Schedule`.
     """
 
     name: str
@@ -43,6 +48,7 @@ class Method:
     tasks: tuple[str, ...]
     module: str
     with_rgal: bool = False
+    budgets: Budgets = field(default_factory=dict)
 
     @property
     def parameters(self) -> dict[str, Parameter]:
@@ -76,7 +82,10 @@ class Resolved:
 
 
 def method(
-    name: str, reference: str, tasks: tuple[str, ...] = ("kd",)
+    name: str,
+    reference: str,
+    tasks: tuple[str, ...] = ("kd",),
+    budgets: Budgets = MappingProxyType({}),
 ) -> Callable[[Callable[..., Recipe]], Callable[..., Recipe]]:
     """Register the decorated recipe function as a method.
 
@@ -86,10 +95,11 @@ def method(
         name: what users call it, in lower case.
         reference: where it was published.
         tasks: the tasks it is for, first the one it is written for. On the others the task adapts its recipe.
+        budgets: how long it runs in a suite's budget of this name, where the suite has no entry for it.
     """
 
     def decorate(function: Callable[..., Recipe]) -> Callable[..., Recipe]:
-        register(Method(name, function, reference, tasks, function.__module__))
+        register(Method(name, function, reference, tasks, function.__module__, budgets=budgets))
         return function
 
     return decorate

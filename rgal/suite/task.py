@@ -157,6 +157,11 @@ class Task:
         """
         return None
 
+    def phase_images(self, dataset: Dataset, options: Any) -> tuple[int, int]:
+        """Count the training images a teacher learns, and those of one of the phases that a trial goes through."""
+        images = len(dataset.train.labels)
+        return images, images
+
     def repeats(self, dataset: Dataset, options: Any) -> int:
         """Return how often a trial goes through its recipe's rounds."""
         return 1

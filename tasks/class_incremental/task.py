@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import torch
 from pydantic import Field, StrictInt
 from torch import nn
 
@@ -135,6 +136,12 @@ class ClassIncremental(Task):
 
     def task_data(self, dataset: Dataset, recipe: Recipe, options: Options) -> Phases:
         return Phases(dataset, protocol_of(dataset, options), cumulative=spec_of(recipe).joint)
+
+    def phase_images(self, dataset: Dataset, options: Options) -> tuple[int, int]:
+        """Count the images of the first phase, and the mean of those of a later one, rounded down."""
+        protocol, labels = protocol_of(dataset, options), dataset.train.labels
+        base = torch.isin(labels, torch.tensor(protocol.order[: protocol.base])).sum().item()
+        return int(base), (len(labels) - int(base)) // protocol.phases
 
     def repeats(self, dataset: Dataset, options: Options) -> int:
         return protocol_of(dataset, options).phases

@@ -87,6 +87,14 @@ def test_a_suite_names_its_plugins(example: Path, monkeypatch: pytest.MonkeyPatc
     assert records(example, "trial")[0]["settings"]["plugins"] == [str(example)]
 
 
+def test_the_documented_plugin_brings_its_budget(example: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (example.parent / "suite.yaml").write_text(SUITE.replace("smoke", "small"))
+    assert call(example, "--plugin", str(example), "--dry-run") == 0
+    rows = capsys.readouterr().out.splitlines()[1:]
+    assert len(rows) == 2 and all("120 synthesis steps" in row for row in rows)
+    assert all(row.endswith("budget small of the method") for row in rows)
+
+
 def test_edited_code_is_another_trial(example: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """An edit of a comment is not, and methods elsewhere keep their keys."""
 

@@ -2,31 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
+
+from pydantic import ValidationError
 
 from rgal.core.errors import UserError
 from rgal.methods.names import MethodName
 from rgal.methods.recipe import Recipe
-from rgal.methods.registry import canonical_name
-from rgal.suite.plan.settings import Budget, Pair, Schedule
+from rgal.methods.registry import Method, canonical_name
+from rgal.suite.plan.settings import Budget, Pair, Schedule, suggest
 from rgal.synthesis.generators import FreshGenerator
 
 
 @dataclass(frozen=True)
 class Taken:
-    """The schedule of a method, and the entries among the exceptions that it is made of; None: there is none for it."""
+    """The schedule of a method, and the entries among the exceptions that it is made of; None: there is none for it.
+
+    of_method: whether the method's own budget is in it, as the suite's has no entry for the method.
+    """
 
     schedule: Schedule
     of_budget: MethodName | None
     of_pair: MethodName | None
+    of_method: bool = False
+
+    @property
+    def tuned(self) -> bool:
+        """Whether there is more in it than what the budget says for all methods."""
+        return self.of_budget is not None or self.of_method
 
     def describe(self, budget: str) -> str:
         """Name the entries: `budget small: fast[k=10], pair: fast`."""
         entry = "" if self.of_budget is None else f": {self.of_budget}"
+        own = " of the method" if self.of_method else ""
         pair = "" if self.of_pair is None else f", pair: {self.of_pair}"
-        return f"budget {budget}{entry}{pair}"
+        return f"budget {budget}{own}{entry}{pair}"
 
 
 def schedule_for(
@@ -35,17 +47,20 @@ def schedule_for(
     swept: Mapping[str, Any],
     name: MethodName,
     defaults: Mapping[str, Any] | None = None,
+    own: Schedule | None = None,
 ) -> Taken:
     """Make the schedule of a method: the budget's numbers, then those of the entries that it takes.
 
     Of the exceptions of the budget and of those of the pair of networks it takes one entry each; see `nearest_entry`.
-    The pair's goes over the budget's, and over both goes what is swept.
+    Where the budget has none, its place is the method's own. The pair's goes over the budget's, and over both goes what
+    is swept.
 
     Args:
         budget, pair: with their exceptions by method.
         swept: numbers of the schedule that are the same for all methods.
         name: the method's canonical name.
         defaults: what parameters are on the task; see `rgal.methods.registry.resolve`.
+        own: the method's own schedule in this budget, see `own_schedule`.
 
     Raises:
         UserError: an entry names no method, or several entries are equally near.
@@ -56,10 +71,51 @@ def schedule_for(
         table = read_entries(exceptions, defaults)
         entry = nearest_entry(name, table, f"{whose} methods")
         entries.append(entry)
-        own = {} if entry is None else table[entry].model_dump(exclude_none=True)
-        parameters = {**(merged["parameters"] or {}), **own.get("parameters", {})}
-        merged |= own | {"parameters": parameters or None}
-    return Taken(Schedule(**{**merged, **swept}), *entries)
+        taken = table[entry] if entry is not None else own if len(entries) == 1 else None
+        given = {} if taken is None else taken.model_dump(exclude_none=True)
+        parameters = {**(merged["parameters"] or {}), **given.get("parameters", {})}
+        merged |= given | {"parameters": parameters or None}
+    of_budget, of_pair = entries
+    of_method = own is not None and of_budget is None
+    return Taken(Schedule(**{**merged, **swept}), of_budget, of_pair, of_method)
+
+
+def own_schedule(method: Method, budget: str, fixed: Collection[str] = ()) -> Schedule | None:
+    """Read what a method brings for a budget of this name; None: nothing.
+
+    A game, whose two kinds of step alternate, keeps its published ratio of steps where only one of the two is given.
+
+    Args:
+        method: with its `budgets`.
+        budget: what the budget is called.
+        fixed: numbers that the command line says for all methods; the method's are left out.
+
+    Raises:
+        UserError: one of the method's budgets has an unknown key or a wrong value.
+    """
+    own = {name: _own(method, name, numbers) for name, numbers in method.budgets.items()}.get(budget)
+    if own is None:
+        return None
+    rounds, steps, student = method.recipe().rounds, own.synthesis_steps, own.student_steps
+    given = own.model_dump(exclude_none=True)
+    if rounds.interleaved and rounds.student_steps and rounds.synthesis_steps:
+        if steps is None and isinstance(student, int):
+            given["synthesis_steps"] = max(1, round(student * rounds.synthesis_steps / rounds.student_steps))
+        elif student is None and steps:
+            given["student_steps"] = max(1, round(steps * rounds.student_steps / rounds.synthesis_steps))
+    return Schedule(**{key: value for key, value in given.items() if key not in fixed})
+
+
+def _own(method: Method, budget: str, numbers: Mapping[str, Any]) -> Schedule:
+    try:
+        return Schedule.model_validate(dict(numbers))
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        where, key = f"method '{method.name}': budgets.{budget}", str(problem["loc"][0])
+        if problem["type"] == "extra_forbidden" and len(problem["loc"]) == 1:
+            valid = list(Schedule.model_fields)
+            raise UserError(f"{where}: {suggest(key, valid)}; valid: {', '.join(valid)}") from error
+        raise UserError(f"{where}.{key}: {problem['msg']}, found {problem['input']!r}") from error
 
 
 def read_entries(
@@ -162,6 +218,13 @@ def apply_schedule(recipe: Recipe, schedule: Schedule, where: str) -> Recipe:
         recipe,
         images=images,
         rounds=rounds,
-        student=replace(recipe.student, **given(lr=schedule.student_lr)),
+        student=replace(
+            recipe.student,
+            **given(
+                lr=schedule.student_lr,
+                weight_decay=schedule.student_weight_decay,
+                drops=schedule.student_drops if recipe.student.schedule == "steps" else None,
+            ),
+        ),
         optimiser=replace(recipe.optimiser, **given(lr=schedule.synthesis_lr)),
     )

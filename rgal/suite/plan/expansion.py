@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -17,10 +16,11 @@ from rgal.data import Dataset
 from rgal.methods.names import MethodName
 from rgal.methods.recipe import Recipe
 from rgal.methods.registry import Resolved, methods, resolve
-from rgal.suite.plan.budget import Taken, read_entries, schedule_for
+from rgal.suite.plan.budget import Taken, own_schedule, read_entries, schedule_for
 from rgal.suite.plan.initial_pool import initial_pool_key, samples_from_pool
-from rgal.suite.plan.settings import Budget, Pair, Suite, suggest
+from rgal.suite.plan.settings import Budget, Epochs, Pair, Schedule, Suite, in_steps, suggest
 from rgal.suite.plan.trial import Trial, file_hash, short_hash
+from rgal.suite.plan.weights import weights_of
 
 if TYPE_CHECKING:
     from rgal.suite.task import Task
@@ -55,6 +55,27 @@ def entries_taken(suite: Suite, task: Task, dataset: Dataset, device: str) -> di
         for setting in settings
         for resolved, taken in setting.chosen({})
     }
+
+
+def untuned(suite: Suite, task: Task, dataset: Dataset, device: str) -> list[str]:
+    """Name the methods that run what the budget says for all, in a table where others have a schedule of their own.
+
+    Reference rows and methods that take no steps are left out, and so are budgets that say no number of steps: there
+    every method runs what its authors published.
+    """
+    options, budget, named = check_options(suite, task), suite.chosen_budget(), []
+    if not (budget.rounds or budget.synthesis_steps or budget.student_steps):
+        return []
+    for pair in suite.networks:
+        chosen = _Setting(suite, task, dataset, device, pair, options).chosen({})
+        compared = [(one, taken) for one, taken in chosen if one.recipe.data_free and _steps(one.recipe)]
+        if any(taken.tuned for _, taken in compared):
+            named += [one.name for one, taken in compared if not taken.tuned]
+    return list(dict.fromkeys(named))
+
+
+def _steps(recipe: Recipe) -> int:
+    return sum(recipe.total_steps().values())
 
 
 def _initial(setting: _Setting, swept: Mapping[str, Any]) -> dict[str, str]:
@@ -96,7 +117,7 @@ class _Setting:
             Trial(
                 method=resolved.name,
                 seed=seed,
-                schedule=taken.schedule.model_dump(exclude_none=True),
+                schedule=taken.schedule.model_dump(mode="json", exclude_none=True),
                 order=order,
                 teacher_key=self.teacher_key(resolved.recipe, seed),
                 options=options,
@@ -150,8 +171,8 @@ class _Setting:
 
     @cached_property
     def given_key(self) -> str:
-        """Of the suite's weights file: read once, however many trials there are."""
-        given = "given-" + file_hash(Path(str(self.suite.teacher_weights)))
+        """Of the teacher's weights file: read once, however many trials there are."""
+        given = "given-" + file_hash(weights_of(str(self.suite.teacher_weights), self.pair.teacher))
         return f"{given}-{self.teacher_code[:6]}" if self.teacher_code else given
 
     def teacher_key(self, recipe: Recipe, seed: int) -> str:
@@ -174,11 +195,15 @@ class _Setting:
                 "data": self.dataset.spec.fingerprint,
                 "evaluate_on": suite.evaluate_on,
                 "precision": self.common["precision"],
-                **suite.chosen_budget().teacher_training.model_dump(),
+                **suite.chosen_budget().teacher_training.recipe(self.phase_images[0]).model_dump(),
                 **purpose.identity,
                 **({"code": self.teacher_code} if self.teacher_code else {}),
             }
         )
+
+    @cached_property
+    def phase_images(self) -> tuple[int, int]:
+        return self.task.phase_images(self.dataset, self.options)
 
     def chosen(self, swept: Mapping[str, Any]) -> list[tuple[Resolved, Taken]]:
         """`methods`, resolved once for all cases in which nothing of the schedule is swept."""
@@ -198,7 +223,9 @@ class _Setting:
                 valid = ", ".join(method.method.tasks)
                 raise UserError(f"method '{method.name}' is not for task '{suite.task}'; it is for: {valid}")
             name = MethodName.parse(method.name)
-            taken = schedule_for(suite.chosen_budget(), self.pair, swept, name, task.defaults)
+            own = own_schedule(method.method, suite.budget, suite.fixed)
+            taken = schedule_for(suite.chosen_budget(), self.pair, swept, name, task.defaults, own)
+            taken = replace(taken, schedule=self._counted(text, taken.schedule))
             scheduled = task.recipe(text, taken.schedule)
             task.check(scheduled.recipe, self.dataset)
             planned.append((scheduled, taken))
@@ -206,6 +233,15 @@ class _Setting:
         if doubled := sorted({name for name in names if names.count(name) > 1}):
             raise UserError(f"methods: '{doubled[0]}' is listed twice")
         return planned
+
+    def _counted(self, text: str, schedule: Schedule) -> Schedule:
+        """Put the number of steps in place of a formula: the method's batch is known once its recipe is."""
+        if not isinstance(schedule.student_steps, Epochs):
+            return schedule
+        rest = schedule.model_copy(update={"student_steps": None})
+        batch = self.task.recipe(text, rest).recipe.rounds.batch
+        steps = in_steps(schedule.student_steps, self.phase_images[1], batch)
+        return schedule.model_copy(update={"student_steps": steps})
 
 
 def check_options(suite: Suite, task: Task) -> Any:

@@ -6,15 +6,18 @@ import difflib
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
+    PrivateAttr,
     StrictBool,
     StrictInt,
+    Tag,
     ValidationError,
     field_validator,
     model_validator,
@@ -30,19 +33,61 @@ class Strict(BaseModel):
 Count = StrictInt
 
 
+class Epochs(Strict):
+    """Say a number of steps by the images there are: passes over those of a phase, or over those a teacher learns.
+
+    drop_last: whether a pass leaves out the images that do not fill a batch, as some authors' loaders do.
+    """
+
+    epochs: Count = Field(ge=1)
+    drop_last: StrictBool = False
+
+    def steps(self, images: int, batch: int) -> int:
+        """Count the steps of `batch` images that these passes over `images` images take.
+
+        >>> Epochs(epochs=101).steps(5000, 64), Epochs(epochs=250, drop_last=True).steps(5000, 128)
+        (7979, 9750)
+        """
+        whole = images // batch if self.drop_last else -(-images // batch)
+        return self.epochs * max(1, whole)
+
+
+_NUMBER, _FORMULA = "number of steps", "formula of steps"
+# Steps as a number or by epochs. What an error says is of the form that was meant.
+Steps = Annotated[
+    Annotated[Count, Field(ge=1), Tag(_NUMBER)] | Annotated[Epochs, Tag(_FORMULA)],
+    Discriminator(lambda given: _FORMULA if isinstance(given, dict | Epochs) else _NUMBER),
+]
+
+
+def in_steps(steps: int | Epochs, images: int, batch: int) -> int:
+    """Return a number of steps as it is, and count those of a formula."""
+    return steps.steps(images, batch) if isinstance(steps, Epochs) else steps
+
+
 class Schedule(Strict):
-    """How long a method runs, and its parameters where a data set wants others. What is left out stays as published."""
+    """How long a method runs, and its parameters where a data set wants others. What is left out stays as published.
+
+    student_steps: of a round, or by epochs of a phase's images; a trial's schedule has the number.
+    student_weight_decay, student_drops: of the student's optimiser; drops, pairs of (share of the steps, factor of the
+        learning rate), are for methods whose rate falls in steps of their own.
+    """
 
     rounds: Count | None = Field(None, ge=1)
     warmup: Count | None = Field(None, ge=0)
     synthesis_steps: Count | None = Field(None, ge=0)
-    student_steps: Count | None = Field(None, ge=1)
+    student_steps: Steps | None = None
     synthesis_batch: Count | None = Field(None, ge=2)
     batch: Count | None = Field(None, ge=2)
     student_lr: float | None = Field(None, gt=0)
+    student_weight_decay: float | None = Field(None, ge=0)
+    student_drops: tuple[tuple[float, float], ...] | None = None
     synthesis_lr: float | None = Field(None, gt=0)
     generator_width: Count | None = Field(None, ge=1)
     parameters: dict[str, StrictBool | float | str] | None = None
+
+
+_NUMBERS = frozenset(Schedule.model_fields) - {"parameters"}
 
 
 class TeacherRecipe(Strict):
@@ -56,12 +101,28 @@ class TeacherRecipe(Strict):
     seed: Count = 0
 
 
+class TeacherTraining(Strict):
+    """A teacher's recipe as a suite file has it: its steps may be said by epochs."""
+
+    steps: Steps = 2000
+    batch: Count = Field(128, ge=2)
+    lr: float = Field(0.1, gt=0)
+    weight_decay: float = Field(5e-4, ge=0)
+    lr_warmup: float = Field(0.1, ge=0, lt=1)
+    seed: Count = 0
+
+    def recipe(self, images: int) -> TeacherRecipe:
+        """Make the recipe of a teacher that learns this many images."""
+        given = self.model_dump(exclude={"steps"})
+        return TeacherRecipe(steps=in_steps(self.steps, images, self.batch), **given)
+
+
 class Budget(Schedule):
     """A named budget: a schedule for all methods, exceptions by method, the teacher's recipe."""
 
     evaluate_every: Count = Field(1, ge=1)
     precision: Literal["fp32", "bf16"] = "fp32"
-    teacher_training: TeacherRecipe = TeacherRecipe()
+    teacher_training: TeacherTraining = TeacherTraining()
     methods: dict[str, Schedule] = {}
 
 
@@ -100,6 +161,12 @@ class Suite(Strict):
     init_pool: str | None = None
     plugins: tuple[str, ...] = ()
     sweep: dict[str, tuple[StrictInt | float, ...]] = {}
+    _fixed: frozenset[str] = PrivateAttr(default=frozenset())
+
+    @property
+    def fixed(self) -> frozenset[str]:
+        """The numbers of the schedule that the command line says for all methods, whatever budgets they bring."""
+        return self._fixed
 
     @property
     def networks(self) -> tuple[Pair, ...]:
@@ -112,16 +179,17 @@ class Suite(Strict):
         names = [(pair.teacher, pair.student) for pair in self.pairs]
         if len(set(names)) < len(names):
             raise ValueError("pairs: one stands there twice")
-        if self.pairs and self.teacher_weights:
+        if self.pairs and self.teacher_weights and not Path(self.teacher_weights).is_dir():
             raise ValueError(
-                "teacher_weights: are those of one network; choose a pair with --teacher and --student"
+                "teacher_weights: a file is that of one network; choose a pair with --teacher and --student, or give "
+                "a folder of files called as the networks"
             )
         return self
 
     @field_validator("sweep")
     @classmethod
     def _one_number(cls, value: dict[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
-        numbers = [name for name in Schedule.model_fields if name != "parameters"]
+        numbers = [name for name in Schedule.model_fields if name in _NUMBERS - {"student_drops"}]
         if len(value) > 1 or not set(value) <= set(numbers):
             raise ValueError(f"expected one of {', '.join(numbers)} with a list of values")
         for name, values in value.items():
@@ -193,7 +261,7 @@ def load_suite(
 ) -> Suite:
     """Read a suite file, apply command-line overrides (None = not given) and `--set key=value` assignments.
 
-    `extends: FILE` takes what the file leaves out from another one beside it.
+    `extends: FILE` takes what the file leaves out from another one beside it; of the budgets, those of other names.
     Dotted keys reach inside (`budgets.small.rounds`); a bare budget key (`rounds=5`) goes to the chosen budget, and to
     every method of it; any other one is an option of the task, as are those in `options`, and checked by it.
     """
@@ -207,9 +275,12 @@ def load_suite(
     for assignment in assignments:
         _assign(data, assignment)
     try:
-        return Suite.model_validate(data)
+        suite = Suite.model_validate(data)
     except ValidationError as error:
         raise UserError(_explain(error, path)) from error
+    keys = {assignment.partition("=")[0] for assignment in assignments}
+    suite._fixed = frozenset(keys & _NUMBERS)
+    return suite
 
 
 def _with_base(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -222,7 +293,10 @@ def _with_base(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
         raise UserError(f"{path}: extends: expected the name of a file in the same folder, found {base!r}")
     if path in above:
         raise UserError(f"{path}: extends: the files extend each other in a circle")
-    return _with_base(path.parent / base, (*above, path)) | data
+    below = _with_base(path.parent / base, (*above, path))
+    if isinstance(data.get("budgets"), dict) and isinstance(below.get("budgets"), dict):
+        data["budgets"] = below["budgets"] | data["budgets"]
+    return below | data
 
 
 def _assign(data: dict[str, Any], assignment: str) -> None:
@@ -247,7 +321,7 @@ def _assign(data: dict[str, Any], assignment: str) -> None:
     if isinstance(value, str):
         value = _number(value)
     target[parts[-1]] = value
-    if key in Schedule.model_fields and key != "parameters":
+    if key in _NUMBERS:
         _drop_exceptions(data, key)
 
 
@@ -281,7 +355,7 @@ def suggest(name: str, valid: list[str]) -> str:
 def _explain(error: ValidationError, path: Path) -> str:
     """The first problem of a validation error as one line: file, key, what was found, what is valid."""
     problem = error.errors()[0]
-    where = ".".join(str(part) for part in problem["loc"])
+    where = ".".join(str(part) for part in problem["loc"] if part not in (_NUMBER, _FORMULA))
     if problem["type"] == "extra_forbidden":
         fields = _fields_at(problem["loc"][:-1])
         return (
@@ -296,6 +370,8 @@ def _explain(error: ValidationError, path: Path) -> str:
 
 def _fields_at(location: tuple[int | str, ...]) -> list[str]:
     """Names of the settings at a place of the suite, for the message."""
+    if _FORMULA in location:
+        return list(Epochs.model_fields)
     if location[:1] == ("budgets",):
         if "methods" in location:
             return list(Schedule.model_fields)

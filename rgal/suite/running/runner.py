@@ -13,10 +13,11 @@ from rgal.core.errors import UserError, nearest
 from rgal.data import Dataset
 from rgal.methods.plugins import load_plugins
 from rgal.suite.plan.checks import check_networks
-from rgal.suite.plan.expansion import check_options, entries_taken, expand
+from rgal.suite.plan.expansion import check_options, entries_taken, expand, untuned
 from rgal.suite.plan.fingerprint import Fingerprints, mixed
 from rgal.suite.plan.settings import Suite
 from rgal.suite.plan.trial import Trial
+from rgal.suite.plan.weights import weights_of
 from rgal.suite.pretraining import Pretraining
 from rgal.suite.running.console import Console
 from rgal.suite.running.engines import run_inline, run_jobs
@@ -72,7 +73,7 @@ def make_plan(suite: Suite) -> Plan:
         raise UserError(f"unknown task '{suite.task}'; {nearest(suite.task, tasks())}")
     suite.chosen_budget()
     device = choose_device(suite.device)
-    if suite.teacher_weights and not Path(suite.teacher_weights).is_file():
+    if suite.teacher_weights and not Path(suite.teacher_weights).exists():
         raise UserError(f"--teacher-weights {suite.teacher_weights}: no such file")
     dataset = open_dataset(suite.dataset, suite.data_root, suite.image_size, suite.evaluate_on)
     domain = domain_of(dataset)
@@ -114,6 +115,19 @@ def describe_plan(plan: Plan, store: Store) -> str:
             f"{entries[stored.trial.teacher, stored.trial.student, stored.trial.method]}{stored.note}"
         )
     return "\n".join(lines)
+
+
+def plan_warnings(plan: Plan) -> list[str]:
+    """What a user should know of a plan before it runs, a line each."""
+    suite = plan.suite
+    names = untuned(suite, tasks()[suite.task], plan.dataset, plan.device)
+    if not names:
+        return []
+    run = f"{names[0]} runs" if len(names) == 1 else f"{', '.join(names)} run"
+    return [
+        f"warning: {run} what budget {suite.budget} says for all, beside methods with a schedule of their own; "
+        f"--set budgets.{suite.budget}.methods.NAME='{{rounds: ...}}', or budgets= in a plug-in's @method"
+    ]
 
 
 @dataclass(frozen=True)
@@ -168,17 +182,19 @@ def ready_teachers(
         The jobs that train them, and a trial each of the teachers that other code trained and that stay.
     """
     suite, jobs, kept = plan.suite, [], []
+    task = tasks()[suite.task]
+    images, _ = task.phase_images(plan.dataset, check_options(suite, task))
     for trial in {trial.teacher_key: trial for trial in reversed(trials)}.values():
         purpose = plan.purpose(trial)
         if suite.teacher_weights:
-            part, weights = purpose.part(plan.dataset), Path(suite.teacher_weights)
+            part, weights = purpose.part(plan.dataset), weights_of(suite.teacher_weights, trial.teacher)
             import_teacher(store.root, trial.teacher, part, domain_of(part), trial.teacher_key, weights)
             continue
         code, trained_by = plan.teacher_codes[trial.teacher_key], teacher_code(store.root, trial)
         if trained_by is not None and (trained_by == code or not fresh):
             kept += [trial] if trained_by != code else []
             continue
-        recipe = suite.chosen_budget().teacher_training
+        recipe = suite.chosen_budget().teacher_training.recipe(images)
         recipe = recipe.model_copy(update={"seed": purpose.identity.get("seed", recipe.seed)})
         jobs.append(TeacherJob(store.root, trial, recipe, code, purpose.title))
     return jobs[::-1], kept[::-1]
