@@ -21,7 +21,9 @@ class ImagePool:
     """Store images and sample batches of them.
 
     Storage doubles when it is full, so that adding an image takes constant time. Sampling goes through the pool in
-    shuffled epochs without replacement. Images added during an epoch join the next one, and every batch is full.
+    shuffled epochs without replacement, and every batch is full. Adding images ends the epoch: the next batch begins a
+    new order over all of them, as in the releases of RGAL, CMI, DeepInversion, Fast and NAYER, which make a new data
+    loader after every synthesis. A pool that never grows goes through its epochs to the end.
 
     Args:
         shape: (C, H, W) of the images.
@@ -64,7 +66,10 @@ class ImagePool:
         return self._targets[: len(self)]
 
     def add(self, images: Tensor, targets: Tensor) -> None:
-        """Add images (N,C,H,W), either in [0,1] or uint8, with their labels (N,)."""
+        """Add images (N,C,H,W), either in [0,1] or uint8, with their labels (N,), and end the epoch if N > 0."""
+        if not len(images):
+            return
+        self._order, self._cursor = self._order[:0], 0
         if images.dtype != torch.uint8:
             images = to_uint8(images)
         if self.capacity is not None:
@@ -97,7 +102,8 @@ class ImagePool:
         Args:
             n: number of images.
             rng: generator on the pool's device.
-            per_class: if not 0, draw classes instead of images, and this many different images of each class.
+            per_class: if not 0, draw classes instead of images, and this many different images of each class. Such
+                batches have no epochs: each is drawn from all images that the pool holds.
 
         Returns:
             Float images (n,C,H,W) in [0,1] and int64 labels (n,).

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -125,12 +127,53 @@ def test_samples_are_copies() -> None:
     assert torch.equal(pool.images, numbered(0, 4)[0])
 
 
-def test_new_images_join_at_the_next_epoch() -> None:
+@pytest.mark.parametrize("size", [1, 3, 5, 8, 11])
+def test_new_images_begin_a_new_order_over_all(size: int) -> None:
+    """Every image once before any twice, whatever batches cross the epoch's end."""
+    pool, rng = filled(6), small.rng()
+    for start in (6, 8, 13):
+        epoch(pool, 1, 4, rng)  # leaves the epoch unfinished
+        pool.add(*numbered(start, 5))
+        seen = epoch(pool, 12, size, rng)
+        whole = len(seen) // len(pool) * len(pool)
+        for first in range(0, whole, len(pool)):
+            assert sorted(seen[first : first + len(pool)]) == sorted(pool.targets.tolist())
+
+
+def test_a_rounds_own_images_are_seen_in_their_round() -> None:
+    """As many draws as there are images to be seen, in every round: a release's new data loader shows each once."""
+    rounds, images, batch, steps = (
+        50,
+        8,
+        4,
+        100,
+    )  # the published 200, 256, 128 and 400, an eighth to a quarter of them
+    pool, rng = ImagePool(SHAPE), small.rng()
+    draws = []
+    for number in range(rounds):
+        labels = torch.arange(number * images, (number + 1) * images)
+        pool.add(torch.zeros(images, *SHAPE, dtype=torch.uint8), labels)
+        seen = torch.tensor(epoch(pool, steps, batch, rng))
+        draws.append(int((seen >= number * images).sum()))
+        assert set(seen.tolist()) == set(range(len(pool)))
+    for number, count in enumerate(draws[-10:], start=rounds - 9):
+        epochs = steps * batch / (number * images)  # 1.25 to 1
+        assert images <= count <= images * math.ceil(epochs), number
+
+
+def test_adding_no_image_goes_on_with_the_order() -> None:
     pool, rng = filled(6), small.rng()
     first = epoch(pool, 1, 3, rng)
-    pool.add(*numbered(6, 2))
+    pool.add(*numbered(6, 0))
     assert sorted(first + epoch(pool, 1, 3, rng)) == list(range(6))
-    assert sorted(epoch(pool, 1, 8, rng)) == list(range(8))
+
+
+def test_batches_by_class_hold_new_images_at_once() -> None:
+    pool, rng = ImagePool(SHAPE), small.rng()
+    pool.add(torch.zeros(4, *SHAPE), torch.tensor([0, 0, 1, 1]))
+    assert pool.sample(4, rng, per_class=2)[1].unique().tolist() == [0, 1]
+    pool.add(torch.zeros(2, *SHAPE), torch.tensor([2, 2]))
+    assert pool.sample(6, rng, per_class=2)[1].unique().tolist() == [0, 1, 2]
 
 
 def test_sampling_depends_on_the_generator_alone() -> None:
@@ -148,9 +191,12 @@ def test_an_empty_pool_says_so() -> None:
 
 @pytest.mark.parametrize("capacity", [None, 12])
 @pytest.mark.parametrize("taken", [0, 1, 4])
-def test_a_restored_pool_goes_on_with_the_same_samples(taken: int, capacity: int | None) -> None:
+@pytest.mark.parametrize("grown", [False, True])
+def test_a_restored_pool_goes_on_with_the_same_samples(grown: bool, taken: int, capacity: int | None) -> None:
     pool, rng = filled(15, capacity), small.rng()
     epoch(pool, taken, 4, rng)
+    if grown:
+        pool.add(*numbered(15, 5))
     state, generator = small.reloaded(pool.state_dict()), rng.get_state()
     again, again_rng = ImagePool(SHAPE, capacity=capacity), small.rng(9)
     again.load_state_dict(state)

@@ -19,7 +19,7 @@ HISTORY = st.lists(
 
 
 class ListPool:
-    """Numbers in slots, the oldest overwritten; an epoch is a shuffled list of the slots there were when it began."""
+    """Numbers in slots, the oldest overwritten; an epoch is a shuffled list of slots, and adding numbers ends it."""
 
     def __init__(self, capacity: int | None) -> None:
         self.capacity = capacity
@@ -28,6 +28,8 @@ class ListPool:
         self.epoch: list[int] = []
 
     def add(self, numbers: list[int]) -> None:
+        if numbers:
+            self.epoch = []
         for number in numbers if self.capacity is None else numbers[-self.capacity :]:
             if self.capacity is None or len(self.slots) < self.capacity:
                 self.slots.append(number)
