@@ -6,9 +6,10 @@ competition term is 1 - JS(teacher, student) at T = 3 (here without its constant
 ImageNet the code consults a fixed pretrained ResNet-18 instead.
 
 follows: "paper" (default) has the README's "parameters from the paper" and the divergence as defined; "code" the
-README's second command and the divergence as the code computes it, clamped. Neither gives the competition weight for
-CIFAR-10: 0.2 is what the README says the paper used for ImageNet. The code distils nothing: 1000 batches, one every 50
-student steps, and T = 3 are what the authors say they ran; the student's optimiser is the other methods'.
+README's second command and the divergence as the code computes it, with clamped probabilities, itself clamped to [0,
+1]. Neither gives the competition weight for CIFAR-10: 0.2 is what the README says the paper used for ImageNet. The code
+distils nothing: 1000 batches, one every 50 student steps, and T = 3 are what the authors say they ran; the student's
+optimiser is the other methods'.
 """
 
 from rgal.core.optimiser import SGD

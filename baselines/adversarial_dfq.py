@@ -4,10 +4,10 @@ Choi et al., "Data-Free Network Quantization with Adversarial Knowledge Distilla
 2005.04136. Tables of distillation call it DFQ; it has nothing to do with our task of that name.
 
 follows: "code" (default) is CMI's copy of the method, to which the published numbers belong: plain norms between
-statistics, cross-entropy with the teacher's own class. "paper" has the divergence of Gaussians and the entropy of
-every image instead. Weights and schedule (ten student steps on fresh draws per generator step, T = 1 although the
-script says 20) are CMI's either way; the paper's weight of the terms falls during training, and it also plays several
-generators against several students, which is not reproduced.
+statistics, cross-entropy with the teacher's own class. "paper" has the divergence of Gaussians and the entropy of every
+image instead. Weights, large generator and schedule (ten student steps on fresh draws per generator step, T = 1
+although the script says 20) are CMI's either way; the paper's weight of the terms falls during training, and it also
+plays several generators against several students, which is not reproduced.
 """
 
 from rgal.methods.parameters import (
@@ -41,7 +41,7 @@ def adversarial_dfq(
 ) -> Recipe:
     paper = follows == "paper"
     return alternating(
-        PersistentGenerator(latent=256),
+        PersistentGenerator(latent=256, large=True),
         synthesis=(
             game(adv),
             bn_gaussian(bn) if paper else bn_statistics(bn),

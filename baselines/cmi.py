@@ -1,7 +1,8 @@
 """CMI: generator inversion whose images must be told apart from all earlier ones.
 
-Fang et al., "Contrastive Model Inversion for Data-Free Knowledge Distillation", IJCAI 2021, arXiv 2105.08584.
-Weights and schedule of the repository's "from scratch" command.
+Fang et al., "Contrastive Model Inversion for Data-Free Knowledge Distillation", IJCAI 2021, arXiv 2105.08584. Weights
+and schedule of the repository's "from scratch" command. The head's step size is the generator's. Under a ResNet-34, and
+here a ResNet-18, images are told apart by the inputs of layer1 to layer4 instead of all batch norms'.
 """
 
 from rgal.methods.parameters import (

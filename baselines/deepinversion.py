@@ -6,7 +6,8 @@ variant: "cifar" (default) has the weights and schedule of the CMI repository's 
 lowest-loss iterate, where the script means to but stores the last. "imagenet" is the authors' code for ImageNet: 2000
 steps at half resolution, 1000 at full, with the weights of its README's command (its parser has bn 0.05 and lr 0.2);
 jitter is 30 pixels at 224. It differs in what is kept: the lowest loss at full resolution, where the code compares
-losses of both and stores the image after the step whose loss it was. adv is its competition term, off as there.
+losses of both and stores the image after the step whose loss it was. adv is its competition term, off as there, and
+computed as defined: both codes clamp probabilities to [0.01, 0.99], the authors' the result to [0, 1] as well.
 """
 
 from dataclasses import replace

@@ -1,12 +1,14 @@
 """FastDFKD: a few steps per batch, from a generator that has learnt to be a good start.
 
 Fang et al., "Up to 100x Faster Data-Free Knowledge Distillation", AAAI 2022, arXiv 2112.06253. Weights and schedule of
-its scripts for WRN pairs; they are for k = 2, 5 and 10 steps, and give each k its own step sizes. Its meta step is
-k times as long as an inner one.
+its scripts for WRN pairs; they are for k = 2, 5 and 10 steps, and give each k its own step sizes. Its meta step is k
+times as long as an inner one.
 
 bn_momentum: share of earlier rounds in the batch statistics that are matched. reset: the round at which the
-meta-generator's way in is drawn anew. Differences: `adv` begins with the student's first round, in the release one
-round earlier; the student's learning rate falls to 0, in the release to 2e-4 after 200 epochs whatever their number.
+meta-generator's way in is drawn anew. Differences: Reptile's step is the distance itself, in the release 67 times that,
+which Adam feels through its epsilon alone (2 % of the largest weight in the first round); `adv` begins with the
+student's first round, in the release one round earlier; the student's learning rate falls to 0, in the release to 2e-4
+after 200 epochs whatever their number.
 """
 
 from typing import Literal

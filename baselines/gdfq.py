@@ -1,8 +1,10 @@
 """GDFQ: a generator that is told the label and learns batch norm statistics, one step for each step of the student.
 
 Xu et al., "Generative Low-bitwidth Data Free Quantization", ECCV 2020, arXiv 2003.03603. Weights and schedule of the
-CIFAR-100 configuration of its code, whose KL is divided by batch and classes: `reduction="mean"`. Its generator's
-learning rate falls with the student's; ours is constant.
+CIFAR-100 configuration of its code, whose KL is divided by batch and classes: `reduction="mean"`.
+
+Differs from the code: its generator's learning rate falls with the student's, ours is constant; on ImageNet its
+generator is told the label by batch norms of every class, here by E(y) * z on every data set.
 """
 
 from rgal.core.optimiser import SGD

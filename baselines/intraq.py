@@ -2,14 +2,14 @@
 
 Zhong et al., "IntraQ: Learning Synthetic Images with Intra-Class Heterogeneity for Zero-Shot Network Quantization",
 CVPR 2022, arXiv 2111.09136. Weights and schedule of the CIFAR-10 commands of its code (CIFAR-100: low=.6, lower=.02,
-upper=1): twenty batches of 256 images, then 151 epochs of 200 steps.
+upper=1): twenty batches of 256 images, then 147 epochs of 200 steps (of its 151 the first four only set ranges).
 
-Differs from the code: pixels are clipped to valid images; their step size stays, where it falls on plateaus,
-and the iterate of lowest loss is kept instead of the last; ranges come from these images, where the code
-tracks them on those of a GDFQ generator that it then throws away; class means are of the features seen in the
-kept step, which may be those of crops; the student's learning rate falls after each quarter, not after epochs
-20, 40 and 60. The code also looks up the mean of another class, which may be the same one, and never uses it:
-absent here. Its ImageNet script turns margins (0, 2) and soft targets (1) off.
+Differs from the code: pixels are clipped to valid images; their step size stays, where it falls on plateaus, and the
+iterate of lowest loss is kept instead of the last; ranges come from these images, where the code tracks them on those
+of a GDFQ generator that it then throws away; class means are of the features seen in the kept step, which may be those
+of crops; the student's learning rate falls after each quarter, not after epochs 20, 40 and 60, so that its sum is 2.3
+times as large. The code also looks up the mean of another class, which may be the same one, and never uses it: absent
+here. Its ImageNet script turns margins (0, 2) and soft targets (1) off.
 """
 
 from rgal.core.optimiser import SGD
@@ -60,6 +60,6 @@ def intraq(
         student_view=part,
         student=SGD(student_lr, nesterov=True, schedule="quarters"),
         rounds=Rounds(
-            20, synthesis_steps=1000, student_steps=151 * 200, synthesis_batch=256, batch=256, warmup=19
+            20, synthesis_steps=1000, student_steps=147 * 200, synthesis_batch=256, batch=256, warmup=19
         ),
     )

@@ -1,13 +1,14 @@
 """Qimera: GDFQ whose generator also mixes classes, so that images lie at the boundaries between them.
 
-Choi et al., "Qimera: Data-free Quantization with Synthetic Boundary Supporting Samples", NeurIPS 2021,
-arXiv 2111.02625. Weights and schedule of the CIFAR-10 configuration of its code: label vectors from noise
-(`--randemb`), two labels in two batches out of five, the KL divided by batch and classes.
+Choi et al., "Qimera: Data-free Quantization with Synthetic Boundary Supporting Samples", NeurIPS 2021, arXiv
+2111.02625. Weights and schedule of the CIFAR-10 configuration of its code: label vectors from noise (`--randemb`), two
+labels in two batches out of five, the KL divided by batch and classes.
 
 Differs from the code: mixed batches too are normalised over the latent dimension, not over it and the batch at once;
-the generator ends in a sigmoid and its learning rate is constant, as in `gdfq`. The paper's disentanglement mapping, a
-linear layer behind the vectors, is off in all its scripts through an inverted switch, and absent here. Label vectors
-that start from the teacher's last layer, as on other data sets, are not offered.
+the generator ends in a sigmoid and its learning rate is constant, as in `gdfq`; on ImageNet its batch norms are mixed
+from those of the classes, here the input is, on every data set. The paper's disentanglement mapping, a linear layer
+behind the vectors, is off in all its scripts through an inverted switch, and absent here. Label vectors that start from
+the teacher's last layer, as on other data sets, are not offered.
 """
 
 from dataclasses import replace

@@ -1,8 +1,8 @@
 """ZeroQ: pixels whose statistics, image by image, are those of the batch norms. They set the ranges; no training.
 
 Cai et al., "ZeroQ: A Novel Zero Shot Quantization Framework", CVPR 2020, arXiv 2001.00281. Its code starts from noise
-of deviation 0.014 and divides the step size by ten on plateaus; ours starts from N(0,1) and keeps the step size. The
-mixed-precision search of the paper is not in its code, nor here.
+of deviation 0.014, divides the step size of 0.5 by ten on plateaus and does not clip; ours starts from N(0,1), keeps
+the step size and clips pixels to valid images. The mixed-precision search of the paper is not in its code, nor here.
 """
 
 from rgal.methods.parameters import BatchNormWeight, LearningRate
@@ -15,7 +15,7 @@ from rgal.terms.inversion import bn_statistics
 
 
 @method("zeroq", reference="Cai et al., CVPR 2020, arXiv 2001.00281", tasks=("dfq",))
-def zeroq(bn: BatchNormWeight = 1.0, lr: LearningRate = 0.1) -> Recipe:
+def zeroq(bn: BatchNormWeight = 1.0, lr: LearningRate = 0.5) -> Recipe:
     return Recipe(
         images=Pixels(),
         views={"global": identity},

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-WHAT = frozenset({"logits", "feature", "layers", "bn", "bn_pooled", "bn_images"})
+WHAT = frozenset({"logits", "feature", "layers", "layer_inputs", "bn", "bn_pooled", "bn_images"})
 
 
 @dataclass
@@ -40,6 +41,7 @@ class Observation:
         logits: (N, classes).
         feature: the input of the classifier, (N, D); if the classifier is a convolution, its input's spatial mean.
         layers: the outputs of the network's layers, each (N, C_l, H_l, W_l).
+        layer_inputs: the spatial means of the inputs of the network's layers, concatenated, (N, sum of C_l).
         bn: batch statistics, one entry per layer of `batch_norms`.
         bn_pooled: the spatial means of all batch norm inputs, concatenated, (N, sum of C_l): CMI's instance feature.
         bn_images: statistics of single images, one entry per layer of `batch_norms`.
@@ -48,6 +50,7 @@ class Observation:
     logits: Tensor
     feature: Tensor | None = None
     layers: list[Tensor] = field(default_factory=list)
+    layer_inputs: Tensor | None = None
     bn: list[BatchNormStatistics] = field(default_factory=list)
     bn_pooled: Tensor | None = None
     bn_images: list[BatchNormStatistics] = field(default_factory=list)
@@ -57,10 +60,9 @@ class Observation:
         """Return the feature (N, D). Raises ValueError if it was not observed."""
         return _required(self.feature, "feature")
 
-    @property
-    def required_bn_pooled(self) -> Tensor:
-        """Return the pooled batch norm inputs (N, sum of C_l). Raises ValueError if they were not observed."""
-        return _required(self.bn_pooled, "bn_pooled")
+    def required(self, what: Literal["bn_pooled", "layer_inputs"]) -> Tensor:
+        """Return one of the pooled inputs (N, sum of C_l). Raises ValueError if it was not observed."""
+        return _required(getattr(self, what), what)
 
 
 def _required(value: Tensor | None, name: str) -> Tensor:
@@ -169,30 +171,42 @@ def observe(net: nn.Module, images: Tensor, what: Iterable[str] = ("logits",)) -
         raise ValueError(f"cannot observe {sorted(unknown)}; valid: {sorted(WHAT)}")
     observation = Observation(logits=images)
     pooled: list[Tensor] = []
+    entering: list[Tensor] = []
     handles: list[RemovableHandle] = []
     try:
         if "layers" in wanted:
-            for name in net.layer_names:  # type: ignore[union-attr]
-                handles.append(net.get_submodule(name).register_forward_hook(_keep_output(observation)))  # type: ignore[arg-type]
+            handles += [layer.register_forward_hook(_keep_output(observation)) for layer in _layers(net)]
+        if "layer_inputs" in wanted:
+            handles += [layer.register_forward_pre_hook(_keep_mean(entering)) for layer in _layers(net)]
         if "feature" in wanted:
             head = net.get_submodule(net.head_name)  # type: ignore[arg-type]
             handles.append(head.register_forward_pre_hook(_keep_feature(observation)))
         if wanted & {"bn", "bn_pooled", "bn_images"}:
-            for layer in batch_norms(net):
-                hook = _keep_statistics(observation, pooled, wanted)
-                handles.append(layer.register_forward_pre_hook(hook))
+            hook = _keep_statistics(observation, pooled, wanted)
+            handles += [norm.register_forward_pre_hook(hook) for norm in batch_norms(net)]
         observation.logits = net(images)
     finally:
         for handle in handles:
             handle.remove()
-    if pooled:
-        observation.bn_pooled = torch.cat(pooled, dim=1)
+    observation.bn_pooled = torch.cat(pooled, dim=1) if pooled else None
+    observation.layer_inputs = torch.cat(entering, dim=1) if entering else None
     return observation
+
+
+def _layers(net: nn.Module) -> list[nn.Module]:
+    return [net.get_submodule(name) for name in net.layer_names]  # type: ignore[union-attr]
 
 
 def _keep_output(observation: Observation):  # type: ignore[no-untyped-def]
     def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         observation.layers.append(output)
+
+    return hook
+
+
+def _keep_mean(means: list[Tensor]):  # type: ignore[no-untyped-def]
+    def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        means.append(inputs[0].mean((2, 3)).float())
 
     return hook
 

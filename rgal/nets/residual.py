@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rgal.nets.layers import conv, initialise, pooled
+from rgal.nets.layers import conv, pooled
 
 
 class BasicBlock(nn.Module):
@@ -41,7 +41,7 @@ class BasicBlock(nn.Module):
 class ResidualNet(nn.Module):
     """Classify images (N,C,H,W) by a stem, stages `layer1` to `layerL`, the spatial mean and a linear head.
 
-    The layers are the outputs of the stages, after their last ReLU.
+    The layers are the outputs of the stages, after their last ReLU. Weights start as torch has them.
 
     Args:
         stem: channels of the first convolution's output.
@@ -78,7 +78,6 @@ class ResidualNet(nn.Module):
             self.add_module(name, nn.Sequential(first, *rest))
             width_in = width
         self.add_module(head, nn.Linear(width_in, classes))
-        initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu(self.bn1(self.conv1(x)))

@@ -1,7 +1,8 @@
 """ResNet-18/34 for small images, with the state_dict names of the DAFL and CMI checkpoints.
 
-A 3×3 stride-1 stem without max-pool; widths 64, 128, 256, 512; head `linear`; projections `shortcut.0/.1`.
-He et al. 2016, "Deep residual learning for image recognition", table 1.
+A 3×3 stride-1 stem without max-pool; widths 64, 128, 256, 512; head `linear`; projections `shortcut.0/.1`. He et al.
+2016, "Deep residual learning for image recognition", table 1. Convolutions start as torch has them, U(-1, 1) / sqrt(fan
+in), as in DAFL's and CMI's code; the other networks of this folder start as He et al. 2015.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ import re
 
 from torch import nn
 
+from rgal.nets.layers import initialise
 from rgal.nets.residual import ResidualNet
 
 PATTERN = r"resnet(?:(8|14|20|32|44|56|110)|(8|32)x4)"
@@ -31,4 +32,6 @@ def build(match: re.Match[str], classes: int, channels: int) -> nn.Module:
     narrow, wide = match[1], match[2]
     stem, widths = (16, (16, 32, 64)) if narrow else (32, (64, 128, 256))
     blocks = (int(narrow or wide) - 2) // 6
-    return ResidualNet(stem, widths, (blocks,) * 3, classes, channels, skip="downsample", head="fc")
+    net = ResidualNet(stem, widths, (blocks,) * 3, classes, channels, skip="downsample", head="fc")
+    initialise(net)
+    return net

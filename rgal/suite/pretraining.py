@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from rgal.core.optimiser import StudentOptimiser
 from rgal.core.problem import Domain
 from rgal.data import Dataset
 from rgal.engine.batches import Augmentation
@@ -28,6 +29,8 @@ class Pretraining:
         classes: only these of the data set, labelled by their positions; None: all.
         terms: what it minimises.
         augmentation: how it is shown its images.
+        optimiser: what trains it; None: SGD as the suite's recipe of its teacher has it. Steps and batch are the
+            recipe's either way.
         outputs: its logits per class.
         evaluated: what of the network is measured, a view of it with one logit per class.
         own: whether a method trains it in its own way, so that it cannot be given as weights.
@@ -39,6 +42,7 @@ class Pretraining:
     classes: tuple[int, ...] | None = None
     terms: tuple[LossTerm, ...] = (cross_entropy(),)
     augmentation: Augmentation = Augmentation()
+    optimiser: StudentOptimiser | None = None
     outputs: int = 1
     evaluated: Callable[[nn.Module], nn.Module] = as_it_is
     own: bool = False

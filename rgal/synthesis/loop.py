@@ -101,7 +101,7 @@ class Inversion:
             raise ValueError(f"the recipe has no view {sorted(missing)}; it has {sorted(spec.views)}")
         check_sizes(self.objective, self.images.sizes)
         parameters = [
-            {"params": list(term.parameters()), "lr": term.learning_rate}
+            {"params": list(term.parameters()), "lr": spec.optimiser.lr}
             for term in self.objective.terms.values()
             if list(term.parameters())
         ]

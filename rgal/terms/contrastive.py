@@ -5,12 +5,15 @@ Fang et al., "Contrastive Model Inversion for Data-Free Knowledge Distillation",
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rgal.core.errors import UserError
-from rgal.core.observe import batch_norms, channels_of
+from rgal.core.observe import batch_norms, observe
+from rgal.core.problem import evaluating
 from rgal.core.seeding import global_seed
 from rgal.terms.objective import Context, LossTerm, Reads, Term, TermContext
 
@@ -34,12 +37,28 @@ def contrastive_loss(local: Tensor, anchor: Tensor, batch: int, temperature: flo
     return loss if len(local) == batch else loss + per_row[batch:].mean()
 
 
+STAGES = ("layer1", "layer2", "layer3", "layer4")
+What = Literal["bn_pooled", "layer_inputs"]
+
+
+def instance_feature(teacher: nn.Module) -> What:
+    """Choose what describes an image: the teacher's batch norm inputs, or the inputs of its four residual stages.
+
+    CMI's driver reads the inputs of all batch norms, but those of layer1 to layer4 alone under a ResNet-34: 512 numbers
+    instead of 8,512 (it means their outputs and hooks their inputs). ResNet-18, a teacher in none of its pairs, is read
+    alike.
+    """
+    stages = tuple(name.rpartition(".")[2] for name in getattr(teacher, "layer_names", ()))
+    return "layer_inputs" if stages == STAGES else "bn_pooled"
+
+
 class Contrastive(Term):
     """Project images' features by a trained head and contrast them with a memory bank.
 
-    An image's feature is the concatenation of the spatial means of all batch norm inputs of the teacher. The bank is a
-    ring buffer, to which each round adds the features of its kept images. State: the head's parameters, the bank
-    (local and global features side by side) and the number of features written.
+    An image's feature is the concatenation of spatial means inside the teacher (`instance_feature`). The bank is a
+    ring buffer, to which each round adds the features of its kept images; the rows that join a step are drawn without
+    replacement. State: the head's parameters, the bank (local and global features side by side) and the number of
+    features written.
 
     Args:
         context: what the term sizes itself by; the teacher must have BatchNorm2d layers.
@@ -49,20 +68,22 @@ class Contrastive(Term):
         width: outputs of the projection head.
     """
 
-    reads = (Reads("teacher", "bn_pooled", "global"), Reads("teacher", "bn_pooled", "local"))
-
     def __init__(self, context: TermContext, temperature: float, bank: int, sampled: int, width: int) -> None:
         super().__init__()
-        layers = batch_norms(context.nets["teacher"])
-        if not layers:
+        teacher = context.nets["teacher"]
+        if not batch_norms(teacher):
             raise UserError("the term 'cr' reads batch norm inputs, but the teacher has no BatchNorm2d layer")
-        dimension = sum(map(channels_of, layers))
+        self.what = instance_feature(teacher)
+        self.reads = (Reads("teacher", self.what, "global"), Reads("teacher", self.what, "local"))
+        device = next(teacher.parameters()).device
+        probe = torch.zeros(1, *context.domain.shape, device=device)
+        with torch.no_grad(), evaluating(teacher):
+            dimension = observe(teacher, probe, [self.what]).required(self.what).shape[1]
         with global_seed(context.seed, "contrastive head"):
             self.head = nn.Sequential(nn.Linear(dimension, dimension), nn.ReLU(), nn.Linear(dimension, width))
         self.temperature, self.sampled = temperature, sampled
         self.written = 0
         # Not a buffer, which would put the empty part of the bank (900 MB for WRN-40-2) into every checkpoint.
-        device = next(context.nets["teacher"].parameters()).device
         self.bank = torch.zeros(bank, 2 * dimension, device=device)
         self.kept_features = self.bank[:0]
 
@@ -84,7 +105,7 @@ class Contrastive(Term):
         if filled and self.sampled:
             count = min(self.sampled, filled)
             rng = ctx.streams.get("contrastive memory")
-            rows = torch.randint(0, filled, (count,), generator=rng, device=self.bank.device)
+            rows = torch.randperm(filled, generator=rng, device=self.bank.device)[:count]
             memory_local, memory_anchor = self.bank[rows].chunk(2, dim=1)
             local, anchor = torch.cat([local, memory_local]), torch.cat([anchor, memory_anchor])
         projected = F.normalize(self.head(torch.cat([local, anchor])).float(), dim=1)
@@ -93,7 +114,7 @@ class Contrastive(Term):
 
     def _features(self, ctx: Context) -> tuple[Tensor, Tensor]:
         local, anchor = ctx.of("teacher", "local"), ctx.of("teacher", "global")
-        return local.required_bn_pooled, anchor.required_bn_pooled
+        return local.required(self.what), anchor.required(self.what)
 
     @torch.no_grad()
     def kept(self, ctx: Context, better: Tensor) -> None:

@@ -199,13 +199,13 @@ def adversarial(weight: float, form: str = "kl", after_warmup: bool = True) -> L
     Args:
         weight: the term's weight.
         form: "kl" for `masked_disagreement_loss`, "js" for minus `jensen_shannon` at T = 3, "js_clamped" for the same
-            with `clamp`.
+            with `clamp` and the result clamped to [0, 1], beyond which it has no gradient (DeepInversion's own code).
         after_warmup: leave the term out in warm-up rounds, in which the student is untrained.
     """
     forms = {
         "kl": masked_disagreement_loss,
         "js": lambda s, t: -jensen_shannon(s, t),
-        "js_clamped": lambda s, t: -jensen_shannon(s, t, clamp=True),
+        "js_clamped": lambda s, t: -jensen_shannon(s, t, clamp=True).clamp(0, 1),
     }
     loss = forms[form]
     return stateless(

@@ -104,16 +104,16 @@ class Reads:
 class Term(nn.Module):
     """Compute a scalar loss from a Context. State lives in buffers and parameters, so that it is stored with the run.
 
+    Its own parameters are trained by Adam at the images' step size in synthesis (CMI's head), and in a student's
+    objective by the student's optimiser.
+
     Attributes:
         reads: what the term reads. Nothing else is observed for it.
-        learning_rate: step size of Adam for the term's own parameters in synthesis (CMI's head). In a student's
-            objective they are trained by the student's optimiser.
         hint: what a user can do if a network lacks what the term reads, for the error; by default, to use another
             network or to set the parameter of the term's name to 0.
     """
 
     reads: tuple[Reads, ...] = ()
-    learning_rate: float = 1e-3
     hint: str = ""
 
     def forward(self, ctx: Context) -> Tensor:

@@ -13,10 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rgal.core.observe import BatchNormStatistics
-from rgal.terms.batch_norm import EPSILON
 from rgal.terms.game import information_entropy_loss
 from rgal.terms.inversion import teacher_norms
 from rgal.terms.objective import Context, FunctionTerm, LossTerm, Reads, Term, TermContext, stateless
+
+EPSILON = 1e-8  # added to variances, as ABD's code does
 
 
 def content_loss(teacher: Tensor, temperature: float) -> Tensor:
@@ -37,7 +38,7 @@ def bn_running_loss(statistics: Sequence[BatchNormStatistics]) -> Tensor:
     """Return the mean over layers of the mean over channels of KL(N(M, V) || N(m, v)).
 
     KL = ((M - m)^2 + V) / 2v + ln(v/V)/2 - 1/2, (m, v) mean and biased variance of the batch, (M, V) the running ones;
-    1e-5 is added to both variances. `bn_gaussian_loss` takes the other direction and does not average.
+    1e-8 is added to both variances, as in ABD's code. `bn_gaussian_loss` takes the other direction and does not average.
     """
     divergences = []
     for layer in statistics:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from rgal.core.optimiser import StudentOptimiser
 from rgal.methods.recipe import Recipe, RgalChange
 from rgal.methods.rgal_options import RgalOptions
 from rgal.tasks.class_incremental.prototypes import prototype_relation
@@ -20,6 +21,7 @@ class IncrementalSpec:
     Args:
         base: terms of the first phase.
         base_name: methods of one name share the model of that phase.
+        base_optimiser: what trains it in that phase; None: SGD as the suite's recipe of its teacher has it.
         rotations: every real image in its four rotations, as classes 4y + k of their own (PASS).
         keeps: statistics of features that are kept of every class (see `class_incremental.statistics`).
         refine: share of a phase's steps after which the extractor is frozen and only the classifier trains.
@@ -33,6 +35,7 @@ class IncrementalSpec:
 
     base: tuple[LossTerm, ...] = (cross_entropy(),)
     base_name: str = ""
+    base_optimiser: StudentOptimiser | None = None
     rotations: bool = False
     keeps: tuple[Statistic, ...] = ()
     refine: float = 1.0

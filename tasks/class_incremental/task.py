@@ -127,6 +127,7 @@ class ClassIncremental(Task):
             classes=classes,
             terms=spec.base,
             augmentation=IncrementalAugmentation(rotations=spec.rotations),
+            optimiser=spec.base_optimiser,
             outputs=spec.outputs,
             evaluated=partial(OneLogitPerClass, outputs=spec.outputs),
             own=bool(spec.base_name),

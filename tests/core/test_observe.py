@@ -27,11 +27,16 @@ class ByHand:
 
     def __init__(self, net: nn.Module, x: Tensor) -> None:
         self.layers: list[Tensor] = []
+        self.layer_inputs: list[Tensor] = []
         self.feature: list[Tensor] = []
         self.bn_inputs: list[Tensor] = []
         self.bn_layers: list[nn.Module] = []
         handles = [
             net.get_submodule(name).register_forward_hook(lambda _, __, out: self.layers.append(out.clone()))
+            for name in net.layer_names  # type: ignore[union-attr]
+        ]
+        handles += [
+            self._before(net.get_submodule(name), self.layer_inputs, [])
             for name in net.layer_names  # type: ignore[union-attr]
         ]
         handles += [self._before(layer, self.bn_inputs, self.bn_layers) for layer in batch_norms(net)]
@@ -63,6 +68,8 @@ def test_an_observation_equals_hand_made_hooks(name: str) -> None:
     assert len(seen.bn) == len(hand.bn_layers) and set(hand.bn_layers) == set(batch_norms(net))
     pooled = torch.cat([b.mean((2, 3)) for b in hand.bn_inputs], dim=1)
     torch.testing.assert_close(seen.bn_pooled, pooled)
+    entering = torch.cat([x.mean((2, 3)) for x in hand.layer_inputs], dim=1)
+    torch.testing.assert_close(seen.layer_inputs, entering)
     for layer, b, found in zip(hand.bn_layers, hand.bn_inputs, seen.bn, strict=True):
         assert found.running_mean is layer.running_mean and found.running_var is layer.running_var
         var, mean = torch.var_mean(b, (0, 2, 3), correction=0)
@@ -103,6 +110,7 @@ def test_gradients_flow_through_everything_seen() -> None:
             "feature": lambda s: s.feature,
             "layers": lambda s: torch.cat([layer.mean((2, 3)) for layer in s.layers], 1),
             "bn": lambda s: torch.cat([b.mean + b.var for b in s.bn]),
+            "layer_inputs": lambda s: s.layer_inputs,
             "bn_pooled": lambda s: s.bn_pooled,
             "bn_images": lambda s: torch.cat([b.mean + b.var for b in s.bn_images], 1),
         }[what](seen)

@@ -168,12 +168,12 @@ def diversity(logits: Tensor) -> Tensor:
 
 def running_divergence(inputs: Sequence[Tensor], running: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
     """Mean over layers of the mean over channels of KL(N(M,V) || N(m,v)) = ln(s/S) + (V + (M - m)^2) / 2v - 1/2, with
-    the batch's (m, v = s^2) and the running (M, V = S^2); 1e-5 is added to both variances."""
+    the batch's (m, v = s^2) and the running (M, V = S^2); 1e-8 is added to both variances."""
     layers = []
     for x, (running_mean, running_var) in zip(inputs, running, strict=True):
         parts = []
         for c, (mean, var) in enumerate(zip(*naive.channel_statistics(x), strict=True)):
-            v, wanted = var + 1e-5, running_var[c].double() + 1e-5
+            v, wanted = var + 1e-8, running_var[c].double() + 1e-8
             shift = running_mean[c].double() - mean
             parts.append(torch.log(torch.sqrt(v) / torch.sqrt(wanted)) + (wanted + shift**2) / (2 * v) - 0.5)
         layers.append(sum(parts) / len(parts))

@@ -257,7 +257,18 @@ def test_vgg_takes_maps_smaller_than_its_pools() -> None:
     assert nets.build("vgg8", 10, 1, 4).eval()(torch.randn(2, 1, 4, 4)).shape == (2, 10)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", ["resnet18", "resnet34"])
+def test_the_wide_resnets_start_as_torch_has_them(name: str) -> None:
+    """As in DAFL's and CMI's code: convolutions of uniform weights between -1 and 1 over the root of their fan in."""
+    torch.manual_seed(0)
+    for module in nets.build(name, 10).modules():
+        if isinstance(module, nn.Conv2d) and module.weight.numel() > 4000:
+            bound = module.weight[0].numel() ** -0.5
+            assert module.weight.abs().max().item() == pytest.approx(bound, rel=0.01)
+            assert module.weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.05)
+
+
+@pytest.mark.parametrize("name", ["wrn10_1", "resnet8", "resnet8x4", "vgg8"])
 def test_convolutions_start_at_he_fan_out(name: str) -> None:
     torch.manual_seed(0)
     net = nets.build(name, 10)

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rgal import nets
 from rgal.core.errors import UserError
 from rgal.core.observe import Observation, batch_norms
 from rgal.core.problem import Problem
@@ -104,13 +105,45 @@ def test_the_term_with_a_bank_adds_sampled_memories(problem: Problem, rounds: in
     for number in range(rounds):
         play_round(term, 4, number)
     filled, generator = min(16, 4 * rounds), Streams("cpu", 1).get("contrastive memory")
-    rows = torch.randint(0, filled, (min(8, filled),), generator=generator)
+    rows = torch.randperm(filled, generator=generator)[:8]
     memory_local, memory_anchor = term.bank[rows].split(width(term), dim=1)
     local, anchor = some_views(term, 4, 99)
     sides = [torch.cat(pair) for pair in ((local, memory_local), (anchor, memory_anchor))]
     heads = [F.normalize(term.head(x), dim=1).double() for x in sides]
     expected = naive.contrastive(*heads, 4, 0.1).item()
     assert term(views(local, anchor, Streams("cpu", 1))).item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(("rounds", "sampled"), [(2, 8), (4, 16), (4, 5)])
+def test_memories_are_drawn_without_replacement(problem: Problem, rounds: int, sampled: int) -> None:
+    """While the bank holds no more than is drawn, every earlier image takes part once."""
+    term, inputs = make_term(problem, bank=16, sampled=sampled), []
+    for number in range(rounds):
+        play_round(term, 4, number)
+    term.head.register_forward_pre_hook(lambda module, args: inputs.append(args[0]))
+    term(views(*some_views(term, 4, 99)))
+    drawn = inputs[0].chunk(2)[0][4:]
+    assert len(drawn) == min(sampled, 4 * rounds) == len(drawn.unique(dim=0))
+    assert all((term.bank[:, : width(term)] == row).all(1).any() for row in drawn)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet34"])
+def test_four_residual_stages_are_read_at_their_inputs(name: str) -> None:
+    """As CMI's driver reads ResNet-34: 64 + 64 + 128 + 256 numbers an image instead of 8,512."""
+    net = nets.build(name, small.COLOUR.classes, 3, small.COLOUR.shape[1:])
+    term = make_term(Problem(net, small.COLOUR))
+    assert width(term) == 512 and term.head[0].in_features == 512
+    assert {(read.what, read.view) for read in term.reads} == {
+        ("layer_inputs", "global"),
+        ("layer_inputs", "local"),
+    }
+
+
+@pytest.mark.parametrize(("name", "channels"), [("wrn40_2", 2704), ("vgg11", 2752), ("resnet8", 336)])
+def test_other_teachers_are_read_at_all_batch_norms(name: str, channels: int) -> None:
+    net = nets.build(name, small.COLOUR.classes, 3, small.COLOUR.shape[1:])
+    term = make_term(Problem(net, small.COLOUR))
+    assert width(term) == channels and {read.what for read in term.reads} == {"bn_pooled"}
 
 
 def test_memories_are_drawn_among_the_filled_rows_only(problem: Problem) -> None:

@@ -236,6 +236,17 @@ def test_minimising_adversarial_raises_disagreement(form: str, lr: float) -> Non
     assert naive.kl_div(s.detach().double(), t.double(), 1.0).item() > 2 * before
 
 
+@pytest.mark.parametrize(("classes", "scale", "value"), [(10, 30.0, -1.0), (100, 1.0, 0.0)])
+def test_the_clamped_divergence_stays_between_zero_and_one(classes: int, scale: float, value: float) -> None:
+    """Clamped probabilities do not keep it there; the authors' code clamps the result, and no gradient is left."""
+    s, t = (scale * small.randn(64, classes, seed=seed) for seed in (1, 2))
+    assert not 0 <= jensen_shannon(s, t, clamp=True).item() <= 1
+    s.requires_grad_()
+    found = evaluate(adversarial(1.0, "js_clamped"), student=s, teacher=t)
+    found.backward()
+    assert found.item() == value and not s.grad.any()
+
+
 def test_adversarial_refuses_unknown_forms() -> None:
     with pytest.raises(KeyError):
         adversarial(1.0, "l1")

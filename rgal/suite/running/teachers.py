@@ -59,7 +59,9 @@ class TeacherRun:
         self.pool = ImagePool(domain.shape, device)
         train = dataset.train
         self.pool.add(train.images, train.labels)
-        spec = SGD(recipe.lr, weight_decay=recipe.weight_decay, nesterov=True, lr_warmup=recipe.lr_warmup)
+        spec = purpose.optimiser or SGD(
+            recipe.lr, weight_decay=recipe.weight_decay, nesterov=True, lr_warmup=recipe.lr_warmup
+        )
         self.loop = StudentLoop(
             {"student": self.net},
             domain,
