@@ -4,8 +4,9 @@ Smith et al., "Always Be Dreaming: A New Approach for Data-Free Class-Incrementa
 2106.09701. Weights and schedule of its code for CIFAR-100. source: another method's images in place of its own, e.g.
 abd[source=cmi]; they come from a pool, where its own are drawn anew in every step.
 
-Differs from the code: the generator ends in a sigmoid, as all here, not in a batch norm, and is new in each phase
-unless warm=true (the code keeps generator and optimiser for the whole run); colour is not jittered.
+Differs from the code: the generator ends in a sigmoid, as all here, not in a batch norm, its batch norms have torch's
+eps, there 0.8 (as told in `gdfq`), and it is new in each phase unless warm=true (the code keeps generator and optimiser
+for the whole run); colour is not jittered.
 """
 
 from rgal.methods.parameters import (

@@ -4,7 +4,9 @@ Xu et al., "Generative Low-bitwidth Data Free Quantization", ECCV 2020, arXiv 20
 CIFAR-100 configuration of its code, whose KL is divided by batch and classes: `reduction="mean"`.
 
 Differs from the code: its generator's learning rate falls with the student's, ours is constant; on ImageNet its
-generator is told the label by batch norms of every class, here by E(y) * z on every data set.
+generator is told the label by batch norms of every class, here by E(y) * z on every data set. Its generator's batch
+norms behind convolutions add 0.8 to variances (meant as a momentum by its looks), ours 1e-5: the images are the same
+(correlation 0.994) but for their scale, which its last batch norm restores and our sigmoid would not.
 """
 
 from rgal.core.optimiser import SGD

@@ -5,10 +5,10 @@ Choi et al., "Qimera: Data-free Quantization with Synthetic Boundary Supporting 
 labels in two batches out of five, the KL divided by batch and classes.
 
 Differs from the code: mixed batches too are normalised over the latent dimension, not over it and the batch at once;
-the generator ends in a sigmoid and its learning rate is constant, as in `gdfq`; on ImageNet its batch norms are mixed
-from those of the classes, here the input is, on every data set. The paper's disentanglement mapping, a linear layer
-behind the vectors, is off in all its scripts through an inverted switch, and absent here. Label vectors that start from
-the teacher's last layer, as on other data sets, are not offered.
+the generator ends in a sigmoid, its learning rate is constant and its batch norms have torch's eps, as in `gdfq`; on
+ImageNet its batch norms are mixed from those of the classes, here the input is, on every data set. The paper's
+disentanglement mapping, a linear layer behind the vectors, is off in all its scripts through an inverted switch, and
+absent here. Label vectors that start from the teacher's last layer, as on other data sets, are not offered.
 """
 
 from dataclasses import replace

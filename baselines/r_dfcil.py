@@ -6,8 +6,8 @@ frozen after 160. source: as for `abd`.
 
 Differs from the code: a new class's rows of the classifier start as torch has them and have a bias, there N(0, 0.001)
 without; real and replayed images share a forward pass, and so their batch norm statistics; nets are those of this
-suite; the first phase has no epochs without a loss; labels are counted, for the classifier's weights, from its
-refinement on, there from the phase's start.
+suite; the generator differs as in `abd`; the first phase has no epochs without a loss; labels are counted, for the
+classifier's weights, from its refinement on, there from the phase's start.
 """
 
 from rgal.core.optimiser import SGD

@@ -22,7 +22,6 @@ class Generator(nn.Module):
         channels: channels of the images.
         size: pixels of the images' sides, a multiple of 4.
         width: channels of the last hidden map.
-        eps: what the batch norms behind convolutions add to variances.
 
     Raises:
         UserError: a number is out of range.
@@ -33,9 +32,7 @@ class Generator(nn.Module):
 
     first: ClassVar[int] = 2  # width of the first map, in units of `width`
 
-    def __init__(
-        self, latent: int, channels: int = 3, size: int = 32, width: int = 64, eps: float = 1e-5
-    ) -> None:
+    def __init__(self, latent: int, channels: int = 3, size: int = 32, width: int = 64) -> None:
         super().__init__()
         for name, value in (("latent", latent), ("channels", channels), ("width", width)):
             if value < 1:
@@ -47,8 +44,8 @@ class Generator(nn.Module):
         self.project = nn.Linear(latent, self.first * width * (size // 4) ** 2)
         self.body = nn.Sequential(
             nn.BatchNorm2d(self.first * width),
-            *_doubled(self.first * width, 2 * width, eps),
-            *_doubled(2 * width, width, eps),
+            *_doubled(self.first * width, 2 * width),
+            *_doubled(2 * width, width),
             nn.Conv2d(width, channels, 3, padding=1),
         )
 
@@ -66,11 +63,11 @@ class LargeGenerator(Generator):
     first = 4
 
 
-def _doubled(width_in: int, width: int, eps: float) -> tuple[nn.Module, ...]:
+def _doubled(width_in: int, width: int) -> tuple[nn.Module, ...]:
     return (
         nn.Upsample(scale_factor=2),
         nn.Conv2d(width_in, width, 3, padding=1, bias=False),
-        nn.BatchNorm2d(width, eps),
+        nn.BatchNorm2d(width),
         nn.LeakyReLU(0.2),
     )
 

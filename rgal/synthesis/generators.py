@@ -25,14 +25,12 @@ class FreshGenerator:
         width: channels of the last hidden map.
         large: whether the network is `LargeGenerator` in place of `Generator`.
         lr_latent: learning rate of the codes; None: the generator's.
-        eps: what its batch norms behind convolutions add to variances.
     """
 
     latent: int = 256
     width: int = 64
     large: bool = False
     lr_latent: float | None = None
-    eps: float = 1e-5
 
     def build(self, domain: Domain, device: torch.device, seed: int) -> ImageSource:
         return FreshGeneratorSource(self, domain, device, seed)
@@ -75,7 +73,7 @@ def make_generator(spec: FreshGenerator, domain: Domain, device: torch.device, s
         )
     kind = LargeGenerator if spec.large else Generator
     with global_seed(seed, "generator"):
-        net = kind(spec.latent, channels=channels, size=height, width=spec.width, eps=spec.eps)
+        net = kind(spec.latent, channels=channels, size=height, width=spec.width)
     return place(net, device).train()
 
 

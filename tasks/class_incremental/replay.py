@@ -38,7 +38,7 @@ def bn_running_loss(statistics: Sequence[BatchNormStatistics]) -> Tensor:
     """Return the mean over layers of the mean over channels of KL(N(M, V) || N(m, v)).
 
     KL = ((M - m)^2 + V) / 2v + ln(v/V)/2 - 1/2, (m, v) mean and biased variance of the batch, (M, V) the running ones;
-    1e-8 is added to both variances, as in ABD's code. `bn_gaussian_loss` takes the other direction and does not average.
+    1e-8 is added to both variances, as in ABD's code. `bn_gaussian_loss` takes the other direction, without averaging.
     """
     divergences = []
     for layer in statistics:

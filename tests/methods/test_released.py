@@ -11,7 +11,7 @@ from rgal.methods.registry import resolve
 from rgal.suite.plan.settings import TeacherRecipe
 from rgal.suite.running.teachers import TeacherRun
 from rgal.suite.running.work import domain_of
-from rgal.synthesis.generators import ConditionalGenerator, PersistentGenerator
+from rgal.synthesis.generators import PersistentGenerator
 from rgal.synthesis.image_source import Adam
 from rgal.tasks.class_incremental.spec import spec_of
 from rgal.tasks.class_incremental.task import TASK, Options
@@ -85,13 +85,6 @@ def test_the_first_phase_of_pass_is_trained_by_its_optimiser(text: str, kind: ty
 def test_another_step_size_of_pass_trains_another_first_model() -> None:
     names = {spec_of(resolve(text).recipe).base_name for text in ("pass", "pass[lr=0.002]")}
     assert len(names) == 2
-
-
-@pytest.mark.parametrize("text", ["gdfq", "qimera", "abd", "r_dfcil"])
-def test_generators_with_the_large_eps_of_their_codes(text: str) -> None:
-    """nn.BatchNorm2d(128, 0.8): meant as a momentum, it is eps."""
-    images = resolve(text).recipe.images
-    assert isinstance(images, (ConditionalGenerator, PersistentGenerator)) and images.eps == 0.8
 
 
 @pytest.mark.parametrize("lr", [1e-3, 5e-3])

@@ -44,13 +44,6 @@ def test_generator_equals_a_plain_one() -> None:
         torch.testing.assert_close(net(z), plain, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", [Generator, LargeGenerator])
-def test_eps_is_of_the_batch_norms_behind_convolutions(kind: type[Generator]) -> None:
-    """As in GDFQ's code, whose first batch norm keeps torch's."""
-    norms = [m for m in kind(16, 3, 8, width=4, eps=0.8).modules() if isinstance(m, nn.BatchNorm2d)]
-    assert [norm.eps for norm in norms] == [1e-5, 0.8, 0.8]
-
-
 @pytest.mark.parametrize("size", [0, 2, 6, 30])
 def test_generator_sizes_are_multiples_of_four(size: int) -> None:
     for kind in (Generator, LargeGenerator):
