@@ -41,19 +41,19 @@ class Observation:
         logits: (N, classes).
         feature: the input of the classifier, (N, D); if the classifier is a convolution, its input's spatial mean.
         layers: the outputs of the network's layers, each (N, C_l, H_l, W_l).
-        layer_inputs: the spatial means of the inputs of the network's layers, concatenated, (N, sum of C_l).
         bn: batch statistics, one entry per layer of `batch_norms`.
         bn_pooled: the spatial means of all batch norm inputs, concatenated, (N, sum of C_l): CMI's instance feature.
         bn_images: statistics of single images, one entry per layer of `batch_norms`.
+        layer_inputs: the spatial means of the inputs of the network's layers, concatenated, (N, sum of C_l).
     """
 
     logits: Tensor
     feature: Tensor | None = None
     layers: list[Tensor] = field(default_factory=list)
-    layer_inputs: Tensor | None = None
     bn: list[BatchNormStatistics] = field(default_factory=list)
     bn_pooled: Tensor | None = None
     bn_images: list[BatchNormStatistics] = field(default_factory=list)
+    layer_inputs: Tensor | None = None
 
     @property
     def required_feature(self) -> Tensor:
