@@ -12,7 +12,7 @@ import pytest
 
 import rgal
 
-FEWEST = 48  # docstrings with examples; raise it when you add some
+FEWEST = 69  # docstrings with examples; raise it when you add some
 
 
 def modules_with_examples() -> list[str]:

@@ -1,7 +1,7 @@
 """FeTrIL's classifier: old classes as translations of new ones, in the space of an extractor that does not change.
 
-Petit et al., WACV 2023, arXiv 2211.13131. A pseudo-feature of old class p is f(x) - mu_q + mu_p, x an image of the new
-class q that was chosen for p.
+Petit et al., WACV 2023, arXiv 2211.13131. A pseudo-feature of old class p is f(x) - mu_q + mu_p, where x is an image of
+the new class q from which p is translated.
 """
 
 from __future__ import annotations
@@ -20,32 +20,43 @@ SourceClass = Literal["nearest", "spread"]
 def source_classes(
     means: Tensor, old: int, features: Tensor, labels: Tensor, rule: SourceClass, rng: torch.Generator
 ) -> Tensor:
-    """For each of the first `old` classes of means (C,D), the new class (old,), old <= q < C, it is translated from.
+    """Choose for each old class the new class q, old <= q < C, from which it is translated.
 
-    "nearest": least Euclidean distance of the means. "spread": least synthesis triplet of RGAL of the translation among
-    the features (N,D) of the new classes, labels (N,): its own features far apart, those of others near.
+    Args:
+        means: of all classes, old ones first, (C,D).
+        old: number of old classes.
+        features: of the new classes, (N,D).
+        labels: theirs, (N,).
+        rule: "nearest": the least Euclidean distance of the means. "spread": the least spread triplet of RGAL of the
+            translation among the features of the new classes: own features far apart, those of others near.
+        rng: draws the triplets' negatives.
+
+    Returns:
+        One new class for each old one, (old,).
     """
     if rule == "nearest":
         return torch.cdist(means[:old], means[old:]).argmin(1) + old
     rows = [features[labels == q] - means[q] for q in range(old, len(means))]
-    chosen = []
+    sources = []
     for p in range(old):
         losses = [_spread(part + means[p], features, labels, rng) for part in rows]
-        chosen.append(int(torch.stack(losses).argmin()) + old)
-    return torch.tensor(chosen, device=means.device)
+        sources.append(int(torch.stack(losses).argmin()) + old)
+    return torch.tensor(sources, device=means.device)
 
 
 def _spread(
     translated: Tensor, features: Tensor, labels: Tensor, rng: torch.Generator, limit: int = 64
 ) -> Tensor:
-    """RGAL's synthesis triplet of translated features (M,D) with negatives among features (N,D). Of each at most
-    `limit`, evenly taken: the choice needs no more."""
+    """Return RGAL's spread triplet of translated features (M,D) with negatives among features (N,D).
+
+    At most `limit` of each are used, evenly taken, which is enough for a choice.
+    """
     ours, others = _thinned(translated, limit), _thinned(features, limit)
     rows = torch.cat([ours, others])
-    known = torch.cat([torch.full((len(ours),), -1, device=labels.device), _thinned(labels, limit)])
-    mine = known < 0
-    negatives = sample_negatives(rows, known, BANDS["focal"], rng, among=mine[:, None] & ~mine[None, :])
-    return triplet([rows], known, negatives, "spread")
+    row_labels = torch.cat([torch.full((len(ours),), -1, device=labels.device), _thinned(labels, limit)])
+    mine = row_labels < 0
+    negatives = sample_negatives(rows, row_labels, BANDS["focal"], rng, among=mine[:, None] & ~mine[None, :])
+    return triplet([rows], row_labels, negatives, "spread")
 
 
 def _thinned(rows: Tensor, limit: int) -> Tensor:
@@ -56,24 +67,37 @@ def _thinned(rows: Tensor, limit: int) -> Tensor:
 def translated_features(
     means: Tensor, source: Tensor, features: Tensor, labels: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """(features, labels) of all classes: the new ones' own (N,D), and for old class p those of source[p], moved from
-    mean to mean: as many as that class has images."""
-    rows, known = [], []
+    """Return features and labels of all classes: translated ones of old classes, then the new classes' own.
+
+    Args:
+        means: of all classes, (C,D).
+        source: for each old class p the new class whose features are moved by mu_p - mu_source[p], (old,).
+        features: of the new classes, (N,D).
+        labels: theirs, (N,).
+    """
+    rows, row_labels = [], []
     for p, q in enumerate(source.tolist()):
         part = features[labels == q]
         rows.append(part - means[q] + means[p])
-        known.append(torch.full((len(part),), p, dtype=labels.dtype, device=labels.device))
-    return torch.cat([*rows, features]), torch.cat([*known, labels])
+        row_labels.append(torch.full((len(part),), p, dtype=labels.dtype, device=labels.device))
+    return torch.cat([*rows, features]), torch.cat([*row_labels, labels])
 
 
 def fit_classifier(
     features: Tensor, labels: Tensor, kind: Literal["svc", "fc"], seed: int
 ) -> tuple[Tensor, Tensor]:
-    """Linear classifier (weight (C,D), bias (C,)) of features (N,D), labels (N,) of all classes 0..C-1.
+    """Fit a linear classifier of all classes 0..C-1 with scikit-learn.
 
-    "svc": one linear SVM a class against the rest, C = 1, on features of unit length (the official one). "fc":
-    multinomial logistic regression, which is where the SGD of the authors' "fc" variant goes to, on the features as
-    they are. Both by scikit-learn.
+    Args:
+        features: (N,D).
+        labels: (N,).
+        kind: "svc": for each class a linear SVM against the rest, C = 1, on features of unit length (the official one).
+            "fc": multinomial logistic regression on the features as they are, to which the SGD of the authors' "fc"
+            variant converges.
+        seed: of the SVMs.
+
+    Returns:
+        weight (C,D) and bias (C,).
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.svm import LinearSVC

@@ -1,4 +1,4 @@
-"""How the batch of a class-incremental step falls into groups: real images of new classes, then replayed ones of old.
+"""The groups of a class-incremental batch: real images of new classes, then replayed images of old ones.
 
 Terms of this task ask `real_images` where the one ends and the other begins. Targets of replayed images mean nothing:
 the old model labels them.
@@ -30,13 +30,19 @@ def real_images(ctx: Context) -> int:
 
 
 def grouped(real: int, total: int) -> dict[str, slice]:
-    """Return the groups of a batch of `total` images whose first `real` are real."""
+    """Return the groups of a batch of `total` images whose first `real` are real.
+
+    >>> grouped(2, 5)
+    {'real': slice(0, 2, None), 'replayed': slice(2, 5, None)}
+    >>> grouped(5, 5)
+    {'real': slice(0, 5, None)}
+    """
     rows = {REAL: slice(0, real), REPLAYED: slice(real, total)}
     return {name: part for name, part in rows.items() if part.stop > part.start}
 
 
 class IncrementalBatches:
-    """Supply real images of new classes, and behind them as many replayed ones where there are any.
+    """Supply real images of new classes and, after them, as many replayed ones where there are any.
 
     Args:
         real: the supply of real images of the phase.
@@ -69,9 +75,11 @@ class IncrementalBatches:
 
 @dataclass(frozen=True)
 class IncrementalAugmentation(Augmentation):
-    """Crop and flip real images of new classes, and show all others by `view`.
+    """Crop and flip real images of new classes, and show all others through `view`.
 
-    rotations: each image in its four rotations, the rotated ones as classes of their own (see `views.rotations`).
+    Args:
+        rotations: whether each image is shown in its four rotations, each of which is a class of its own (see
+            `views.rotations`).
     """
 
     rotations: bool = False
@@ -93,7 +101,7 @@ class IncrementalAugmentation(Augmentation):
 
 @dataclass(frozen=True)
 class IncrementalTermData:
-    """What the terms of this task find in their context: statistics of old classes, and the grouping of triplets."""
+    """Hold what the terms of this task are given: statistics of old classes, and how triplets are grouped."""
 
     statistics: ClassStatistics = ClassStatistics()
 
@@ -126,6 +134,6 @@ class IncrementalTermData:
 
 
 def statistics_of(context: TermContext) -> ClassStatistics:
-    """Return what a run keeps of old classes, for a term of this task."""
-    kept = context.task_data
-    return kept.statistics if isinstance(kept, IncrementalTermData) else ClassStatistics()
+    """Return the statistics of old classes that a run keeps; empty ones in a run of another task."""
+    data = context.task_data
+    return data.statistics if isinstance(data, IncrementalTermData) else ClassStatistics()

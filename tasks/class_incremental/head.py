@@ -1,4 +1,4 @@
-"""A classifier's last layer that grows: what it said about old classes stays bit for bit what it was."""
+"""Classifiers that grow by new classes; the logits of old classes stay what they were, bit for bit."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from rgal.core.seeding import global_seed
 
 
 class GrowingHead(nn.Module):
-    """Features (N,D) -> logits (N, sum of outputs): linear parts side by side, one a phase.
+    """Map features (N,D) to logits (N, sum of outputs) by linear parts side by side, one for each phase.
 
-    Parts are computed one by one, so that adding one cannot change the rounding of the others. `unit`: features are
-    brought to unit length first (what FeTrIL's classifiers are fitted on).
+    Parts are computed one by one, so that a new part cannot change the rounding of the others. If `unit` is set,
+    features are brought to unit length first, as FeTrIL's classifiers are fitted on such.
     """
 
     def __init__(self, first: nn.Linear) -> None:
@@ -26,6 +26,7 @@ class GrowingHead(nn.Module):
 
     @property
     def features(self) -> int:
+        """Length D of a feature."""
         return cast(nn.Linear, self.parts[0]).in_features
 
     def forward(self, x: Tensor) -> Tensor:
@@ -34,11 +35,11 @@ class GrowingHead(nn.Module):
         return torch.cat([part(x) for part in self.parts], dim=1)
 
     def weight(self) -> Tensor:
-        """All rows, (outputs, D)."""
+        """Return the rows of all parts, (outputs, D)."""
         return torch.cat([cast(nn.Linear, part).weight for part in self.parts])
 
     def add(self, outputs: int, *seed: object) -> None:
-        """A new part, initialised as torch does, from the seed parts."""
+        """Add a part of `outputs` logits, initialised as torch does it, from the given seed parts."""
         with global_seed(*seed):
             part = nn.Linear(self.features, outputs)
         self.parts.append(part.to(next(self.parameters()).device))
@@ -54,9 +55,10 @@ class GrowingHead(nn.Module):
 
 
 def growing_head(net: nn.Module) -> GrowingHead:
-    """The classifier of a net as a head that can grow; a plain linear one is replaced in place, once.
+    """Return a network's classifier as a head that can grow; a linear layer is replaced in place by one, once.
 
-    Raises UserError for a net whose classifier is not a linear layer.
+    Raises:
+        UserError: the network's classifier is not a linear layer.
     """
     name = cast(str, net.head_name)
     if not name:
@@ -75,7 +77,7 @@ def growing_head(net: nn.Module) -> GrowingHead:
 
 
 def extractor_parameters(net: nn.Module) -> list[nn.Parameter]:
-    """All parameters but the classifier's."""
+    """Return all parameters of a network but those of its classifier."""
     head = {id(p) for p in net.get_submodule(cast(str, net.head_name)).parameters()}
     return [p for p in net.parameters() if id(p) not in head]
 
@@ -95,7 +97,7 @@ class FirstOutputs(nn.Module):
 
 
 class OneLogitPerClass(nn.Module):
-    """Show only the first of each class's `outputs` logits, by which a network is evaluated."""
+    """Show only the first of the `outputs` logits of each class, by which a network is evaluated."""
 
     def __init__(self, net: nn.Module, outputs: int) -> None:
         super().__init__()

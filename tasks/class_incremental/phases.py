@@ -1,4 +1,4 @@
-"""The firewall of class-incremental learning: the real images of one phase at a time, and no way back."""
+"""The firewall of class-incremental learning: it hands out real images one phase at a time, with no way back."""
 
 from __future__ import annotations
 
@@ -13,18 +13,22 @@ from rgal.tasks.class_incremental.protocol import Protocol
 
 
 class Phases:
-    """The training images of a data set, one phase at a time.
+    """Hand out the training images of a data set, one phase at a time, and close its training split.
 
-    A phase's images exist from the moment it is opened until the next one is; any other read raises
-    DataFirewallError. Until then they are bytes, not tensors, so nothing can be computed with them. Labels are
-    positions in the protocol's order; images keep the order they have in the data set.
+    The images of a phase exist from the moment in which it is opened until the next one is; any other read raises
+    DataFirewallError. Before, they are bytes and not tensors, so that nothing can be computed with them. Labels are
+    positions in the protocol's order; images keep the order that they have in the data set.
 
-    cumulative (for the upper bound `joint` only): a phase has the images of all phases up to it, grouped by
-    phase. They stay until close(), and phases can be opened in any order.
+    Args:
+        dataset: its training split is closed. After an error it is left as it was.
+        protocol: which classes come in which phase.
+        cumulative: whether a phase has the images of all phases up to it, grouped by phase, for the upper bound `joint`
+            only. They stay until `close`, and phases can be opened in any order.
 
-    The data set's training split is closed. Beside it, while they are sorted, the images are in memory once.
-    Raises UserError if a class has no training image and DataFirewallError if the training split is closed,
-    ValueError if the protocol has another number of classes; the data set is left as it was then.
+    Raises:
+        UserError: a class has no training image.
+        DataFirewallError: the training split is closed already.
+        ValueError: the protocol has another number of classes.
     """
 
     def __init__(self, dataset: Dataset, protocol: Protocol, cumulative: bool = False) -> None:
@@ -49,13 +53,15 @@ class Phases:
         dataset.close_training_data()
 
     def open(self, phase: int) -> ImageSet:
-        """The training images of `phase`, 0 to T; the images of all earlier phases are dropped for good.
+        """Return the training images of `phase`, 0 to T; the images of all earlier phases are dropped for good.
 
-        Phases are opened in ascending order. Skipping ahead is allowed (a resumed run starts in the middle)
-        and drops what is skipped; the current phase can be opened again and gives the same images. What a
-        caller took from an earlier phase is its own to drop.
+        Phases are opened in ascending order. Skipping ahead is allowed, as a resumed run starts in the middle, and
+        drops what is skipped. The current phase can be opened again and gives the same images. A caller must itself
+        drop what it took from an earlier phase.
 
-        Raises DataFirewallError if the phase is closed, ValueError if there is no such phase.
+        Raises:
+            DataFirewallError: the phase is closed.
+            ValueError: there is no such phase.
         """
         self.protocol.seen(phase)
         if self._ends is not None and self._sealed:
@@ -71,14 +77,14 @@ class Phases:
         return self._current[1]
 
     def close(self) -> None:
-        """Drop everything that is left: from here on every phase is closed."""
+        """Drop all images that are left, and close every phase."""
         self._sealed = {}
         self._current = None
 
 
 @dataclass(frozen=True)
 class _Sealed:
-    """Images (n, C, H, W) as bytes, with labels (n,). `images` views the bytes, without a copy."""
+    """Hold images (n,C,H,W) as bytes, with labels (n,). `images` views the bytes without a copy."""
 
     pixels: bytearray
     labels: Tensor
@@ -86,7 +92,7 @@ class _Sealed:
 
     @classmethod
     def of(cls, images: Tensor, labels: Tensor, index: Tensor) -> _Sealed:
-        """A copy of the images (N, C, H, W) and labels (N,) at `index` (n,)."""
+        """Copy the images (N,C,H,W) and labels (N,) at `index` (n,)."""
         shape = images.shape[1:]
         pixels = bytearray(len(index) * shape.numel())
         view = torch.frombuffer(pixels, dtype=torch.uint8).view(len(index), *shape)
@@ -94,7 +100,7 @@ class _Sealed:
         return cls(pixels, labels[index], tuple(shape))
 
     def images(self, count: int | None = None) -> ImageSet:
-        """The first `count` images, or all: no byte of the others is in the tensor's storage."""
+        """Return the first `count` images, or all. No byte of the others is in the tensor's storage."""
         count = len(self.labels) if count is None else count
         size = torch.Size(self.shape).numel()
         pixels = torch.frombuffer(self.pixels, dtype=torch.uint8, count=count * size)
@@ -102,10 +108,12 @@ class _Sealed:
 
 
 def seen_test(dataset_test: ImageSet, protocol: Protocol) -> ImageSet:
-    """The test images of all classes, in their order, with labels that are positions in the protocol's order.
+    """Return all test images, in their order, with labels that are positions in the protocol's order.
 
-    Those seen after phase t are labels < protocol.seen(t). The pixels are shared with `dataset_test`.
-    Raises UserError if a phase has no test image, because it could not be measured.
+    The labels seen by phase t are those below protocol.seen(t). The pixels are shared with `dataset_test`.
+
+    Raises:
+        UserError: a phase has no test image, so it could not be measured.
     """
     labels = protocol.to_label[dataset_test.labels]
     per_class = torch.bincount(labels, minlength=protocol.classes)

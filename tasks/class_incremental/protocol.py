@@ -1,4 +1,4 @@
-"""Class-incremental protocols: which classes come in which phase, and which label each of them gets."""
+"""Class-incremental protocols: which classes come in which phase, and which label each class gets."""
 
 from __future__ import annotations
 
@@ -16,10 +16,21 @@ ORDERS = ("natural", "random:<r>", "seed1993")
 
 @dataclass(frozen=True)
 class Protocol:
-    """Class-incremental: `base` classes first, then phases of `step` classes, in `order`.
+    """Say which classes come when: `base` classes first, then phases of `step` classes.
 
-    The label of class c is its position in the order. Phases are counted from 0, the base, to T = `phases`.
-    Raises ValueError if `order` is not a permutation of 0..classes-1 or if the sizes do not fit it with T >= 1.
+    The label of a class is its position in the order. Phases are counted from 0, the base, to T = `phases`.
+
+    >>> protocol = Protocol(order=(3, 0, 1, 2), base=2, step=1)
+    >>> protocol.name, protocol.sizes, protocol.labels(1), protocol.to_label.tolist()
+    ('2+2x1', (2, 1, 1), range(2, 3), [1, 2, 3, 0])
+
+    Args:
+        order: the classes in the order in which they come.
+        base: classes of the first phase.
+        step: classes of every other phase.
+
+    Raises:
+        ValueError: `order` is no permutation of 0..classes-1, or the sizes do not fit it with T >= 1.
     """
 
     order: tuple[int, ...]
@@ -35,6 +46,7 @@ class Protocol:
 
     @property
     def classes(self) -> int:
+        """Number of classes of all phases."""
         return len(self.order)
 
     @property
@@ -44,40 +56,46 @@ class Protocol:
 
     @property
     def name(self) -> str:
-        """base + T x step, as in `50+5x10`; ten equal tasks of 10 classes are `10+9x10`."""
+        """base + T x step, such as `50+5x10`; ten equal tasks of 10 classes are `10+9x10`."""
         return f"{self.base}+{self.phases}x{self.step}"
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """New classes in each of the T + 1 phases."""
+        """Number of new classes in each of the T + 1 phases."""
         return (self.base, *[self.step] * self.phases)
 
     @property
     def to_label(self) -> Tensor:
-        """int64 (classes,): class -> label, the inverse permutation of `order`: to_label[order[i]] = i."""
+        """The label of each class, int64 (classes,): the inverse permutation of `order`, to_label[order[i]] = i."""
         # Not order[c]: mammoth maps so, and gets other tasks than everyone else from the same seed.
         return torch.argsort(torch.tensor(self.order, dtype=torch.int64))
 
     def seen(self, phase: int) -> int:
-        """Classes known after `phase`. Raises ValueError unless 0 <= phase <= T."""
+        """Return how many classes have come by the end of `phase`. Raises ValueError unless 0 <= phase <= T."""
         if not 0 <= phase <= self.phases:
             raise ValueError(f"phase is {phase}; {self.name} has phases 0 to {self.phases}")
         return self.base + phase * self.step
 
     def labels(self, phase: int) -> range:
-        """The labels that are new in `phase`. Raises ValueError unless 0 <= phase <= T."""
+        """Return the labels that are new in `phase`. Raises ValueError unless 0 <= phase <= T."""
         seen = self.seen(phase)
         return range(seen - self.sizes[phase], seen)
 
 
 def class_order(kind: str, classes: int) -> tuple[int, ...]:
-    """The order in which the classes 0..classes-1 come.
+    """Return the order in which the classes 0..classes-1 come.
 
-    `seed1993`: numpy's RandomState(1993).permutation(classes), as in PASS and PyCIL.
-    `random:<r>`: random.Random(r).shuffle, as in ABD and R-DFCIL with r = 0, 1, 2.
-    `natural`: 0, 1, 2, .., as the released code of IL2A and SSRE trains: not paired with PASS, then.
+    >>> class_order("random:0", 5)
+    (2, 1, 0, 4, 3)
 
-    Raises UserError for any other kind.
+    Args:
+        kind: `seed1993`: numpy's RandomState(1993).permutation(classes), as in PASS and PyCIL. `random:<r>`:
+            random.Random(r).shuffle, as in ABD and R-DFCIL with r = 0, 1, 2. `natural`: 0, 1, 2, ..., in which the
+            releases of IL2A and SSRE train, so that their numbers cannot be paired with those of PASS.
+        classes: their number.
+
+    Raises:
+        UserError: another kind.
     """
     if kind == "natural":
         return tuple(range(classes))
@@ -99,9 +117,16 @@ def class_order(kind: str, classes: int) -> tuple[int, ...]:
 
 
 def make_protocol(classes: int, base: int, step: int, order: str) -> Protocol:
-    """The protocol `base` + T x `step` over `classes` classes, in the class order of that name.
+    """Make the protocol `base` + T x `step`.
 
-    Raises UserError, one line with the numbers, if there is no such protocol with T >= 1.
+    Args:
+        classes: number of classes of the data set.
+        base: classes of the first phase.
+        step: classes of every other phase.
+        order: a name that `class_order` knows.
+
+    Raises:
+        UserError: there is no such protocol with T >= 1.
     """
     if base < 1:
         raise UserError(f"base={base}: the first phase has at least 1 class; expected 1 or more")

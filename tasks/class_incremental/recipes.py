@@ -1,4 +1,4 @@
-"""Recipes of class-incremental learners: from real images alone, and beside them on replayed ones."""
+"""Recipes of class-incremental learning: from real images of new classes alone, or with replayed images of old ones."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from rgal.synthesis.views import identity
 from rgal.tasks.class_incremental.spec import IncrementalSpec
 from rgal.terms.objective import LossTerm
 
-REPLAY_ROUNDS = 20  # of images, before each phase's learning: 5,120 of them at the usual 256 per round
+REPLAY_ROUNDS = 20  # rounds of synthesis before a phase is learnt: 5,120 images at the usual 256 per round
 # ABD's schedule of a phase: a tenth after epochs 100, 150 and 200 of 250.
 STEPPED = SGD(0.1, 2e-4, schedule="steps", drops=((0.4, 0.1), (0.6, 0.01), (0.8, 0.001)))
-# RGAL's parameters where a model learns new classes. Old and new model have the same layers: none is distilled through
-# maps. At a phase's start they are one, so the old one's layers are those to spread. Batches are classes x samples.
+# RGAL's parameters where a model learns new classes. Old and new model have the same layers, so nothing is distilled
+# through maps. At the start of a phase the two are equal, so images are spread on the layers of the old one. Batches
+# hold several images of each of their classes.
 RGAL_DEFAULTS: Mapping[str, Any] = MappingProxyType(
     {"cd": 0.0, "pairs": False, "per_class": 4, "target": "teacher"}
 )
@@ -41,7 +42,7 @@ def incremental(
         transfer: what the model minimises in each phase after the first.
         spec: how it takes on new classes.
         student: optimiser and learning rates, anew in each phase.
-        steps: optimiser steps per phase.
+        steps: optimiser steps in each phase.
         batch: real images per step.
     """
     return Recipe(None, transfer, student=student, rounds=Rounds(1, 0, steps, batch=batch), extension=spec)
@@ -50,16 +51,16 @@ def incremental(
 def generated_replay(
     host: Recipe, synthesis: tuple[LossTerm, ...], lr: float = 1e-3, synthesis_steps: int = 10_000
 ) -> Recipe:
-    """Let a learner replay images of an unconditional generator (ABD, R-DFCIL).
+    """Add the replay of images of an unconditional generator to a recipe (ABD, R-DFCIL).
 
-    The generator is trained before each phase is learnt and draws new images in each of its steps, which are seen as
-    they are.
+    The generator is trained before a phase is learnt. It draws new images in each step of the phase, which are shown
+    without augmentation.
 
     Args:
-        host: the learner.
-        synthesis: what the generator minimises.
-        lr: the generator's learning rate.
-        synthesis_steps: its optimiser steps per phase.
+        host: a recipe that learns new classes.
+        synthesis: terms that the generator minimises.
+        lr: learning rate of the generator.
+        synthesis_steps: optimiser steps of the generator in each phase.
     """
     return replace(
         host,
@@ -75,7 +76,11 @@ def generated_replay(
 
 
 def pool_replay(host: Recipe, source: Recipe) -> Recipe:
-    """Let a learner replay the images that another recipe synthesises into a pool.
+    """Add the replay of images that another recipe synthesises into a pool.
+
+    Args:
+        host: a recipe that learns new classes.
+        source: the recipe of the images.
 
     Raises:
         ValueError: the source does not fill a pool in rounds.
@@ -103,7 +108,7 @@ def pool_replay(host: Recipe, source: Recipe) -> Recipe:
 
 
 def from_source(source: str, host: Recipe) -> Recipe:
-    """Let a learner replay the images of the method called `source`; "" leaves it its own.
+    """Let a recipe replay the images of the method called `source` in place of its own; "" changes nothing.
 
     Raises:
         ValueError: that method makes no images that could be replayed.

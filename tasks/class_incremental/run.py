@@ -1,5 +1,8 @@
-"""The phases of a class-incremental run, one transfer each: the last phase's model is frozen, a copy of it grows new
-outputs and learns them, and the test set is scored once."""
+"""The run over the phases of class-incremental learning, which is one transfer after the other.
+
+In each phase the model so far is frozen, a copy of it grows new outputs and learns them, and the test set is scored
+once.
+"""
 
 from __future__ import annotations
 
@@ -39,14 +42,17 @@ from rgal.tasks.class_incremental.phases import Phases, seen_test
 from rgal.tasks.class_incremental.spec import spec_of
 from rgal.tasks.class_incremental.statistics import ClassStatistics, add_classes
 
-SHOWN = 8  # replayed images of a class and phase that are kept to look at
+SHOWN = 8  # replayed images of each class that a phase keeps to look at
 
 
 class IncrementalRun:
-    """A resumable run over the phases 1 .. T of a job. The first phase's model is the job's teacher.
+    """Run the phases 1 to T of a job; the job's teacher is the model of the first phase, 0.
 
-    Between two calls of `advance` all state is in the number of the phase, the counts, what is kept of old classes,
-    the old model, and the phase's transfer.
+    Between two calls of `advance`, the state is the number of the phase, the counts, what is kept of old classes, the
+    old model, and the transfer of the current phase.
+
+    Raises:
+        TypeError: the job has no phases.
     """
 
     def __init__(self, job: Job) -> None:
@@ -63,7 +69,7 @@ class IncrementalRun:
         self.spent: dict[str, float] = {
             "images": 0, "synthesis_steps": 0, "student_steps": 0, "synthesis_seconds": 0.0, "student_seconds": 0.0,
         }  # fmt: skip
-        self.shown: list[tuple[Tensor, Tensor]] = []  # images and labels, a phase
+        self.shown: list[tuple[Tensor, Tensor]] = []  # images and labels of each phase
         self.phase = 0
         self.student = job.problem.teacher
         growing_head(self.student)
@@ -73,10 +79,11 @@ class IncrementalRun:
 
     @property
     def finished(self) -> bool:
+        """Whether all phases are complete."""
         return self.transfer is None and self.phase >= self.protocol.phases
 
     def advance(self) -> list[Row]:
-        """A step of the phase's transfer, or the change to the next phase."""
+        """Do one step of the phase's transfer, or go on to the next phase. Returns the metric rows that result."""
         if not self.counts:
             return [self._row({"kind": "evaluation"} | self._close_phase(self.student))]
         if self.transfer is None:
@@ -92,7 +99,7 @@ class IncrementalRun:
         return rows
 
     def _open_phase(self) -> None:
-        """Freeze the model, and let a copy of it grow."""
+        """Freeze the model and let a copy of it grow by the new classes."""
         old = self.student
         freeze(old)
         self.student = copy.deepcopy(old).requires_grad_(True)
@@ -103,8 +110,9 @@ class IncrementalRun:
         self.transfer = self._transfer_run(old)
 
     def _transfer_run(self, old: nn.Module) -> TransferRun:
-        known = self.protocol.seen(self.phase - 1)
-        problem = Problem(old, replace(self.domain, classes=known), self.device)
+        """Return the transfer of the phase from the old model to the new one."""
+        old_classes = self.protocol.seen(self.phase - 1)
+        problem = Problem(old, replace(self.domain, classes=old_classes), self.device)
         images = self.phases.open(self.phase)
         real = ImagePool(self.domain.shape, self.device)
         real.add(images.images, images.labels)
@@ -112,7 +120,7 @@ class IncrementalRun:
         size, per_class = self.recipe.rounds.batch, self.recipe.per_class
         hooks = Hooks(
             train_mode=self._train_mode,
-            student_seen_by_synthesis=FirstOutputs(self.student, known * self.spec.outputs),
+            student_seen_by_synthesis=FirstOutputs(self.student, old_classes * self.spec.outputs),
             batches=partial(IncrementalBatches, PoolSupply(real, streams, size, per_class, real=True)),
             augmentation=IncrementalAugmentation(self.recipe.student_view, rotations=self.spec.rotations),
             task_data=IncrementalTermData(self.statistics),
@@ -129,24 +137,23 @@ class IncrementalRun:
         student.train(not self.spec.translates)
 
     def _freeze_extractor(self) -> None:
-        """Only the classifier goes on: no gradient, no decay and no new batch norm statistics reach what is before."""
+        """Let only the classifier train: no gradient, decay or new batch norm statistics reach what is before it."""
         self.student.eval()
         for parameter in extractor_parameters(self.student):
             parameter.requires_grad_(False)
             parameter.grad = None
 
     def _close_phase(self, student: nn.Module) -> dict[str, float]:
-        """What is kept of the new classes, the classifier where it is fitted, and the one look at the test images."""
+        """Keep statistics of new classes, fit the classifier where a method does so, score the test images once."""
         spec, labels = self.spec, self.protocol.labels(self.phase)
         if spec.keeps:
             images = self.phases.open(self.phase)
             features = features_of(student, images.images, self.domain, self.job.precision)
-            known = images.labels.to(features.device)
-            self.statistics = add_classes(self.statistics, features, known, labels, spec.keeps)
+            new_labels = images.labels.to(features.device)
+            self.statistics = add_classes(self.statistics, features, new_labels, labels, spec.keeps)
             if spec.translates:
-                self._fit(student, features, known)
-        seen = self.test.labels < self.protocol.seen(self.phase)
-        test = self.test.subset(seen)
+                self._fit(student, features, new_labels)
+        test = self.test.subset(self.test.labels < self.protocol.seen(self.phase))
         shown = OneLogitPerClass(student, spec.outputs)
         right = hits(shown, test.images, test.labels, self.domain, self.job.precision)
         tasks = [self.protocol.labels(t) for t in range(self.phase + 1)]
@@ -155,19 +162,20 @@ class IncrementalRun:
         return {"top1": accuracy(self.counts, self.phase)}
 
     def _fit(self, student: nn.Module, features: Tensor, labels: Tensor) -> None:
+        """Fit the classifier of all classes on features (N,D) of new ones, labels (N,), and translations of them."""
         assert self.statistics.means is not None and self.spec.classifier != "network"
         seed = seed_for(*self.job.streams.parts, "classifier", self.phase)
         rng = torch.Generator(self.device).manual_seed(seed)
         if self.phase:
             old = self.protocol.seen(self.phase - 1)
-            chosen = source_classes(self.statistics.means, old, features, labels, self.spec.source_class, rng)
-            features, labels = translated_features(self.statistics.means, chosen, features, labels)
+            source = source_classes(self.statistics.means, old, features, labels, self.spec.source_class, rng)
+            features, labels = translated_features(self.statistics.means, source, features, labels)
         head = growing_head(student)
         head.unit = self.spec.classifier == "svc"
         head.assign(*fit_classifier(features, labels, self.spec.classifier, seed))
 
     def _take_up(self, transfer: TransferRun) -> None:
-        """What a finished transfer leaves: its costs, some replayed images, a generator that goes on."""
+        """Keep what a finished transfer leaves: its costs, some replayed images, a generator that goes on."""
         self.spent = self._spent(transfer)
         if transfer.inversion is not None:
             self.shown.append(_newest(transfer.pool))
@@ -176,6 +184,7 @@ class IncrementalRun:
         freeze(self.student)
 
     def _spent(self, transfer: TransferRun) -> dict[str, float]:
+        """Return the costs of the run so far, those of the current transfer included."""
         now = {"images": transfer.images}
         now |= {f"{kind}_steps": steps for kind, steps in transfer.schedule.steps.items()}
         now |= {f"{kind}_seconds": seconds for kind, seconds in transfer.clock.seconds.items()}  # type: ignore[misc]
@@ -184,28 +193,31 @@ class IncrementalRun:
     # Reporting --------------------------------------------------------------------------------------------------
 
     def _row(self, row: Row) -> Row:
-        """A metric row with its phase, and with costs since the start of the run instead of the phase's."""
+        """Return a metric row with its phase, and with the costs of the whole run in place of the transfer's."""
         costs = {name: round(value + row.get(name, 0), 3) for name, value in self.spent.items()}
         number = {"round": self.phase} if row["kind"] == "evaluation" else {}
         return row | {"phase": self.phase} | number | costs
 
     def position(self) -> Position:
+        """Return how far the run is and how long the rest will take."""
         total, transfer = self.protocol.phases, self.transfer
         spent = self.spent if transfer is None else self._spent(transfer)
         steps = {kind: count * total for kind, count in self.recipe.total_steps().items()}
         left = {kind: count - spent[f"{kind}_steps"] for kind, count in steps.items()}
-        known = [kind for kind in left if spent[f"{kind}_steps"]]
-        remaining = sum(left[k] * spent[f"{k}_seconds"] / spent[f"{k}_steps"] for k in known)
-        untimed = any(count and kind not in known for kind, count in left.items())
+        timed = [kind for kind in left if spent[f"{kind}_steps"]]
+        remaining = sum(left[k] * spent[f"{k}_seconds"] / spent[f"{k}_steps"] for k in timed)
+        untimed = any(count and kind not in timed for kind, count in left.items())
         within = None if transfer is None else transfer.position()
         done = (self.phase if within is None else self.phase - 1 + within.done) / total
         name = "evaluation" if within is None else within.mode
         return Position(name, self.phase, total, done, remaining, untimed, "phase")
 
     def loss(self) -> float | None:
+        """Return the mean total loss of the current kind of step so far, or None between two phases."""
         return None if self.transfer is None else self.transfer.loss()
 
     def result(self) -> dict[str, Any]:
+        """Return the final numbers of the run, for result.json."""
         kept = self.statistics.megabytes() + _megabytes(self.generator)
         numbers = summary(self.counts)
         return {
@@ -218,6 +230,7 @@ class IncrementalRun:
         }
 
     def save(self, folder: Path) -> None:
+        """Write the model, the counts of each phase and a picture of replayed images into the trial's folder."""
         save_weights(self.student, folder / "student.safetensors")
         phases = [
             {"phase": t, "classes": self.protocol.seen(t), "tasks": [list(pair) for pair in row]}
@@ -231,6 +244,7 @@ class IncrementalRun:
     # State ------------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
+        """Return everything that the rest of the run depends on."""
         transfer = self.transfer
         return {
             "phase": self.phase,
@@ -247,7 +261,7 @@ class IncrementalRun:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Into a run that has just been made."""
+        """Take up a stored state. The run must have just been made, from the same job as the stored one."""
         self.counts = [[(int(a), int(b)) for a, b in row] for row in state["counts"]]
         self.statistics, self.generator = ClassStatistics(**state["statistics"]), state["generator"]
         self.spent, self.shown = dict(state["spent"]), [tuple(pair) for pair in state["shown"]]  # type: ignore[misc]
@@ -267,14 +281,14 @@ class IncrementalRun:
 
 
 def _newest(pool: ImagePool) -> tuple[Tensor, Tensor]:
-    """The last SHOWN images of each label, on the host."""
+    """Return the last SHOWN images of each label, and the labels, on the host."""
     rows = [(pool.targets == label).nonzero()[-SHOWN:, 0] for label in pool.targets.unique()]
     index = torch.cat(rows) if rows else torch.empty(0, dtype=torch.int64, device=pool.device)
     return pool.images[index].cpu(), pool.targets[index].cpu()
 
 
 def _megabytes(value: Any) -> float:
-    """Of all tensors in a nested state."""
+    """Return the size of all tensors in a nested state, in MB (10^6 bytes)."""
     if isinstance(value, Tensor):
         return value.numel() * value.element_size() / 1e6
     if isinstance(value, dict):

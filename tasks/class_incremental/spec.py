@@ -1,4 +1,4 @@
-"""How a model takes on new classes: what a class-incremental recipe is beside its losses and its images."""
+"""How a model takes on new classes: what a class-incremental recipe says beside its losses and images."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from rgal.terms.transfer import cross_entropy
 
 @dataclass(frozen=True)
 class IncrementalSpec:
-    """Say how the classes of each phase are learnt from its own real images, without those of earlier phases.
+    """Say how the classes of a phase are learnt from their real images, without images of earlier phases.
 
     Args:
         base: terms of the first phase.
-        base_name: methods of one name share the model of that phase.
-        base_optimiser: what trains it in that phase; None: SGD as the suite's recipe of its teacher has it.
-        rotations: every real image in its four rotations, as classes 4y + k of their own (PASS).
-        keeps: statistics of features that are kept of every class (see `class_incremental.statistics`).
-        refine: share of a phase's steps after which the extractor is frozen and only the classifier trains.
-        classifier: "network" is trained by steps. The others are fitted anew at the end of each phase, on features of a
-            frozen extractor, old classes being translated from new ones (FeTrIL): "svc", "fc".
-        source_class: which new class an old one is translated from: the nearest, or the one whose translation is most
-            spread and confusing (RGAL).
-        warm: the generator goes on from phase to phase, and is part of what is kept.
-        joint: the real images of all classes so far are there: an upper bound.
+        base_name: methods with the same name share the model of the first phase.
+        base_optimiser: optimiser of the first phase; None: SGD, as the suite's teachers are trained.
+        rotations: whether every real image is shown in its four rotations, as classes 4y + k of their own (PASS).
+        keeps: which statistics of features are kept for every class (see `class_incremental.statistics`).
+        refine: share of a phase's steps after which the extractor is frozen and only the classifier is trained.
+        classifier: "network": trained by steps. "svc" and "fc" are fitted anew at the end of each phase, on features of
+            a frozen extractor, where features of old classes are translated from those of new ones (FeTrIL).
+        source_class: from which new class an old one is translated: the nearest, or the one whose translation is the
+            most spread and confusing (RGAL).
+        warm: whether the generator goes on from phase to phase; it then counts as kept.
+        joint: whether a phase has the real images of all classes so far, as an upper bound.
     """
 
     base: tuple[LossTerm, ...] = (cross_entropy(),)
@@ -46,7 +46,7 @@ class IncrementalSpec:
 
     @property
     def translates(self) -> bool:
-        """Whether old classes are translated from new ones, and the extractor never trains again."""
+        """Whether old classes are translated from new ones by an extractor that is never trained again."""
         return self.classifier != "network"
 
     @property
@@ -56,11 +56,11 @@ class IncrementalSpec:
 
     @property
     def data_free(self) -> bool:
-        """Whether no real image of an old class is used."""
+        """Whether the method does without real images of old classes."""
         return not self.joint
 
     def with_rgal(self, options: RgalOptions) -> RgalChange:
-        """Return what RGAL changes: noisy means become negatives, and other classes are translated."""
+        """Return what RGAL changes: noisy means become negatives, old classes are translated from other new ones."""
         terms: tuple[LossTerm, ...] = ()
         if "radius" in self.keeps:
             terms = (prototype_relation(options.gather, options.student_band, options.margin),)
@@ -69,7 +69,11 @@ class IncrementalSpec:
 
 
 def spec_of(recipe: Recipe) -> IncrementalSpec:
-    """Return how a recipe takes on new classes. TypeError for one that was not written or adapted for this task."""
+    """Return how a recipe takes on new classes.
+
+    Raises:
+        TypeError: the recipe was neither written nor adapted for this task.
+    """
     if not isinstance(recipe.extension, IncrementalSpec):
         raise TypeError("the recipe does not say how a model takes on new classes")
     return recipe.extension

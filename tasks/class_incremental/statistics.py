@@ -1,4 +1,4 @@
-"""What a class-incremental learner keeps of old classes instead of images: means and spreads of their features."""
+"""Statistics of old classes that may be kept in place of images: means and spreads of their features."""
 
 from __future__ import annotations
 
@@ -14,11 +14,15 @@ Statistic = Literal["means", "covariances", "radius"]
 
 @dataclass(frozen=True)
 class ClassStatistics:
-    """Statistics of pooled features f (D) by class, of the classes seen so far; empty where nothing is kept.
+    """Hold statistics of the pooled features (D) of all classes so far; None is what a method does not keep.
 
-    means (C,D). covariances (C,D,D), biased. radius (): sqrt of the mean over the *base* classes of
-    tr(covariance) / D, PASS's one scale of all classes. Frozen as they were when a class was new: the extractor moves
-    on, they do not.
+    They stay as they were when a class was new, although the extractor goes on training.
+
+    Args:
+        means: (C,D).
+        covariances: biased, (C,D,D).
+        radius: a scalar, the root of the mean over the classes of the first phase of tr(covariance) / D: PASS's one
+            scale for all classes.
     """
 
     means: Tensor | None = None
@@ -31,17 +35,23 @@ class ClassStatistics:
         return {name: value for name, value in values.items() if value is not None}
 
     def megabytes(self) -> float:
-        """Return its size in MB (10^6 bytes)."""
+        """Return the size of what is kept, in MB (10^6 bytes)."""
         return sum(value.numel() * value.element_size() for value in self.tensors().values()) / 1e6
 
 
 def add_classes(
     kept: ClassStatistics, features: Tensor, labels: Tensor, classes: range, keep: Collection[Statistic]
 ) -> ClassStatistics:
-    """Return the statistics of the old classes with those of new `classes` behind them.
+    """Return the statistics of old classes followed by those of new ones.
 
-    features (N,D) and labels (N,) of real images of the new classes, each of which has one. The radius is made when the
-    first classes are, and stays.
+    The radius is computed from the first classes and never changes.
+
+    Args:
+        kept: statistics of the old classes.
+        features: of real images of the new classes, (N,D); every new class has at least one.
+        labels: theirs, (N,).
+        classes: labels of the new classes.
+        keep: which statistics are kept.
     """
     if not keep:
         return kept

@@ -1,4 +1,4 @@
-"""Non-exemplar class-incremental learning: classes come in phases, and no image of an earlier phase is kept."""
+"""The task of non-exemplar class-incremental learning: classes come in phases, no image of an earlier one is kept."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ MEASURES = (
 
 
 class Options(Strict):
-    """Which classes come when: `base` first, then `step` a phase, in `order`: see `class_incremental.protocol`."""
+    """Say which classes come when: `base` first, then `step` in each phase. See `class_incremental.protocol`."""
 
     base: StrictInt = Field(4, ge=1)
     step: StrictInt = Field(2, ge=1)
@@ -74,10 +74,13 @@ class Options(Strict):
 
 
 def protocol_of(dataset: Dataset, options: Options) -> Protocol:
+    """Return the protocol that the options name. Raises UserError if it does not fit the data set."""
     return make_protocol(dataset.spec.classes, options.base, options.step, options.order)
 
 
 class ClassIncremental(Task):
+    """Let the model of the first phase take on new classes, and measure it after each phase."""
+
     name = "necil"
     summary = "non-exemplar class-incremental learning: new classes, and no image of the old ones"
     options = Options
@@ -91,8 +94,7 @@ class ClassIncremental(Task):
         return f"{dataset} {teacher}, {options.base} classes then {options.step} a phase{order}"
 
     def adapt(self, recipe: Recipe) -> Recipe:
-        """A recipe that was written for distillation is a source of images; what learns from them is ABD's learner,
-        with the recipe's own terms of RGAL."""
+        """Return ABD's losses on the images of a recipe that was written for distillation, with its terms of RGAL."""
         rgal = [term for term in recipe.transfer if term.name in ("cd", "gram", "gather")]
         host = incremental(*replay_learning(), *rgal)
         return pool_replay(replace(host, pairs=recipe.pairs, fmix=recipe.fmix), recipe)
@@ -118,9 +120,9 @@ class ClassIncremental(Task):
         return {"teacher": teacher, "student": teacher}
 
     def pretraining(self, dataset: Dataset, recipe: Recipe, seed: int, options: Options) -> Pretraining:
-        """The first phase, which all methods of a seed share that do not ask for one of their own."""
+        """Say how the first phase is trained. Methods of one seed share it unless they ask for one of their own."""
         spec, protocol = spec_of(recipe), protocol_of(dataset, options)
-        seen_test(dataset.test, protocol)  # whether every phase can be measured, before anything runs
+        seen_test(dataset.test, protocol)  # refuse phases that cannot be measured before anything runs
         classes = protocol.order[: protocol.base]
         kind = f", {spec.base_name}" if spec.base_name else ""
         return Pretraining(
