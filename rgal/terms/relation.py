@@ -2,8 +2,8 @@
 
 Liang & Fu, "Relation-Guided Adversarial Learning for Data-Free Knowledge Transfer", IJCV 2024, arXiv 2412.11380.
 
-`gather` (student phase): same-label samples together, different-label samples apart.
-`spread` (synthesis phase): the roles exchanged: same-label apart (intra-class diversity), different-label
+`gather` (student steps): same-label samples together, different-label samples apart.
+`spread` (synthesis steps): the roles exchanged: same-label apart (intra-class diversity), different-label
 together (inter-class confusion).
 
 Negatives follow distance-weighted sampling (Wu et al., "Sampling matters in deep embedding learning", ICCV 2017)
@@ -32,9 +32,13 @@ BandName = Literal["distance", "focal", "uniform"]
 
 @dataclass(frozen=True)
 class Band:
-    """Which distances a negative may have: low < d < high, after d is clamped up to `clamp`.
+    """Say which distances a negative may have: low < d < high, after d is clamped up to `clamp`.
 
-    weighted=False draws uniformly inside the band.
+    Args:
+        low: lower limit, exclusive.
+        high: upper limit, exclusive.
+        clamp: smaller distances count as this one.
+        weighted: whether draws are weighted by the inverse density of distances, or uniform inside the band.
     """
 
     low: float = 0.0
@@ -43,7 +47,7 @@ class Band:
     weighted: bool = True
 
     def between(self, low: float | None, high: float | None) -> Band:
-        """The band with other limits, where they are given; a given `low` also ends the clamping.
+        """Return the band with other limits, where they are given; a given `low` also ends the clamping.
 
         Raises:
             ValueError: no distance lies between the limits.
@@ -63,8 +67,13 @@ BANDS: Mapping[BandName, Band] = {
 
 @dataclass(frozen=True)
 class Negatives:
-    """index (N, draws): for each anchor, drawn rows of other labels. exists (N,): the anchor has another label in
-    the batch. in_band (N,): it has one inside the band; otherwise its draws are uniform over all other labels."""
+    """Hold the negatives that were drawn for N anchors.
+
+    Args:
+        index: rows of other labels for each anchor, (N, draws).
+        exists: whether the anchor has a row of another label at all, (N,).
+        in_band: whether it has one inside the band, (N,). If not, its draws are uniform over all other labels.
+    """
 
     index: Tensor
     exists: Tensor
@@ -72,7 +81,7 @@ class Negatives:
 
 
 def unit_distances(u: Tensor) -> Tensor:
-    """Euclidean distances of unit vectors (N,D) -> (N,N) in float64, with zero gradient where two rows coincide.
+    """Return the distances (N,N), float64, of unit vectors (N,D), with zero gradient where two rows coincide.
 
     d^2 = |u_i|^2 + |u_j|^2 - 2<u_i,u_j> loses half of its digits for close pairs; float64 keeps distance and
     gradient right to float32 precision in O(N^2) memory, where differences of all pairs would need O(N^2 D).
@@ -86,8 +95,11 @@ def unit_distances(u: Tensor) -> Tensor:
 
 
 def log_inverse_density(distance: Tensor, dimension: int) -> Tensor:
-    """-log q(d) up to a constant, q(d) = d^(D-2) (1 - d^2/4)^((D-3)/2): the density of the distance of two random
-    points of the unit sphere in R^D (Wu et al. 2017). d^2 is kept off 0 and 4, where the logarithms diverge."""
+    """Return -log q(d) up to a constant, q(d) = d^(D-2) (1 - d^2/4)^((D-3)/2).
+
+    q is the density of the distance of two random points of the unit sphere in R^D (Wu et al. 2017). d^2 is kept off 0
+    and 4, where the logarithms diverge.
+    """
     squared = distance.square().clamp(1e-8, 4 - 1e-4)
     return -((dimension - 2) / 2 * squared.log() + (dimension - 3) / 2 * (1 - squared / 4).log())
 
@@ -103,11 +115,17 @@ def sample_negatives(
 ) -> Negatives:
     """Draw `draws` negatives (default N) for each of N anchors, with replacement.
 
-    embeddings (N,D), any scale: distances are those of the normalised rows, and D enters the density. labels (N,).
-    among (N,N): which rows may be whose negatives at all; default: all of them.
     Inadmissible columns are masked *before* the softmax over the log weights. The release normalises by the row
     maximum over all columns first, which at D = 100 underflows every admissible weight as soon as one close
-    same-label neighbour exists. Inverse-CDF sampling instead of multinomial: no host-side validity check.
+    same-label neighbour exists. Draws invert the cumulative distribution, which needs no check on the host.
+
+    Args:
+        embeddings: (N,D) of any scale. Distances are those of the normalised rows, and D enters the density.
+        labels: (N,).
+        band: which distances negatives may have.
+        rng: of the draws.
+        draws: negatives per anchor; None: N.
+        among: which columns may be negatives of which row at all, bool (N,N); None: all.
     """
     n, dimension = embeddings.shape
     distance = unit_distances(F.normalize(embeddings.float(), dim=1)).clamp(min=band.clamp)
@@ -138,11 +156,17 @@ def triplet(
     polarity: Polarity,
     margin: float = 0.2,
 ) -> Tensor:
-    """Mean over ordered same-label pairs (a,p), a != p, of sum_l max(0, +-(||u_a-u_p|| - ||u_a-u_n||) + margin).
+    """Return the mean over ordered same-label pairs (a,p) of sum_l max(0, +-(|u_a - u_p| - |u_a - u_n|) + margin).
 
-    embeddings: one (N,D_l) a layer, normalised to unit length here. negatives.index (N,N): column p holds the
-    negative of pair (a,p). "gather": +, "spread": -. Pairs whose hinge is zero count in the mean, as in the
-    release. No pair, or no second label: a zero that is attached to the graph.
+    Pairs whose hinge is zero count in the mean, as in the release. Without a pair, or without a second label, the loss
+    is a zero that is attached to the graph.
+
+    Args:
+        embeddings: one (N,D_l) for each layer l; they are brought to unit length here.
+        labels: (N,).
+        negatives: their index is (N,N); column p holds the negative of the pair (a,p).
+        polarity: "gather" takes the sign +, "spread" -.
+        margin: in units of the distance of unit vectors, 0 to 2.
     """
     sign = {"gather": 1.0, "spread": -1.0}[polarity]
     same = labels[:, None] == labels[None, :]
@@ -156,14 +180,14 @@ def triplet(
 
 
 def fallback_share(labels: Tensor, negatives: Negatives) -> Tensor:
-    """Share of the anchors that form a pair and have a negative, but none inside the band. 0 if there is none."""
+    """Return the share of anchors with a pair and a negative whose negatives all lie outside the band, or 0."""
     counts = (labels[:, None] == labels[None, :]).sum(1)
     anchors = negatives.exists & (counts > 1)
     return (anchors & ~negatives.in_band).sum() / anchors.sum().clamp(min=1)
 
 
 def relation_distances(u: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """(mean same-label, mean different-label) distance of the normalised rows of u (N,D); 0 where there is none."""
+    """Return the mean distances of same-label and of different-label rows of u (N,D), normalised; 0 without any."""
     distance = unit_distances(F.normalize(u.float(), dim=1))
     same = labels[:, None] == labels[None, :]
     pair = same & ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
@@ -174,7 +198,7 @@ def relation_distances(u: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class Group:
-    """Images among which triplets are formed.
+    """Name images of a batch among which triplets are formed.
 
     Args:
         suffix: appended to the term's name for what is logged.
@@ -197,9 +221,11 @@ class Group:
 
 @runtime_checkable
 class GroupsTriplets(Protocol):
-    """What the `task_data` of a context may offer: a task's own rule which images form triplets with which."""
+    """Decide, as the `task_data` of a context, which images of a batch form triplets with which."""
 
-    def triplet_groups(self, ctx: Context, spec: RelationSpec) -> list[Group]: ...
+    def triplet_groups(self, ctx: Context, spec: RelationSpec) -> list[Group]:
+        """Return the groups of the step's images, each with the labels and logits that its triplets are formed by."""
+        ...
 
 
 def whole_batch(ctx: Context, spec: RelationSpec) -> list[Group]:
@@ -210,16 +236,18 @@ def whole_batch(ctx: Context, spec: RelationSpec) -> list[Group]:
 
 @dataclass(frozen=True)
 class RelationSpec:
-    """What a relation term measures and draws.
+    """Say what a relation term measures and draws. Labels are the teacher's argmax.
 
-    polarity: which images are pushed apart; None: what the term is called. `follows=code` has "gather" in synthesis, as
-    the release does.
-    band: which distances negatives may have.
-    target: the network on whose embeddings the margin is measured. sample_on: the one on whose logits negatives are
-    drawn. Labels are the teacher's argmax.
-    features: which embeddings are measured. layers: which layers "layers" are: layers[start:end], pooled over H x W.
-    margin: of the hinge, in units of the distance of unit vectors (0 to 2).
-    mixed: weight of triplets across the groups that a task's batch falls into, relative to those inside them.
+    Args:
+        polarity: which images are pushed apart; None: as the term is called. With `follows=code` it is "gather" in
+            synthesis too, as in the release.
+        band: which distances negatives may have.
+        target: the network on whose embeddings the margin is measured.
+        sample_on: the network on whose logits negatives are drawn.
+        features: which embeddings are measured.
+        layers: (start, end): "layers" are layers[start:end], pooled over H x W.
+        margin: of the hinge, in units of the distance of unit vectors, 0 to 2.
+        mixed: weight of triplets across the groups of a task's batch, relative to those inside them.
     """
 
     polarity: Polarity | None = None
@@ -295,11 +323,11 @@ def relation(
     until: float = 1.0,
     after_warmup: bool = False,
 ) -> LossTerm:
-    """Make the relation term of one phase.
+    """Make the relation term of synthesis or of the student.
 
     Args:
-        name: the phase's role, under which the term is logged: "spread" in synthesis, "gather" in student training.
-        weight: of the term in the phase's objective.
+        name: the term's role, under which it is logged: "spread" in synthesis, "gather" in student training.
+        weight: of the term in its objective.
         spec: what is measured and drawn.
         until: share of the rounds after which the term is off.
         after_warmup: whether warm-up rounds go without the term.

@@ -183,7 +183,7 @@ def test_a_round_has_one_row_of_each_kind() -> None:
 
 
 def test_rows_are_means_over_the_whole_round() -> None:
-    """Not over the steps since the last change of phase: the synthesis loss of two steps is the mean of both."""
+    """Not over the steps since the last change of mode: the synthesis loss of two steps is the mean of both."""
     told = diary(3, 5)
     assert told.transfer.loop.steps == 10
     transfer, losses = make_run(alternating(2, 1, count=1)), []

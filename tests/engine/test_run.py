@@ -157,12 +157,12 @@ def test_the_teacher_is_only_read(name: str) -> None:
 def test_synthesis_leaves_the_student_alone_and_training_does_not(name: str) -> None:
     transfer = make_run(RECIPES[name])
     while not transfer.finished:
-        phase, before = transfer.mode, small.snapshot(transfer.student)
+        mode, before = transfer.mode, small.snapshot(transfer.student)
         frozen = not any(p.requires_grad for p in transfer.student.parameters())
-        assert frozen == (phase == "synthesis") and transfer.student.training == (phase == "student")
-        optimises = transfer.schedule.due() == phase
+        assert frozen == (mode == "synthesis") and transfer.student.training == (mode == "student")
+        optimises = transfer.schedule.due() == mode
         transfer.advance()
-        if phase == "synthesis":
+        if mode == "synthesis":
             small.assert_same(small.snapshot(transfer.student), before)
             assert all(p.grad is None for p in transfer.student.parameters()) or transfer.mode == "student"
         elif optimises:
