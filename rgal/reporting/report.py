@@ -88,7 +88,7 @@ def _left_out(records: Sequence[Record]) -> list[str]:
 
 
 def _collect_samples(records: Sequence[Record], results: pd.DataFrame, folder: Path) -> list[Sample]:
-    """The sample grid of every method's first finished seed, in its first case, under a name people can find.
+    """Return the sample grid of every method's first finished seed, in its first case, under a name people can find.
 
     The index of `results` holds the places of the records.
     """
@@ -108,7 +108,7 @@ def _collect_samples(records: Sequence[Record], results: pd.DataFrame, folder: P
 
 
 def summary(rendered: Rendered) -> str:
-    """The tables, and where everything is."""
+    """Return the tables as text, and where everything is."""
     lines = [rendered.text, ""]
     for title, paths in (
         ("tables", rendered.tables),

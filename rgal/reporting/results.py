@@ -56,11 +56,11 @@ class MethodTrials:
         return mine.sort_values("key", key=lambda keys: keys.map(places), kind="stable")
 
     def numbers(self, column: str) -> pd.Series[float]:
-        """A column of the finished trials as floats; NaN for what is no finite number."""
+        """Return a column of the finished trials as floats; NaN for what is no finite number."""
         return numbers(self.finished, column)
 
     def measured(self, measure: Measure) -> pd.Series[float]:
-        """A measure of the finished trials, in its unit; NaN where it is unknown or a quotient has no value."""
+        """Return a measure of the finished trials, in its unit; NaN where it is unknown or a quotient has no value."""
         values = self.numbers(measure.key)
         if measure.less:
             values = values - self.numbers(measure.less)
@@ -69,7 +69,7 @@ class MethodTrials:
         return measure.scale * values if measure.scale != 1 else values
 
     def with_any(self, columns: Iterable[str]) -> MethodTrials | None:
-        """The finished trials of which any of these columns is known; None where there is no such trial."""
+        """Return the finished trials of which any of these columns is known; None where there is no such trial."""
         done = self.finished
         values = pd.DataFrame({column: numbers(done, column) for column in columns}, index=done.index)
         trials = self.finished[values.notna().any(axis=1)]
@@ -122,7 +122,7 @@ class ResultGroup:
         return measures_of(only(self.results, "task"))
 
     def in_table(self, table: str) -> list[Measure]:
-        """The measures that the task declares for this table."""
+        """Return the measures that the task declares for this table."""
         return [measure for measure in self.measures if table in measure.tables]
 
     @property
@@ -144,16 +144,16 @@ class ResultGroup:
         return f"{DAGGER} Trained on {task.real_data}."
 
     def label(self, method: str) -> str:
-        """A method's name as figures print it."""
+        """Return a method's name as figures print it."""
         return marked(method, self.methods[method].data_free)
 
     def mixed(self, row: MethodTrials) -> str:
-        """See `mixed_fingerprints`: of a row's method, in all its cases."""
+        """Return `mixed_fingerprints` of a row's method, in all its cases."""
         return mixed_fingerprints(self.methods[row.method].finished)
 
 
 def groups(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """File stem -> the rows of one (task, setting, budget), in the order of the stems.
+    """Map file stems to the rows of one (task, setting, budget), in the order of the stems.
 
     Two groups whose slugs are equal ("a -> b" and "a b") both get a short hash: neither overwrites the other.
     """
@@ -166,7 +166,7 @@ def groups(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def file_stems(keys: Collection[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
-    """A file stem for each key; keys with equal slugs get a short hash behind theirs."""
+    """Return a file stem for each key; keys with equal slugs get a short hash behind theirs."""
     stems = {key: "_".join(slug(part) for part in key if part) or "unnamed" for key in keys}
     taken = list(stems.values())
     for key, stem in stems.items():
@@ -176,14 +176,14 @@ def file_stems(keys: Collection[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
 
 
 def case_names(frame: pd.DataFrame) -> pd.Series[str]:
-    """The case of each row as text; "" where there is none."""
+    """Return the case of each row as text; "" where there is none."""
     if "case" not in frame.columns:
         return pd.Series("", index=frame.index, dtype=object)
     return frame["case"].map(lambda case: "" if pd.isna(case) else str(case)).astype(object)
 
 
 def cases(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Case -> its rows, in the order of the suite, then of the name. Without cases: "" -> all rows."""
+    """Map each case to its rows, in the order of the suite, then of the name. Without cases: "" -> all rows."""
     names = case_names(frame)
     order = numbers(frame, "case_order").groupby(names).min().fillna(math.inf)
     places = sorted((order[name], name) for name in names.unique())
@@ -191,17 +191,17 @@ def cases(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def case_label(case: str) -> str:
-    """A case as tables and plots print it: "W4A4" for "w4a4"."""
+    """Return a case as tables and plots print it: "W4A4" for "w4a4"."""
     return case.upper()
 
 
 def case_title(frame: pd.DataFrame) -> str:
-    """What the cases are, as a heading: "Bits"."""
+    """Return what the cases are, as a heading: "Bits"."""
     return only(frame, "case_title") or "Case"
 
 
 def numbers(frame: pd.DataFrame, column: str) -> pd.Series[float]:
-    """A column as floats; NaN where it is missing or not a finite number."""
+    """Return a column as floats; NaN where it is missing or not a finite number."""
     if column not in frame.columns:
         return pd.Series(math.nan, index=frame.index, dtype=float)
     values = pd.to_numeric(frame[column], errors="coerce").astype(float)
@@ -209,7 +209,7 @@ def numbers(frame: pd.DataFrame, column: str) -> pd.Series[float]:
 
 
 def known(frame: pd.DataFrame, column: str) -> bool:
-    """Whether a column exists and holds anything else than NaN and ""."""
+    """Tell whether a column exists and holds anything else than NaN and ""."""
     return column in frame.columns and bool((frame[column].notna() & (frame[column] != "")).any())
 
 
@@ -222,21 +222,21 @@ def stacked(parts: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataFra
 
 
 def finished(results: pd.DataFrame) -> pd.DataFrame:
-    """The finished trials, with a `last` that is a number."""
+    """Return the finished trials, with a `last` that is a number."""
     if results.empty or not {"status", "last"} <= set(results.columns):
         return results.iloc[:0]
     return results[(results["status"] == "finished") & numbers(results, "last").notna()]
 
 
 def uses_real_data(trials: pd.DataFrame) -> bool:
-    """Whether these trials of one method train on real data. Unknown counts as data-free: every recipe is."""
+    """Tell whether these trials of one method train on real data. Unknown counts as data-free: every recipe is."""
     if "data_free" not in trials.columns:
         return False
     return bool((~trials["data_free"].dropna().astype(bool)).any())
 
 
 def methods(results: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Method -> its trials. References on real data first, then the order of the suite, then the name.
+    """Map each method to its trials. References on real data first, then the order of the suite, then the name.
 
     The trials are sorted, so that a floating-point sum over them never depends on the order of the rows.
     """
@@ -245,18 +245,19 @@ def methods(results: pd.DataFrame) -> dict[str, pd.DataFrame]:
     keys = [name for name in ("seed", "key", "last") if name in results.columns]
     ordered = results.sort_values(keys, kind="stable") if keys else results
     first = numbers(ordered, "order").groupby(ordered["method"]).min().fillna(math.inf)
-    found = {str(name): trials for name, trials in ordered.groupby("method", sort=False)}
-    places = sorted((not uses_real_data(trials), first[name], name) for name, trials in found.items())
-    return {name: found[name] for *_, name in places}
+    trials_of = {str(name): trials for name, trials in ordered.groupby("method", sort=False)}
+    places = sorted((not uses_real_data(trials), first[name], name) for name, trials in trials_of.items())
+    return {name: trials_of[name] for *_, name in places}
 
 
 def marked(method: str, data_free: bool) -> str:
-    """A method's name as tables and plots print it: a dagger for those that train on real data."""
+    """Return a method's name as tables and plots print it: a dagger for those that train on real data."""
     return method if data_free else f"{method} {DAGGER}"
 
 
 def mixed_fingerprints(trials: pd.DataFrame) -> str:
-    """The fingerprints of the code that made these trials, if those of a setting differ, or a trial has two; else "".
+    """Return the fingerprints of the code that made these trials, if those of a setting differ, or a trial has two;
+    else "".
 
     Fingerprints of different methods differ anyway. A trial without one was made by code of unknown age.
     """
@@ -269,7 +270,7 @@ def mixed_fingerprints(trials: pd.DataFrame) -> str:
 
 
 def only(frame: pd.DataFrame, column: str) -> str:
-    """The one value of a column as text; "" when it is missing, empty or not unique."""
+    """Return the one value of a column as text; "" when it is missing, empty or not unique."""
     if column not in frame.columns:
         return ""
     values = frame[column].dropna().unique()
@@ -277,7 +278,7 @@ def only(frame: pd.DataFrame, column: str) -> str:
 
 
 def heading(frame: pd.DataFrame, case: str = "") -> str:
-    """Setting, budget and case as a reader wants them: "digits wrn16_2 → wrn10_1, budget small"."""
+    """Name setting, budget and case as a reader wants them: "digits wrn16_2 → wrn10_1, budget small"."""
     setting, budget = only(frame, "setting").replace("->", "→"), only(frame, "budget")
     parts = (setting, f"budget {budget}" if budget else "", case_label(case))
     return ", ".join(part for part in parts if part)

@@ -40,19 +40,19 @@ class Difference:
 
 
 def is_significant(seeds: float, p: float) -> bool:
-    """Whether a difference may be printed bold: an adjusted p-value below 5 %, over enough seeds."""
+    """Tell whether a difference may be printed bold: an adjusted p-value below 5 %, over enough seeds."""
     return seeds >= LEAST_BOLD and p < LEVEL
 
 
 def by_seed(trials: MethodTrials, values: pd.Series[float]) -> dict[float, float]:
-    """Seed -> the value of its finished trial, ascending; the mean where a seed ran twice.
+    """Map each seed to the value of its finished trial, ascending; the mean where a seed ran twice.
 
     A trial without a seed, or without a finite number, has no partner and is left out.
     """
-    known = values.to_frame("value").assign(seed=trials.numbers("seed")).dropna()
-    known = known.sort_values(["seed", "value"])
+    pairs = values.to_frame("value").assign(seed=trials.numbers("seed")).dropna()
+    pairs = pairs.sort_values(["seed", "value"])
     values_of: dict[float, list[float]] = {}
-    for seed, value in zip(known["seed"].tolist(), known["value"].tolist(), strict=True):
+    for seed, value in zip(pairs["seed"].tolist(), pairs["value"].tolist(), strict=True):
         values_of.setdefault(seed, []).append(value)
     return {seed: math.fsum(several) / len(several) for seed, several in values_of.items()}
 
@@ -98,12 +98,12 @@ class Comparison:
 
 
 def baselines(rows: Mapping[Row, MethodTrials]) -> list[MethodTrials]:
-    """The rows that can be the strongest baseline: data-free, without RGAL, and finished."""
+    """Return the rows that can be the strongest baseline: data-free, without RGAL, and finished."""
     return [row for row in rows.values() if row.data_free and not uses_rgal(row.method) and len(row.finished)]
 
 
 def strongest_baselines(rows: Mapping[Row, MethodTrials], measure: Measure) -> dict[str, str]:
-    """Case -> the data-free method without RGAL that has the best mean there; of equal ones the first row.
+    """Map each case to the data-free method without RGAL that has the best mean there; of equal ones the first row.
 
     A case in which no such method has a finished trial has no entry.
     """
@@ -117,7 +117,8 @@ def strongest_baselines(rows: Mapping[Row, MethodTrials], measure: Measure) -> d
 
 
 def versus_best(rows: Mapping[Row, MethodTrials], measure: Measure) -> dict[Row, Comparison]:
-    """Row -> its comparison with the strongest baseline of its case; p-values are adjusted for `comparisons(rows)`.
+    """Map each row to its comparison with the strongest baseline of its case; p-values are adjusted for
+    `comparisons(rows)`.
 
     Rows on real data, and cases without a baseline, have neither a difference nor a name.
     """
@@ -138,7 +139,7 @@ def versus_best(rows: Mapping[Row, MethodTrials], measure: Measure) -> dict[Row,
 
 
 def comparisons(rows: Mapping[Row, MethodTrials]) -> int:
-    """How many pairs of a finished method and a baseline a table could have compared, whichever baseline was best.
+    """Count the pairs of a finished method and a baseline a table could have compared, whichever baseline was best.
 
     Choosing the best one of many that are equally good makes all others seem worse; counting every pair allows for it.
     """

@@ -78,7 +78,7 @@ class Measure:
 
 
 def costs(learner: str = "Student") -> tuple[Measure, ...]:
-    """What a trial cost: images, steps and seconds; `learner` is what is trained beside the synthesis."""
+    """Declare what a trial cost: images, steps and seconds; `learner` is what is trained beside the synthesis."""
     short = learner.lower()
     return (
         Measure("images", "Images", decimals=0, place="back"),

@@ -248,6 +248,6 @@ def trial_recipe(trial: Trial) -> Recipe:
 
 
 def measures_of(task: str) -> tuple[Measure, ...]:
-    """The measures that a task declares; those of plain accuracy for one that is not installed here."""
+    """Return the measures that a task declares; those of plain accuracy for one that is not installed here."""
     installed = tasks()
     return installed[task].measures if task in installed else (*ACCURACY, *costs())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import sys
 from pathlib import Path
 
@@ -10,12 +11,16 @@ import pandas as pd
 import pytest
 
 import rgal.tasks
+from rgal.reporting.figures.cases import accuracy_versus_cases, case_data
+from rgal.reporting.figures.curves import accuracy_curves, curve_data, level_data
 from rgal.reporting.report import render
 from rgal.reporting.results import mixed_fingerprints
 from rgal.suite.store.folders import Store
+from rgal.suite.store.frames import load_frames
 from rgal.suite.store.records import read_record
+from rgal.suite.task import measures_of
 from tests.helpers.reporting_builders import accuracy_of, diversity_of, plugins_of, some_results, trial
-from tests.helpers.store_builders import add_trial, change, settings
+from tests.helpers.store_builders import add_trial, change, evaluation, settings
 
 TOY = """
 from rgal.suite.measures import ACCURACY, Measure, costs
@@ -80,6 +85,19 @@ def test_a_measure_of_a_plugin_is_everywhere(toy: None, tmp_path: Path) -> None:
         and "41.0 ± 1.0" in page
         and "Mean IoU: of all toys." in page
     )
+
+
+def test_plots_show_the_measure_that_a_task_declares_first(toy: None, tmp_path: Path) -> None:
+    store = toy_store(tmp_path / "r")
+    for folder in store.trial_folders():
+        with (folder / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(evaluation(9, 50.0) | {"miou": 30.0}) + "\n")
+    results, curves = load_frames(store)
+    for figure in (accuracy_curves(curves, results), accuracy_versus_cases(results)):
+        assert figure.axes[0].get_ylabel() == "Test mean IoU (%)"
+    assert set(curve_data(curves, results)["mean"]) == {30.0}
+    assert level_data(results, measures_of("toy")[0]) == {"scratch †": 61.0}
+    assert list(case_data(results)["mean"]) == [61.0, 41.0, 44.0]
 
 
 def test_a_record_is_judged_by_the_measures_of_a_plugin(toy: None, tmp_path: Path) -> None:

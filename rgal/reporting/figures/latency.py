@@ -38,8 +38,8 @@ def latency_data(results: pd.DataFrame) -> tuple[pd.DataFrame, dict[int, float]]
         floats[batch] = table[f"float_latency_{batch}_ms"].mean()
         for row in table.itertuples():
             latency = floats[batch] / getattr(row, f"speedup_{batch}")
-            about = (getattr(row, "case", ""), row.method, bool(row.data_free))
-            rows.append((batch, *about, latency, row.onnx_top1_percent))
+            row_names = (getattr(row, "case", ""), row.method, bool(row.data_free))
+            rows.append((batch, *row_names, latency, row.onnx_top1_percent))
     data = pd.DataFrame(rows, columns=list(COLUMNS)).dropna(subset=["latency_ms", "top1"])
     return data, {batch: value for batch, value in floats.items() if batch in set(data["batch"])}
 

@@ -90,11 +90,11 @@ class Contents:
 
 
 def make_report(contents: Contents) -> Report:
-    """The page's data. Nothing in it depends on where or when it is made."""
-    found = groups(contents.trials)
-    stem_of = _stems_of_plots(contents.plots, list(found))
+    """Return the page's data. Nothing in it depends on where or when it is made."""
+    parts_of_results = groups(contents.trials)
+    stem_of = _stems_of_plots(contents.plots, list(parts_of_results))
     sections: dict[str, list[Section]] = {}
-    for stem, rows in found.items():
+    for stem, rows in parts_of_results.items():
         plots = [path for path in contents.plots if stem_of.get(path) == stem]
         sections.setdefault(only(rows, "task"), []).append(_section(contents, stem, rows, plots))
     shown = contents.trials[contents.trials.index.isin(contents.shown)]
@@ -104,9 +104,9 @@ def make_report(contents: Contents) -> Report:
         sections[only(rows, "task")].insert(0, Section(f"group-{stem}", title, sheets))
     parts = [
         TaskPart(
-            f"task-{number}", f"{task}: {contents.titles[task]}" if task in contents.titles else task, found
+            f"task-{number}", f"{task}: {contents.titles[task]}" if task in contents.titles else task, own
         )
-        for number, (task, found) in enumerate(sections.items())
+        for number, (task, own) in enumerate(sections.items())
     ]
     return Report(
         f"Results: {', '.join(sections) or 'no trial that can be read'}",
@@ -119,14 +119,14 @@ def make_report(contents: Contents) -> Report:
 
 
 def _stems_of_plots(plots: Iterable[Path], stems: Sequence[str]) -> dict[Path, str]:
-    """Each drawing's group: the longest stem that its name starts with."""
-    found = {}
+    """Find each drawing's group: the longest stem that its name starts with."""
+    stem_of = {}
     for path in plots:
         if path.suffix == ".svg":
             starts = [stem for stem in stems if path.name.startswith(f"{stem}_")]
             if starts:
-                found[path] = max(starts, key=len)
-    return found
+                stem_of[path] = max(starts, key=len)
+    return stem_of
 
 
 def _section(contents: Contents, stem: str, rows: pd.DataFrame, plots: Sequence[Path]) -> Section:
@@ -165,12 +165,12 @@ def _grid(sample: Sample, title: str) -> Figure | None:
 
 
 def _href(path: Path, parts: int) -> str:
-    """The last parts of a path as a link from the results directory, whatever bytes its names are made of."""
+    """Return the last parts of a path as a link from the results directory, whatever bytes its names are made of."""
     return "/".join(quote(os.fsencode(part)) for part in path.parts[-parts:])
 
 
 def _trials(contents: Contents, rows: pd.DataFrame, title: str) -> Sheet:
-    """Every trial of a group, those that a newer one replaces too."""
+    """List every trial of a group, those that a newer one replaces too."""
     order = rows.sort_values(["case_order", "order", "method", "seed", "started", "key"], kind="stable")
     trials = [(contents.records[place], place) for place in order.index]
     columns: list[PageColumn[tuple[Record, Any]]] = [
@@ -191,7 +191,7 @@ def _trials(contents: Contents, rows: pd.DataFrame, title: str) -> Sheet:
 
 
 def _sheet(caption: str, columns: Sequence[PageColumn[T]], items: Sequence[T], *notes: str) -> Sheet:
-    """A table with a row an item; each column is a heading and the cell of an item."""
+    """Make a table with a row for each item; each column is a heading and the cell of an item."""
     rows = [[cell(item) for _, cell in columns] for item in items]
     return Sheet(caption, [heading for heading, _ in columns], rows, notes)
 
@@ -213,7 +213,7 @@ def _seconds(record: Record) -> str:
 
 
 def _facts(contents: Contents) -> list[tuple[str, str]]:
-    """What was run and when, in pairs of a label and a text."""
+    """Say what was run and when, in pairs of a label and a text."""
     own = [record for record in contents.records if record.settings]
     statuses = Counter(record.status for record in own)
     started = sorted(filter(None, (record.environment.get("started") for record in own)))
@@ -245,7 +245,7 @@ def _distinct(records: Iterable[Record], name: str) -> str:
 
 
 def _environments(records: Sequence[Record]) -> Sheet:
-    """The distinct machines and versions, and how many trials ran on each."""
+    """List the distinct machines and versions, and how many trials ran on each."""
     machines = Counter(
         tuple(record.environment.get(name, "") for name in ENVIRONMENT)
         for record in records

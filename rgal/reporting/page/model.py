@@ -103,7 +103,7 @@ class Report:
 
 
 def sheet(table: Table) -> Sheet:
-    """A table of results as a sheet: the cells that Markdown prints, with its caption and notes."""
+    """Return a table of results as a sheet: the cells that Markdown prints, with its caption and notes."""
     names = [index for index, column in enumerate(table.printed) if column.text]
     headings = [
         Heading(column.heading, "text" if column.text else "number", name=index in names[-1:])
@@ -117,7 +117,7 @@ def sheet(table: Table) -> Sheet:
 
 
 def render_html(report: Report) -> str:
-    """The page as text."""
+    """Return the page as text."""
     environment = Environment(
         loader=PackageLoader("rgal.reporting.page"),
         autoescape=True,
@@ -141,7 +141,7 @@ def write_report(path: Path, report: Report) -> Path:
 
 
 def _own(name: str) -> str:
-    """A file of ours that is written into the page as it is."""
+    """Return a file of ours that is written into the page as it is."""
     return (files("rgal.reporting.page") / "templates" / name).read_text(encoding="utf-8")
 
 

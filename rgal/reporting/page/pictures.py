@@ -25,7 +25,7 @@ class Picture:
 
 
 def plot_picture(drawing: Path) -> Picture | None:
-    """A drawing, or the PNG beside it where that is lighter and the drawing is large: one of many points, say."""
+    """Return a drawing, or the PNG beside it where that is lighter and the drawing is large."""
     picture, other = svg_picture(drawing), drawing.with_suffix(".png")
     if picture is None or len(picture.uri) <= LARGEST or (lighter := png_picture(other)) is None:
         return picture
@@ -34,7 +34,7 @@ def plot_picture(drawing: Path) -> Picture | None:
 
 
 def svg_picture(path: Path) -> Picture | None:
-    """A drawing; None if the file is missing or no SVG with a size."""
+    """Return a drawing; None if the file is missing or no SVG with a size."""
     try:
         content = path.read_bytes()
     except OSError:
@@ -47,8 +47,9 @@ def svg_picture(path: Path) -> Picture | None:
 
 
 def png_picture(path: Path) -> Picture | None:
-    """A grid of images, with fewer colours and then smaller if it has more than LARGEST bytes; None if it cannot be
-    read."""
+    """Return a grid of images, with fewer colours and then smaller if it has more than LARGEST bytes; None if it
+    cannot be read.
+    """
     try:
         content = path.read_bytes()
         with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
@@ -62,7 +63,7 @@ def png_picture(path: Path) -> Picture | None:
 
 
 def _lighter(image: Image.Image) -> Image.Image:
-    """256 colours, at the largest of sizes 1, 1/2, 1/4, ... of the picture that needs at most LARGEST bytes."""
+    """Reduce to 256 colours, at the largest of sizes 1, 1/2, 1/4, ... that needs at most LARGEST bytes."""
     full = image.convert("RGB")
     factor = 1
     while True:
@@ -85,6 +86,6 @@ def _uri(kind: str, content: bytes) -> str:
 
 
 def _length(opening: str, side: str) -> int:
-    """A side of an <svg> in CSS pixels; 0 if it has none."""
-    found = re.search(rf'\s{side}="([0-9.]+)(pt|px|in|)"', opening)
-    return round(float(found[1]) * PIXELS[found[2]]) if found else 0
+    """Return a side of an <svg> in CSS pixels; 0 if it has none."""
+    match = re.search(rf'\s{side}="([0-9.]+)(pt|px|in|)"', opening)
+    return round(float(match[1]) * PIXELS[match[2]]) if match else 0

@@ -27,7 +27,7 @@ from rgal.suite.measures import Measure
 
 
 def accuracy_table(group: ResultGroup, reference: Reference | None = None) -> Table:
-    """One row a (case, method) of one (task, setting, budget).
+    """Make the table with one row per (case, method) of one (task, setting, budget).
 
     Cases come in their order; in each, methods that train on real data first, then the order of the suite. Spreads
     are the sample's (n - 1), NaN for one trial.
@@ -60,7 +60,7 @@ def accuracy_table(group: ResultGroup, reference: Reference | None = None) -> Ta
 def _published_columns(
     group: ResultGroup, measures: Sequence[Measure], reference: Reference | None
 ) -> list[Column]:
-    """Published numbers of the measures that have any, each with its source in the CSV."""
+    """Return columns of the published numbers of the measures that have any, each with its source in the CSV."""
     measures = [measure for measure in measures if measure.published]
     columns = []
     for measure in measures:
@@ -81,7 +81,7 @@ def _published_columns(
 
 
 def _look_up(group: ResultGroup, reference: Reference | None, measure: Measure, row: Row) -> Published | None:
-    """What was published of this row: of its networks, which may come from torchvision, or under its protocol."""
+    """Look up what was published of this row, by its networks (which may come from torchvision) or its protocol."""
     if reference is None:
         return None
     results = group.results
@@ -96,10 +96,10 @@ def _look_up(group: ResultGroup, reference: Reference | None, measure: Measure, 
 
 
 def _on_published(group: ResultGroup, reference: Reference | None) -> tuple[str, str]:
-    """What this task's published numbers are, and what the published teacher reaches."""
+    """Return what this task's published numbers are, and what the published teacher reaches."""
     if reference is None:
         return "", ""
     primary = group.measures[0]
     teacher = _look_up(group, reference, primary, ("", TEACHER)) if primary.published == "networks" else None
-    about = reference.about.get(only(group.results, "task"), "")
-    return about, f"Published teacher: {teacher[0]:.2f} %." if teacher else ""
+    remark = reference.about.get(only(group.results, "task"), "")
+    return remark, f"Published teacher: {teacher[0]:.2f} %." if teacher else ""

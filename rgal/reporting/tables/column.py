@@ -49,7 +49,7 @@ class Column:
 
 
 def fixed(value: float, decimals: int = 2, sign: str = "") -> str:
-    """Fixed decimals, with a minus sign that is as wide as a digit; blank when unknown."""
+    """Format with fixed decimals, and with a minus sign that is as wide as a digit; blank when unknown."""
     if pd.isna(value):
         return ""
     text = f"{value:{sign},.{decimals}f}"
@@ -57,12 +57,12 @@ def fixed(value: float, decimals: int = 2, sign: str = "") -> str:
 
 
 def count(value: float) -> str:
-    """An integer with thousands separators; blank when unknown."""
+    """Format an integer with thousands separators; blank when unknown."""
     return fixed(value, 0)
 
 
 def significant(value: float) -> str:
-    """Three significant digits below a hundred, whole numbers above; blank when unknown."""
+    """Format with three significant digits below a hundred, whole numbers above; blank when unknown."""
     if pd.isna(value):
         return ""
     if abs(value) >= 99.95:
@@ -73,19 +73,19 @@ def significant(value: float) -> str:
 
 
 def spread(mean: float, std: float, decimals: int | None = 2) -> str:
-    """As in "92.00 ± 2.00"; the mean alone where the spread is unknown."""
+    """Format as in "92.00 ± 2.00"; the mean alone where the spread is unknown."""
     parts = [significant(part) if decimals is None else fixed(part, decimals) for part in (mean, std)]
     return PLUS_MINUS.join(filter(None, parts))
 
 
 def signed(value: float, decimals: int = 2) -> str:
-    """Fixed decimals behind a sign; zero has none, and unknown is blank."""
+    """Format with fixed decimals behind a sign; zero has none, and unknown is blank."""
     text = fixed(abs(value), decimals)
     return text if not value or not text else f"{'+' if value > 0 else MINUS}{text}"
 
 
 def difference(mean: float, low: float, high: float, seeds: float, *_: Any) -> str:
-    """As in "+1.20 [+0.40, +2.00]"; over too few seeds for an interval, their number: "+1.20 (n = 2)"."""
+    """Format as in "+1.20 [+0.40, +2.00]"; over too few seeds for an interval, their number: "+1.20 (n = 2)"."""
     if pd.isna(mean):
         return ""
     behind = f" (n = {count(seeds)})" if pd.isna(low) else f"{INTERVAL}{signed(low)}, {signed(high)}]"
@@ -93,7 +93,7 @@ def difference(mean: float, low: float, high: float, seeds: float, *_: Any) -> s
 
 
 def of_all(part: float, whole: float, word: str = " of ", decimals: int = 1) -> str:
-    """As in "21 of 21", with decimals only where trials differ; one number where the other is unknown."""
+    """Format as in "21 of 21", with decimals only where trials differ; one number where the other is unknown."""
     return word.join(f"{round(value, decimals):g}" for value in (part, whole) if not pd.isna(value))
 
 
@@ -101,7 +101,7 @@ def of_all(part: float, whole: float, word: str = " of ", decimals: int = 1) -> 
 
 
 def case_column(group: ResultGroup) -> Column:
-    """The case, under the task's word for its cases."""
+    """Return the column of the case, under the task's word for its cases."""
     return Column(
         group.case_title,
         ("case",),
@@ -114,18 +114,20 @@ def case_column(group: ResultGroup) -> Column:
 
 
 def mark(method: str, data_free: bool, fingerprints: str) -> str:
-    """A dagger behind a method that trains on real data, a double dagger behind one that several codes made."""
+    """Put a dagger behind a method that trains on real data, a double one behind one that several codes made."""
     return f"{marked(method, data_free)} {DOUBLE_DAGGER if fingerprints else ''}".rstrip()
 
 
 def method_column(group: ResultGroup) -> Column:
-    """The method, with its marks."""
+    """Return the column of the method, with its marks."""
     names = ("method", "data_free", "fingerprints")
     return Column("Method", names, lambda row: (row.method, row.data_free, group.mixed(row)), mark, text=True)
 
 
 def mean_column(measure: Measure) -> Column:
-    """The mean of a measure over the finished trials; "this of that" where it is a part of another one."""
+    """Return a column of the mean of a measure over the finished trials; "this of that" where it is a part of another
+    one.
+    """
     show: Callable[..., str] = significant
     if measure.decimals is not None:
         show = partial(fixed, decimals=measure.decimals)
@@ -150,7 +152,7 @@ def spread_column(
     short: str = "",
     of: Mapping[Row, MethodTrials] | None = None,
 ) -> Column:
-    """Mean ± sample standard deviation (n - 1) of a measure.
+    """Return a column of mean ± sample standard deviation (n - 1) of a measure.
 
     Args:
         measure: what is averaged.
@@ -180,7 +182,7 @@ def difference_column(
     group: str = "",
     short: str = "",
 ) -> Column:
-    """A paired difference with its interval, bold where it is significant.
+    """Return a column of a paired difference with its interval, bold where it is significant.
 
     Args:
         heading: of the column.
@@ -208,7 +210,9 @@ def difference_column(
 
 
 def versus_columns(measure: Measure, compared: Mapping[Row, Comparison], prefix: str) -> tuple[Column, ...]:
-    """The difference to the strongest baseline, and in the CSV its name. prefix: of the headings, such as "AIA"."""
+    """Return columns of the difference to the strongest baseline, and in the CSV its name. prefix: of the headings,
+    such as "AIA".
+    """
     unit = _difference_unit(measure).strip("_")
     differences = {row: comparison.difference for row, comparison in compared.items()}
     heading = f"{prefix} vs best baseline{f' ({unit})' if unit else ''}".lstrip()
@@ -219,7 +223,7 @@ def versus_columns(measure: Measure, compared: Mapping[Row, Comparison], prefix:
 
 
 def trials_column() -> Column:
-    """Finished trials, and of how many where some are not."""
+    """Return a column of the number of finished trials, and of how many where some are not."""
 
     def show(done: int, planned: int) -> str:
         return str(done) if done == planned else f"{done} of {planned}"
@@ -228,7 +232,7 @@ def trials_column() -> Column:
 
 
 def _unit(measure: Measure) -> str:
-    """The end of the name of a column in the CSV. Other units than these are in the measure's own name."""
+    """Return the end of the name of a column in the CSV. Other units than these are in the measure's own name."""
     return {"%": "_percent", "points": "_points"}.get(measure.unit, "")
 
 

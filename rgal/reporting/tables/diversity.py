@@ -52,7 +52,8 @@ Hosts = Mapping[Row, MethodTrials]
 
 
 def diversity_table(group: ResultGroup) -> Table:
-    """One row a (case, method) whose finished trials measured their images; empty where none did.
+    """Make the table with one row per (case, method) whose finished trials measured their images; empty where none
+    did.
 
     Distances in [0, 2], shares in percent. A difference to the host is the mean over the seeds that both have.
     """
@@ -83,7 +84,7 @@ def diversity_table(group: ResultGroup) -> Table:
 
 
 def _columns(measure: Measure, hosts: Hosts) -> tuple[Column, ...]:
-    """A distance, and its mean difference to that of the host."""
+    """Return columns of a distance, and of its mean difference to that of the host."""
     name = measure.start
 
     def against(row: MethodTrials) -> tuple[float]:

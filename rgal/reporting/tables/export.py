@@ -9,7 +9,8 @@ from rgal.reporting.tables.table import Table
 
 
 def export_table(group: ResultGroup) -> Table:
-    """One row a (case, method) with exported trials: means over these. Empty where nothing was exported.
+    """Make the table with one row per (case, method) with exported trials: means over these. Empty where nothing was
+    exported.
 
     Percent, MB, milliseconds; a quotient is the mean of the trials' quotients.
     """

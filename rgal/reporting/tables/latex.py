@@ -39,7 +39,7 @@ def latex_document(
     separators: Sequence[Separator],
     notes: Sequence[str],
 ) -> str:
-    """A document that compiles as it is, with one table.
+    """Return a document that compiles as it is, with one table.
 
     Args:
         caption: above the table.
@@ -78,7 +78,9 @@ def latex_document(
 
 
 def latex_texts(texts: Sequence[str]) -> list[str]:
-    """Texts that pdflatex typesets, each on one line. Accented Latin letters stay; other unknown ones become `?`."""
+    """Turn texts into ones that pdflatex typesets, each on one line. Accented Latin letters stay; other unknown ones
+    become `?`.
+    """
     lines = pd.DataFrame({"text": [" ".join(text.split()) for text in texts]}, dtype=object)
     table = lines.style.format(escape="latex").hide(axis="index").hide(axis="columns").to_latex()
     return [_typeset(line.removesuffix(r" \\")) for line in table.split("\n")[1:-2]]
@@ -114,7 +116,7 @@ def _tabular(
 
 
 def _rules(groups: Sequence[str]) -> list[str]:
-    """The rules under headings that span columns."""
+    """Return the rules under headings that span columns."""
     rules, start = "", 1
     for group, columns in groupby(groups):
         end = start + len(list(columns)) - 1

@@ -19,7 +19,7 @@ SPREAD = (
 
 
 def measure_notes(group: ResultGroup) -> list[str]:
-    """What the protocol and the columns of the table of results are."""
+    """Say what the protocol and the columns of the table of results are."""
     if not len(group.finished):
         return [NO_FINISHED]
     protocol = only(group.results, "protocol")
@@ -34,7 +34,9 @@ def measure_notes(group: ResultGroup) -> list[str]:
 
 
 def _meanings(measures: Iterable[Measure], rows: Iterable[MethodTrials], last: str = "") -> list[str]:
-    """The notes of measures: plain ones on a line that ends with `last`, then those of what is known, a line each."""
+    """Return the notes of measures: plain ones on a line that ends with `last`, then those of what is known, a line
+    each.
+    """
     plain, of_known = [], []
     for measure in measures:
         values = pd.Series([value for row in rows for value in row.measured(measure).dropna()], dtype=float)
@@ -52,12 +54,12 @@ def _meanings(measures: Iterable[Measure], rows: Iterable[MethodTrials], last: s
 
 
 def table_notes(group: ResultGroup, rows: Collection[MethodTrials], table: str, last: str = "") -> list[str]:
-    """The notes of the measures in another table than that of results."""
+    """Return the notes of the measures in another table than that of results."""
     return [note for note in _meanings(group.in_table(table), rows, last) if note]
 
 
 def versus_notes(compared: Mapping[Row, Comparison], measure: Measure, count: int) -> list[str]:
-    """What the difference to the strongest baseline is, and which that is; nothing where none is printed."""
+    """Say what the difference to the strongest baseline is, and which that is; nothing where none is printed."""
     if not any(comparison.difference.seeds > 0 for comparison in compared.values()):
         return []
     by_name: dict[str, list[str]] = {}
@@ -74,7 +76,7 @@ def versus_notes(compared: Mapping[Row, Comparison], measure: Measure, count: in
 
 
 def statistics_note(count: int) -> str:
-    """What brackets and bold cells of differences mean; count: comparisons that p-values are corrected for."""
+    """Say what brackets and bold cells of differences mean; count: comparisons that p-values are corrected for."""
     return (
         f"In brackets: its 95 % t interval, from 3 shared seeds (n) on; bold: p < 0.05 in a paired t test from "
         f"{LEAST_BOLD} shared seeds on, after Holm's correction for {count} possible comparison{'s'[: count != 1]}."
@@ -82,7 +84,7 @@ def statistics_note(count: int) -> str:
 
 
 def row_notes(group: ResultGroup) -> list[str]:
-    """What concerns some rows: marks, remarks of trials, and trials without a result."""
+    """Say what concerns some rows: marks, remarks of trials, and trials without a result."""
     return [
         *mark_notes(group, group.rows.values()),
         *remarks(group.rows, "image_note", "Images of "),
@@ -93,7 +95,7 @@ def row_notes(group: ResultGroup) -> list[str]:
 
 
 def mark_notes(group: ResultGroup, rows: Iterable[MethodTrials]) -> list[str]:
-    """What a dagger and a double dagger behind a method mean; nothing where no row has one."""
+    """Say what a dagger and a double dagger behind a method mean; nothing where no row has one."""
     rows = list(rows)
     prints = dict.fromkeys(part for row in rows for part in group.mixed(row).split(", ") if part)
     return [
@@ -109,7 +111,7 @@ def mark_notes(group: ResultGroup, rows: Iterable[MethodTrials]) -> list[str]:
 
 
 def remarks(rows: Mapping[Row, MethodTrials], column: str, before: str = "") -> list[str]:
-    """Each distinct remark that finished trials made in `column` once, behind the rows it concerns."""
+    """List each distinct remark that finished trials made in `column` once, behind the rows it concerns."""
     concerned: dict[str, list[Row]] = {}
     for row, trials in rows.items():
         if column not in trials.finished.columns:
@@ -121,7 +123,7 @@ def remarks(rows: Mapping[Row, MethodTrials], column: str, before: str = "") -> 
 
 
 def row_names(rows: Collection[Row], every: Collection[Row]) -> str:
-    """Some of a table's rows, briefly: "cmi, rgal" where each is meant in all its cases, else with the cases.
+    """Name some of a table's rows, briefly: "cmi, rgal" where each is meant in all its cases, else with the cases.
 
     Cases with the same methods share their names: "W4A4, W5A5 (gdfq, rgal)"; all of a case's methods are "all".
     """
@@ -137,7 +139,7 @@ def row_names(rows: Collection[Row], every: Collection[Row]) -> str:
 
 
 def _unfinished_notes(rows: Mapping[Row, MethodTrials]) -> list[str]:
-    """How many trials of a row have no result, and the first reason of each status; equal lines are one."""
+    """Say how many trials of a row have no result, and the first reason of each status; equal lines are one."""
     lines: dict[tuple[str, str, str], list[str]] = {}
     for (case, method), row in rows.items():
         missing = row.trials[~row.trials.index.isin(row.finished.index)]
@@ -164,7 +166,7 @@ def _causes(missing: pd.DataFrame) -> str:
 
 
 def published_notes(group: ResultGroup, columns: Sequence[Column], about: str, teacher: str) -> list[str]:
-    """Where the published numbers of the table come from, and how ours differ; nothing where it has none."""
+    """Say where the published numbers of the table come from, and how ours differ; nothing where it has none."""
     numbers = [column.values(row) for column in columns for row in group.rows.values()]
     sources = dict.fromkeys(source for percent, source in numbers if not pd.isna(percent))
     if not sources:
@@ -180,7 +182,7 @@ def published_notes(group: ResultGroup, columns: Sequence[Column], about: str, t
 
 
 def _measured(group: ResultGroup) -> str:
-    """What the numbers beside the published ones are; nothing where none is finished."""
+    """Return what the numbers beside the published ones are; nothing where none is finished."""
     done = [row.finished for row in group.rows.values() if len(row.finished)]
     if not done:
         return ""

@@ -18,7 +18,7 @@ ACROSS = ("task", "dataset", "budget")
 
 
 def overviews(results: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """File stem -> the rows of one (task, dataset, budget) that has several settings, in the order of the stems."""
+    """Map file stems, in order, to the rows of one (task, dataset, budget) that has several settings."""
     if results.empty or not {*ACROSS, "setting"} <= set(results.columns):
         return {}
     parts = {tuple(map(str, key)): rows for key, rows in results.groupby(list(ACROSS), dropna=True)}
@@ -28,15 +28,16 @@ def overviews(results: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def settings_of(results: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Setting without its data set -> its rows."""
+    """Map each setting, without its data set, to its rows."""
     dataset = only(results, "dataset")
     settings = {only(rows, "setting"): rows for rows in groups(results).values()}
     return {setting.removeprefix(f"{dataset} "): rows for setting, rows in settings.items()}
 
 
 def overview_table(results: pd.DataFrame) -> Table:
-    """One row a (case, method) of one (task, dataset, budget), with a column of every setting: the accuracy of the last
-    evaluation; of phases, after the last one."""
+    """Make the table with one row per (case, method) of one (task, dataset, budget), with a column of every setting:
+    the accuracy of the last evaluation; of phases, after the last one.
+    """
     group = ResultGroup(results, same=ACROSS)
     settings = settings_of(results)
     stems = file_stems([(name,) for name in settings])
@@ -63,7 +64,7 @@ def overview_table(results: pd.DataFrame) -> Table:
 
 
 def _columns(heading: str, prefix: str, part: ResultGroup, group: ResultGroup) -> list[Column]:
-    """The accuracy in one setting, and in the CSV the number of its finished trials."""
+    """Return columns of the accuracy in one setting, and in the CSV the number of its finished trials."""
     of: dict[Row, MethodTrials] = {
         row: part.rows.get(row, MethodTrials(*row, group.results.iloc[:0])) for row in group.rows
     }

@@ -22,7 +22,8 @@ from rgal.suite.measures import Measure
 
 
 def plugin_table(group: ResultGroup) -> Table:
-    """One row a (case, host, host with RGAL) of which both have finished trials; empty where there is no such pair.
+    """Make the table with one row per (case, host, host with RGAL) of which both have finished trials; empty where
+    there is no such pair.
 
     Means are over a method's own finished trials, differences (with RGAL minus host) and the ratio of total seconds
     over the seeds of both.
@@ -71,7 +72,7 @@ def _columns(
 
 
 def _hosts(group: ResultGroup) -> dict[Row, MethodTrials]:
-    """(case, method with RGAL) -> its host in that case, of finished ones."""
+    """Map each (case, method with RGAL) to its host in that case, of finished ones."""
     done = [row for row, trials in group.rows.items() if len(trials.finished)]
     names = {(case, name): host_of(name, [other for at, other in done if at == case]) for case, name in done}
     return {row: group.rows[row[0], host] for row, host in names.items() if host}
@@ -80,7 +81,7 @@ def _hosts(group: ResultGroup) -> dict[Row, MethodTrials]:
 def _differences(
     rows: list[MethodTrials], hosts: dict[Row, MethodTrials], measure: Measure
 ) -> dict[Row, Difference]:
-    """With RGAL minus host, with p-values that are adjusted for the rows of the table."""
+    """Subtract the hosts from the methods with RGAL, with p-values that are adjusted for the rows of the table."""
     pairs = {row.row: (row, hosts[row.row]) for row in rows}
     raw = {
         key: paired_difference(*(by_seed(one, one.measured(measure)) for one in pair))
@@ -91,7 +92,7 @@ def _differences(
 
 
 def _time_ratio(row: MethodTrials, host: MethodTrials) -> float:
-    """Seconds of synthesis and training with RGAL over those without, both summed over the shared seeds."""
+    """Divide seconds of synthesis and training with RGAL by those without, both summed over the shared seeds."""
     one, other = (
         by_seed(trials, trials.numbers("synthesis_seconds") + trials.numbers("student_seconds"))
         for trials in (row, host)

@@ -65,15 +65,15 @@ class Table:
         ]
 
     def cells(self) -> pd.DataFrame:
-        """The printed texts, under headings that hold the units."""
+        """Return the printed texts, under headings that hold the units."""
         return self._of_cells(lambda column, values: column.show(*values))
 
     def bold(self) -> pd.DataFrame:
-        """Which of `cells` are bold: True or False in the same places."""
+        """Tell which of `cells` are bold: True or False in the same places."""
         return self._of_cells(lambda column, values: bool(column.bold(*values)))
 
     def text(self, fmt: Format) -> str:
-        """The table as text that ends in a newline.
+        """Return the table as text that ends in a newline.
 
         "csv" holds the raw numbers; "md" and "tex" hold rounded text, the caption and the notes. "tex" is a document
         that compiles as it is, and that a paper can \\input with the standalone package.
@@ -99,7 +99,9 @@ class Table:
         return pd.DataFrame(cells, columns=[column.heading for column in self.printed])
 
     def _separators(self) -> list[Separator]:
-        """What stands above each row in LaTeX: cases stay apart, and in each the references from the data-free rows."""
+        """Return what stands above each row in LaTeX: cases stay apart, and in each the references from the data-free
+        rows.
+        """
         kinds = [(row.case, row.data_free) for row in self.rows]
         pairs = zip([None, *kinds], kinds, strict=False)
         return ["" if a is None or a == b else "method" if a[0] == b[0] else "case" for a, b in pairs]

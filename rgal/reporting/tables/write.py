@@ -19,16 +19,18 @@ from rgal.reporting.tables.table import FORMATS, Table
 
 
 def group_tables(results: pd.DataFrame, reference: Reference | None = None) -> list[Table]:
-    """The tables of one (task, setting, budget): results; and where there are any, pairs of a method without and with
-    RGAL, exported models, the diversity of kept images."""
+    """Return the tables of one (task, setting, budget): results; and where there are any, pairs of a method without
+    and with RGAL, exported models, the diversity of kept images.
+    """
     group = ResultGroup(results)
     more = (plugin_table(group), export_table(group), diversity_table(group))
     return [accuracy_table(group, reference), *(table for table in more if table.rows)]
 
 
 def all_tables(results: pd.DataFrame, reference: Reference | None = None) -> dict[str, list[Table]]:
-    """File stem -> the tables of each (task, setting, budget), and where one data set has several settings, the table
-    across them."""
+    """Map file stems to the tables of each (task, setting, budget), and where one data set has several settings, the
+    table across them.
+    """
     own = {stem: group_tables(group, reference) for stem, group in groups(results).items()}
     return own | {stem: [overview_table(rows)] for stem, rows in overviews(results).items()}
 

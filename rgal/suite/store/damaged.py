@@ -22,7 +22,7 @@ class DamagedRecord:
 
 
 def damaged_records(records: Sequence[Record]) -> list[DamagedRecord]:
-    """Odd folders, and files that cannot be used beside good records, in the order of the records."""
+    """List odd folders, and files that cannot be used beside good records, in the order of the records."""
     damaged = []
     for record in records:
         if record.status in ODD:
@@ -63,8 +63,9 @@ def _of_content(name: str, content: Any, task: str) -> str:
 
 
 def _of_metrics(path: Path) -> str:
-    """Lines that are no JSON, and evaluations that no curve can show. A last line without its end is no problem: a
-    run that goes on writes it, and one that was killed leaves it."""
+    """Count lines that are no JSON, and evaluations that no curve can show. A last line without its end is no problem:
+    a run that goes on writes it, and one that was killed leaves it.
+    """
     try:
         lines = path.read_bytes().split(b"\n")[:-1]
     except FileNotFoundError:
@@ -76,7 +77,7 @@ def _of_metrics(path: Path) -> str:
 
 
 def _of_samples(path: Path) -> str:
-    """Whether a picture begins and ends as a PNG; to decode them all would take longer than all tables."""
+    """Tell whether a picture begins and ends as a PNG; to decode them all would take longer than all tables."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:

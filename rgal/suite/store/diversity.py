@@ -28,7 +28,7 @@ POINT_COLUMNS = ["key", "x", "y", "label", "synthetic"]
 
 
 def _number(value: Any) -> float:
-    """A finite number as float; NaN for anything else."""
+    """Return a finite number as float; NaN for anything else."""
     checked = valid(OneNumber, {"value": value})
     return math.nan if checked is None else checked.value
 
@@ -102,7 +102,7 @@ class Diversity:
 
 
 def diversity_frames(records: Iterable[tuple[str, Any]]) -> Diversity:
-    """The frames of (key, record) pairs; empty ones of none."""
+    """Return the frames of (key, record) pairs; empty ones of none."""
     rounds: list[dict[str, Any]] = []
     bins: list[dict[str, Any]] = []
     points: list[dict[str, Any]] = []
@@ -121,7 +121,7 @@ def diversity_frames(records: Iterable[tuple[str, Any]]) -> Diversity:
 
 
 def summary_columns(record: Any) -> dict[str, float]:
-    """The columns that a trial's row of results gets: what is known of `SUMMARY`."""
+    """Return the columns that a trial's row of results gets: what is known of `SUMMARY`."""
     if not _is_record(record):
         return {}
     parts = {part: valid(Distances, record.get(part)) or Distances() for part, _ in SUMMARY.values()}
@@ -138,7 +138,7 @@ def _list(value: Any) -> list[Any]:
 
 
 def _rounds(record: dict[str, Any]) -> list[dict[str, Any]]:
-    """A later entry of a round replaces an earlier one."""
+    """Return the sound rounds; a later entry of a round replaces an earlier one."""
     entries = filter(None, (valid(Round, entry) for entry in _list(record.get("rounds"))))
     return list({entry.round: entry.model_dump() for entry in entries}.values())
 

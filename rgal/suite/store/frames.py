@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import pandas as pd
@@ -29,6 +29,7 @@ from rgal.suite.store.records import (
     read_record,
     valid,
 )
+from rgal.suite.task import measures_of
 
 # What the records of a trial's layers, phases and evaluations repeat of it.
 TRIAL_COLUMNS = ["key", "task", "setting", "budget", "method", "case", "seed"]
@@ -79,7 +80,9 @@ class Phase(Part):
         return self
 
     def row(self) -> dict[str, float]:
-        """Percent of the test images of all classes so far, of those of earlier phases and of this phase's own."""
+        """Return the percentages of the test images of all classes so far, of those of earlier phases and of this
+        phase's own.
+        """
         shares = {"top1": self.tasks, "old_top1": self.tasks[:-1], "new_top1": self.tasks[-1:]}
         accuracies = {name: _percent(tasks) for name, tasks in shares.items()}
         return {"phase": self.phase, "classes": self.classes, **accuracies}
@@ -90,7 +93,7 @@ LISTS: dict[str, type[BaseModel]] = {"layers": Layer, "phases": Phase}
 
 
 def load_frames(store: Store, keys: set[str] | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """(results, curves) of the trials with these keys, or of all.
+    """Return (results, curves) of the trials with these keys, or of all.
 
     Odd records (see `Record`) appear with their status and reason. Those whose settings cannot be told have none:
     `identified` leaves them out.
@@ -99,28 +102,33 @@ def load_frames(store: Store, keys: set[str] | None = None) -> tuple[pd.DataFram
 
 
 def make_frames(records: Sequence[Record]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """(results, curves) of these records: the columns that every store has first, then what else its tasks measure."""
+    """Return (results, curves) of these records: the columns that every store has first, then what else its tasks
+    measure.
+    """
     rows = [_result(record) for record in records]
     curves = [point for record, row in zip(records, rows, strict=True) for point in _curve(record, row)]
-    more = sorted({name for row in rows for name in row} - set(RESULT_COLUMNS))
-    return (
-        pd.DataFrame(rows).reindex(columns=[*RESULT_COLUMNS, *more]),
-        pd.DataFrame(curves).reindex(columns=CURVE_COLUMNS),
-    )
+    return _frame(rows, RESULT_COLUMNS), _frame(curves, CURVE_COLUMNS)
+
+
+def _frame(rows: Sequence[Mapping[str, Any]], first: Sequence[str]) -> pd.DataFrame:
+    """Return the rows with these columns first, then all others by name."""
+    more = sorted({name for row in rows for name in row} - set(first))
+    return pd.DataFrame(rows).reindex(columns=[*first, *more])
 
 
 def load_records(store: Store) -> list[Record]:
-    """The record of every folder below trials/, in the order of their names."""
+    """Return the record of every folder below trials/, in the order of their names."""
     return [read_record(folder) for folder in store.trial_folders()]
 
 
 def identified(results: pd.DataFrame) -> pd.DataFrame:
-    """The trials whose settings are known: what tables and plots can hold."""
+    """Return the trials whose settings are known: what tables and plots can hold."""
     return results[results["method"].notna()].astype({"seed": "int64"})  # beside unknown ones it was a float
 
 
 def newest(results: pd.DataFrame) -> pd.DataFrame:
-    """One trial a method, case and seed of a budget: the one that was started last, an odd one only if it is alone.
+    """Keep one trial for each method, case and seed of a budget: the one that was started last, an odd one only if it
+    is alone.
 
     A budget that is edited under its old name makes new trials beside the old ones; they must not be averaged.
     """
@@ -133,12 +141,12 @@ def newest(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def load_layers(store: Store, results: pd.DataFrame) -> pd.DataFrame:
-    """One row a layer of every finished trial that recorded its layers (layers.json)."""
+    """Return one row for each layer of every finished trial that recorded its layers (layers.json)."""
     return pd.DataFrame([numbers_of(layer) | trial for trial, layer in _entries(store, results, "layers")])
 
 
 def load_phases(store: Store, results: pd.DataFrame) -> pd.DataFrame:
-    """One row a phase of every finished trial that recorded its phases (phases.json).
+    """Return one row for each phase of every finished trial that recorded its phases (phases.json).
 
     top1, old_top1 and new_top1: percent of the test images of all classes seen so far, of those of earlier phases
     (NaN in phase 0) and of the phase's own. A phase with malformed counts is left out; a later record of a phase
@@ -152,7 +160,7 @@ def load_phases(store: Store, results: pd.DataFrame) -> pd.DataFrame:
 
 
 def load_diversity(store: Store, results: pd.DataFrame) -> Diversity:
-    """What the finished trials recorded of their kept images (diversity.json). What is malformed is left out."""
+    """Return what the finished trials recorded of their kept images (diversity.json). What is malformed is left out."""
     return diversity_frames(
         (trial["key"], content) for trial, content in _contents(store, results, "diversity")
     )
@@ -171,7 +179,7 @@ def _result(record: Record) -> dict[str, Any]:
 
 
 def _exported(record: Record) -> dict[str, Any]:
-    """What was measured of an exported student; nothing where that is missing or malformed."""
+    """Return what was measured of an exported student; nothing where that is missing or malformed."""
     measured = (read_json(record.folder / "export.json") or {}).get("measured")
     task = record.settings.get("task", "")
     if not isinstance(measured, dict) or measured_fault(measured, task):
@@ -180,20 +188,24 @@ def _exported(record: Record) -> dict[str, Any]:
 
 
 def _curve(record: Record, row: dict[str, Any]) -> list[dict[str, Any]]:
-    """The evaluations of one trial; malformed events are left out."""
+    """Return the evaluations of one trial, with what else its task measures; malformed events are left out."""
     events = Metrics(record.folder / "metrics.jsonl").rows() if record.settings else []
-    points = filter(None, (valid(Evaluation, event) for event in events))
     trial = {name: row[name] for name in TRIAL_COLUMNS}
-    return [
-        trial | point.model_dump() | {"seconds": point.synthesis_seconds + point.student_seconds}
-        for point in points
-    ]
+    measured = {measure.start for measure in measures_of(row["task"])}
+    points = []
+    for event in events:
+        if point := valid(Evaluation, event):
+            more = {name: value for name, value in numbers_of(event).items() if name in measured}
+            seconds = point.synthesis_seconds + point.student_seconds
+            own = point.model_dump(include=set(CURVE_COLUMNS))
+            points.append(more | trial | own | {"seconds": seconds})
+    return points
 
 
 def _contents(
     store: Store, results: pd.DataFrame, name: str
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """(trial, content) of the finished trials' NAME.json; empty content where there is none."""
+    """Return (trial, content) of the finished trials' NAME.json; empty content where there is none."""
     finished = results[results["status"] == "finished"]
     folders = {key_of(folder): folder for folder in store.trial_folders()}
     for trial in finished[TRIAL_COLUMNS].to_dict("records"):
@@ -204,7 +216,7 @@ def _contents(
 def _entries(
     store: Store, results: pd.DataFrame, name: str
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """(trial, entry) for each sound entry of the list `name` in the finished trials' NAME.json."""
+    """Return (trial, entry) for each sound entry of the list `name` in the finished trials' NAME.json."""
     for trial, content in _contents(store, results, name):
         entries = content.get(name)
         for entry in entries if isinstance(entries, list) else ():
@@ -213,6 +225,6 @@ def _entries(
 
 
 def _percent(shares: list[list[int]]) -> float:
-    """Image-weighted accuracy of some tasks; NaN of none."""
+    """Return the image-weighted accuracy of some tasks; NaN of none."""
     total = sum(total for _, total in shares)
     return 100 * sum(right for right, _ in shares) / total if total else math.nan

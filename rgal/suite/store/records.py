@@ -34,8 +34,9 @@ NEVER = ("key", "status", "schema", "reason", "started", "fingerprint")  # a res
 
 
 def printable(text: str) -> str:
-    """The text on one line: other white space becomes a space; control characters and halves of surrogate pairs,
-    which no file can hold, become U+FFFD."""
+    """Return the text on one line: other white space becomes a space; control characters and halves of surrogate
+    pairs, which no file can hold, become U+FFFD.
+    """
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in text)
@@ -121,12 +122,12 @@ P = TypeVar("P", bound=BaseModel)
 
 
 def key_of(folder: Path) -> str:
-    """The key at the end of a trial folder's name."""
+    """Return the key at the end of a trial folder's name."""
     return folder.name.rpartition("-")[2]
 
 
 def parse_json(path: Path) -> tuple[Any, str]:
-    """(content, "") or (None, why there is none)."""
+    """Return (content, "") or (None, why there is none)."""
     try:
         return json.loads(path.read_text(encoding="utf-8")), ""
     except FileNotFoundError:
@@ -140,13 +141,13 @@ def parse_json(path: Path) -> tuple[Any, str]:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """The mapping in a JSON file, or None if it is missing, broken or something else."""
+    """Return the mapping in a JSON file, or None if it is missing, broken or something else."""
     value, _ = parse_json(path)
     return value if isinstance(value, dict) else None
 
 
 def valid(model: type[P], content: Any) -> P | None:
-    """The content as this model, or None."""
+    """Return the content as this model, or None."""
     try:
         return model.model_validate(content)
     except ValidationError:
@@ -154,7 +155,7 @@ def valid(model: type[P], content: Any) -> P | None:
 
 
 def read_record(folder: Path) -> Record:
-    """The record of one folder, judged."""
+    """Read and judge the record of one folder."""
     key = printable(key_of(folder))
     trial, reason = parse_json(folder / "trial.json")
     if reason:
@@ -178,7 +179,7 @@ def read_record(folder: Path) -> Record:
 
 
 def measured_fault(measured: Mapping[str, Any], task: str) -> str:
-    """What is wrong with the numbers of a result or an export of a task; "" if nothing is."""
+    """Say what is wrong with the numbers of a result or an export of a task; "" if nothing is."""
     bounds = {measure.key: measure.bounds for measure in (*COMMON, *measures_of(task)) if measure.bounds}
     for name, value in measured.items():
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -192,8 +193,9 @@ def measured_fault(measured: Mapping[str, Any], task: str) -> str:
 
 
 def numbers_of(measured: Mapping[str, Any]) -> dict[str, Any]:
-    """What a table can hold of what was measured: numbers, truth values and texts, but nothing that the settings say.
-    A number that is infinite or too big is unknown."""
+    """Return what a table can hold of what was measured: numbers, truth values and texts, but nothing that the
+    settings say. A number that is infinite or too big is unknown.
+    """
     return {
         printable(name): None
         if isinstance(value, int | float) and not _is_a("number", +value)
@@ -212,7 +214,7 @@ def _is_a(kind: str, value: Any) -> bool:
 
 
 def _outcome(folder: Path, task: str) -> tuple[str, str, dict[str, Any]]:
-    """(status, reason, numbers) of a folder whose trial.json is ours."""
+    """Return (status, reason, numbers) of a folder whose trial.json is ours."""
     result, reason = parse_json(folder / "result.json")
     if reason:
         return ("broken", reason, {}) if (folder / "result.json").exists() else ("interrupted", "", {})
@@ -229,7 +231,7 @@ def _outcome(folder: Path, task: str) -> tuple[str, str, dict[str, Any]]:
 
 
 def _odd_schema(schema: Any) -> tuple[Literal["newer", "broken"], str] | None:
-    """(status, reason) unless this is our schema."""
+    """Return (status, reason) unless this is our schema."""
     is_whole = type(schema) is int and abs(schema) <= LARGEST
     if is_whole and schema > SCHEMA:
         return "newer", f"schema {schema}; this version reads schema {SCHEMA}"
@@ -249,13 +251,15 @@ def _settings_fault(settings: Mapping[str, Any]) -> str:
 
 
 def _key_fault(trial: Mapping[str, Any], folder: Path) -> str:
-    """A copied or renamed folder would count twice, or for another trial."""
+    """Say whether the key is another than the folder's: a copied or renamed folder would count twice, or for another
+    trial.
+    """
     key = trial.get("key", key_of(folder))
     return "" if key == key_of(folder) else f"key: {_given(key)}, not that of the folder"
 
 
 def _environment(environment: Any) -> dict[str, str]:
-    """The machine as texts; what is neither text nor a whole number is left out."""
+    """Return the machine as texts; what is neither text nor a whole number is left out."""
     if not isinstance(environment, dict):
         return {}
     return {
@@ -271,7 +275,7 @@ def _kind(value: Any) -> str:
 
 
 def _given(value: Any) -> str:
-    """`found x`, briefly: numbers and short texts as they are, anything else by its kind."""
+    """Say `found x`, briefly: numbers and short texts as they are, anything else by its kind."""
     if isinstance(value, str) and len(value) <= 40:
         return f"found {printable(value)!r}"
     if isinstance(value, float) or (type(value) is int and abs(value) <= LARGEST):
