@@ -15,6 +15,7 @@ LAYER_FUNCTIONS = {
     *(F.conv1d, F.conv2d, F.conv3d, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d, F.linear),
     *(F.bilinear, F.scaled_dot_product_attention, torch.matmul, torch.bmm, operator.matmul),
 }
+PRODUCT_NAMES = {"matmul", "bmm", "einsum"}
 ACTIVATIONS = (
     *(
         nn.ReLU,
@@ -76,6 +77,11 @@ def is_layer(graph: fx.GraphModule, node: fx.Node) -> bool:
     return isinstance(module_of(graph, node), LAYERS)
 
 
+def is_product(node: fx.Node) -> bool:
+    """Tell whether a node multiplies two tensors as matrices, as a function or method."""
+    return call_name(node) in PRODUCT_NAMES and len(node.all_input_nodes) > 1
+
+
 def is_activation(graph: fx.GraphModule, node: fx.Node) -> bool:
     """Tell whether a node calls an activation function, as a module, function or method."""
     return isinstance(module_of(graph, node), ACTIVATIONS) or call_name(node) in ACTIVATION_NAMES
@@ -102,6 +108,11 @@ def is_computing(graph: fx.GraphModule, node: fx.Node) -> bool:
     if not node.meta.get("values") or node.op in ("get_attr", "output"):
         return False
     return not is_passing(graph, node)
+
+
+def is_skipped_in_names(graph: fx.GraphModule, node: fx.Node) -> bool:
+    """Tell whether a factor of a product has the name of what it is computed from: "q_proj", not "transpose"."""
+    return is_activation(graph, node) or is_passing(graph, node)
 
 
 def source(node: fx.Node) -> fx.Node | None:

@@ -2,9 +2,10 @@
 
 Which activations are quantized is called the *placement*:
 
-paper    as the literature simulates it: the output of every activation function, nothing else (not the image, not
-         the inputs of an addition, not the pooled feature); batch norms stay, in float, with frozen statistics; biases
-         are float.
+paper    as the literature simulates it: the output of every activation function, and both factors of every product
+         of computed matrices (of attention: queries, keys, softmax, values); nothing else (not the image, not the
+         inputs of an addition, not the pooled feature); batch norms stay, in float, with frozen statistics; biases are
+         float.
 deploy   what an integer runtime needs: the image (always 8 bits: it is made of bytes), every input of a convolution,
          addition, concatenation, pooling or linear layer; batch norms folded; symmetric weights; biases rounded to
          int32 multiples of input scale x weight scale. The logits stay in float.
@@ -17,13 +18,15 @@ from torch import fx, nn
 from rgal.tasks.quantization.coverage import cover
 from rgal.tasks.quantization.fold import fold_batch_norms
 from rgal.tasks.quantization.nodes import (
-    LAYERS,
+    computed_nodes,
     free_path,
     is_activation,
     is_computing,
     is_layer,
     is_passing,
+    is_product,
     is_rectifier,
+    is_skipped_in_names,
     label,
     module_of,
     source,
@@ -75,8 +78,7 @@ def quantize(
     observed_paths = [_observe(graph, folded.get(node, node), index) for index, node in enumerate(observed)]
     graph.graph.lint()
     graph.recompile()
-    layer_paths = [path for path, m in net.named_modules() if isinstance(m, LAYERS)]
-    student = QuantizedNet(graph, bits, scheme, quantizer_paths, cover(graph, layer_paths))
+    student = QuantizedNet(graph, bits, scheme, quantizer_paths, cover(graph, net))
     student.layer_names = tuple(f"graph.{path}" for path in observed_paths)
     head = getattr(net, "head_name", "")
     student.head_name = f"graph.{head}" if isinstance(head, str) and head else ""
@@ -108,9 +110,11 @@ def _place_quantizers(graph: fx.GraphModule, bits: Bits, scheme: Scheme) -> dict
     """Insert the activation quantizers, and return their module paths by readable name."""
     paper = scheme.placement == "paper"
     is_quantized = _is_quantized_in_paper if paper else _is_quantized_in_deploy
+    factors = _factors(graph) if paper else {}
     paths: dict[str, str] = {}
-    for node in [n for n in graph.graph.nodes if is_quantized(graph, n)]:
-        name = base_name = label(graph, node, is_activation if paper else is_rectifier)
+    for node in [n for n in graph.graph.nodes if n in factors or is_quantized(graph, n)]:
+        skipped = is_skipped_in_names if node in factors else is_activation if paper else is_rectifier
+        name = base_name = label(graph, node, skipped)
         count = 1
         while name in paths:
             count += 1
@@ -120,9 +124,29 @@ def _place_quantizers(graph: fx.GraphModule, bits: Bits, scheme: Scheme) -> dict
         graph.add_submodule(path, ActivationQuantizer(width, scheme))
         with graph.graph.inserting_after(node):
             call = graph.graph.call_module(path, (node,))
-        node.replace_all_uses_with(call, delete_user_cb=lambda user, call=call: user is not call)
+        for user in factors.get(node, [user for user in node.users if user is not call]):
+            user.replace_input_with(node, call)
         paths[name] = path
     return paths
+
+
+def _factors(graph: fx.GraphModule) -> dict[fx.Node, list[fx.Node]]:
+    """Return the values that products of two computed matrices read, each with these products.
+
+    Values that an activation function made are not among them: they are quantized already.
+    """
+    computed = computed_nodes(graph)
+    factors: dict[fx.Node, list[fx.Node]] = {}
+    for product in graph.graph.nodes:
+        if not is_product(product) or not computed.issuperset(product.all_input_nodes):
+            continue
+        for factor in product.all_input_nodes:
+            origin = factor
+            while not is_activation(graph, origin) and is_passing(graph, origin):
+                origin = origin.all_input_nodes[0]
+            if not is_activation(graph, origin):
+                factors.setdefault(factor, []).append(product)
+    return factors
 
 
 def _is_quantized_in_paper(graph: fx.GraphModule, node: fx.Node) -> bool:

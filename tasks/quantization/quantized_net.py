@@ -68,11 +68,16 @@ class Coverage:
         quantized: module paths of the quantized layers.
         left_float: the other layers, by module path, or by place and name of a function.
         float_norms: module paths of batch norms that are not folded into a layer.
+        float_parameters: paths of all other parameters that the forward pass uses: of other norms, of positions, and
+            the weights of layers that are left in float.
+        float_share: their share of the numbers in all parameters that the forward pass uses, 0 to 1.
     """
 
     quantized: tuple[str, ...]
     left_float: tuple[str, ...]
     float_norms: tuple[str, ...]
+    float_parameters: tuple[str, ...] = ()
+    float_share: float = 0.0
 
 
 class QuantizedNet(nn.Module):

@@ -127,7 +127,16 @@ class Quantization(SingleRun):
 
 def left_in_float(coverage: Coverage, scheme: Scheme) -> str:
     """Return in words what the placement promises to quantize and could not; "" if nothing."""
-    parts = [f"layers left in float: {', '.join(coverage.left_float)}"] if coverage.left_float else []
+    parts = (
+        [f"layers left in float, not called as modules: {', '.join(coverage.left_float)}"]
+        if coverage.left_float
+        else []
+    )
+    if coverage.float_parameters:
+        share, count = 100 * coverage.float_share, len(coverage.float_parameters)
+        parts.append(
+            f"parameters in float, of norms and of what else is no layer: {count}, {share:.1f} % of all"
+        )
     if scheme.placement == "deploy" and coverage.float_norms:
         parts.append(f"batch norms left in float, as no layer takes them up: {len(coverage.float_norms)}")
     return "; ".join(parts)

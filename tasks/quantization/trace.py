@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from rgal.core.errors import UserError
+from rgal.tasks.quantization.attention import add_projections, followed
 from rgal.tasks.quantization.nodes import LAYERS, call_name, is_layer
 
 # Calls that tell the shape or kind of a tensor; so does `getattr` where it returns no tensor.
@@ -22,8 +24,9 @@ METADATA = {
 class Tracer(fx.Tracer):
     """Records the calls that a network makes.
 
-    Convolution and linear layers of any class are leaves. Arguments of the network beside the images keep their
-    defaults. A branch on shapes goes where the example goes; a branch on the images' values is an error.
+    Convolution and linear layers of any class are leaves; torch's own attention is followed part by part. Arguments of
+    the network beside the images keep their defaults. A branch on shapes goes where the example goes; a branch on the
+    images' values is an error.
 
     Attributes:
         outputs: for every module path, the node of what that module returned.
@@ -43,6 +46,8 @@ class Tracer(fx.Tracer):
         return root_fn, [self.root, self.create_proxy("placeholder", "images", (), {})]
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        if followed(m) is not None or type(m) is nn.TransformerEncoderLayer:
+            return False
         return isinstance(m, LAYERS) or super().is_leaf_module(m, module_qualified_name)
 
     def call_module(
@@ -50,6 +55,8 @@ class Tracer(fx.Tracer):
     ) -> Any:
         if self._evaluating:
             return forward(*args, **kwargs)
+        parts = followed(m)
+        forward = forward if parts is None else functools.partial(parts, m)
         result = super().call_module(m, forward, args, kwargs)
         if isinstance(result, fx.Proxy):
             self.outputs[self.path_of_module(m)] = result.node
@@ -70,6 +77,7 @@ class Tracer(fx.Tracer):
     @torch.no_grad()
     def _example_of(self, obj: fx.Proxy) -> Any:
         """Return the value of the proxy when the network is given the example."""
+        wanted = obj.node  # before the loop: that of an attribute is made when it is asked for
         self._evaluating = True
         try:
             for node in self.graph.nodes:
@@ -77,7 +85,7 @@ class Tracer(fx.Tracer):
                     self._values[node] = self._evaluate(node)
         finally:
             self._evaluating = False
-        return self._values[obj.node]
+        return self._values[wanted]
 
     def _evaluate(self, node: fx.Node) -> Any:
         if node.op == "placeholder":
@@ -126,6 +134,7 @@ def trace(net: nn.Module, shape: tuple[int, int, int]) -> tuple[fx.GraphModule, 
                 f"{name} cannot be quantized: the weight of '{path}' is computed (as by a weight norm)"
             )
     net_copy = copy.deepcopy(net).eval()
+    add_projections(net_copy)
     tracer = Tracer(torch.zeros(1, *shape, device=next(net_copy.parameters()).device))
     try:
         graph = tracer.trace(net_copy)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -100,3 +100,31 @@ def rows(weight: Tensor, axis: int) -> list[list[float]]:
 def along(values: Sequence[float], ndim: int, axis: int) -> Tensor:
     """Return one value for each channel, in a shape that broadcasts."""
     return torch.tensor(values, dtype=torch.float64).view([-1 if d == axis else 1 for d in range(ndim)])
+
+
+def attention(
+    x: Tensor,
+    parts: dict[str, tuple[Tensor, Tensor]],
+    heads: int,
+    rounders: dict[str, Callable[[Tensor], Tensor]],
+) -> Tensor:
+    """Return softmax(q k^T / sqrt(d)) v through the output projection, an image and a head at a time.
+
+    Args:
+        x: (N,L,E), queries, keys and values at once.
+        parts: weight and bias of q, k, v and out.
+        heads: their number.
+        rounders: what rounds q, k, v and the softmax.
+    """
+    rows = []
+    for image in x:
+        q, k, v = (rounders[n](image @ parts[n][0].T + parts[n][1]) for n in ("q", "k", "v"))
+        d = x.shape[2] // heads
+        joined = []
+        for h in range(heads):
+            columns = slice(h * d, (h + 1) * d)
+            scores = torch.exp(q[:, columns] @ k[:, columns].T / math.sqrt(d))
+            weights = rounders["softmax"](scores / scores.sum(1, keepdim=True))
+            joined.append(weights @ v[:, columns])
+        rows.append(torch.cat(joined, 1) @ parts["out"][0].T + parts["out"][1])
+    return torch.stack(rows)

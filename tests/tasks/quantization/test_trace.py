@@ -139,8 +139,9 @@ class Attentive(Net):
         return self.fc(y.mean(1))
 
 
-def test_attention_is_reported() -> None:
-    assert_close_at_8_bits(Attentive(), "conv", "fc", left=("attention.out_proj",))
+def test_attention_is_quantized_in_its_parts() -> None:
+    parts = (f"attention.{name}_proj" for name in ("q", "k", "v", "out"))
+    assert_close_at_8_bits(Attentive(), "conv", "fc", *parts)
 
 
 class Unused(Net):
