@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from rgal.core.errors import UserError
+from rgal.core.optimiser import StudentOptimiser
 from rgal.methods.names import MethodName
 from rgal.methods.recipe import Recipe
 from rgal.methods.registry import Method, canonical_name
@@ -214,17 +215,17 @@ def apply_schedule(recipe: Recipe, schedule: Schedule, where: str) -> Recipe:
     images = recipe.images
     if schedule.generator_width is not None and isinstance(images, FreshGenerator):
         images = replace(images, width=schedule.generator_width)
+    optimiser = replace(recipe.optimiser, **given(lr=schedule.synthesis_lr))
+    student = _scheduled_student(recipe.student, schedule)
+    return replace(recipe, images=images, rounds=rounds, student=student, optimiser=optimiser)
+
+
+def _scheduled_student(student: StudentOptimiser, schedule: Schedule) -> StudentOptimiser:
+    lr, decay = schedule.student_lr, schedule.student_weight_decay
+    drops = schedule.student_drops if student.schedule == "steps" else None
     return replace(
-        recipe,
-        images=images,
-        rounds=rounds,
-        student=replace(
-            recipe.student,
-            **given(
-                lr=schedule.student_lr,
-                weight_decay=schedule.student_weight_decay,
-                drops=schedule.student_drops if recipe.student.schedule == "steps" else None,
-            ),
-        ),
-        optimiser=replace(recipe.optimiser, **given(lr=schedule.synthesis_lr)),
+        student,
+        lr=student.lr if lr is None else lr,
+        weight_decay=student.weight_decay if decay is None else decay,
+        drops=student.drops if drops is None else drops,
     )
