@@ -299,15 +299,14 @@ class TransferRun:
 
     def _row(self, kind: str, values: dict[str, float]) -> Row:
         """Return a row of metrics.jsonl: the values, and at which cost they were reached."""
-        steps, seconds = self.schedule.steps, self.clock.seconds
+        steps = self.schedule.steps
         return {
             "kind": kind,
             "round": self.schedule.round if kind == "evaluation" else self.schedule.round + 1,
             "synthesis_steps": steps["synthesis"],
             "student_steps": steps["student"],
             "images": self.images,
-            "synthesis_seconds": round(seconds["synthesis"], 3),
-            "student_seconds": round(seconds["student"], 3),
+            **{name: round(seconds, 3) for name, seconds in self.clock.costs().items()},
             **values,
         }
 
@@ -347,7 +346,7 @@ class TransferRun:
         return {
             "mode": self.mode,
             "schedule": self.schedule.state_dict(),
-            "seconds": dict(self.clock.seconds),
+            **self.clock.state_dict(),
             "taken": self.taken,
             "streams": self.streams.state_dict(),
             "loop": self.loop.state_dict(),
@@ -365,10 +364,9 @@ class TransferRun:
         self.pool.load_state_dict(state["pool"])
         self.batches.load_state_dict(state["batches"])
         self.schedule.load_state_dict(state["schedule"])
-        self.clock.seconds = dict(state["seconds"])
+        self.clock.load_state_dict(state)
         self.taken, self.mode = int(state["taken"]), state["mode"]
         self._set_mode()
-        self.clock.stop()
 
 
 def student_spec(recipe: Recipe, hooks: Hooks) -> StudentSpec:

@@ -36,9 +36,10 @@ REFERENCE = Path(benchmarks.__file__).parent / "reference"
 
 @dataclass(frozen=True)
 class Rendered:
-    """What was written, the tables as Markdown for the terminal, and a line for each folder that is left out."""
+    """What was written, tables as Markdown and verdicts for the terminal, and a line for each folder left out."""
 
     text: str
+    verdicts: list[str]
     tables: list[Path]
     plots: list[Path]
     samples: list[Path]
@@ -74,12 +75,25 @@ def render(store: Store, keys: set[str] | None = None) -> Rendered:
     if keys is not None:
         tables = all_tables(trials[trials["key"].isin(keys)], reference)
     return Rendered(
-        _text(tables), written, plots, [sample.path for sample in samples], page, _left_out(records)
+        _text(tables),
+        _verdicts(tables),
+        written,
+        plots,
+        [sample.path for sample in samples],
+        page,
+        _left_out(records),
     )
 
 
 def _text(tables: Mapping[str, Sequence[Table]]) -> str:
     return "\n\n".join(table.text("md") for group in tables.values() for table in group)
+
+
+def _verdicts(tables: Mapping[str, Sequence[Table]]) -> list[str]:
+    """The lines below each heading that has any, behind it where there are several."""
+    lines = [(table.caption, line) for group in tables.values() for table in group for line in table.verdict]
+    several = len({caption for caption, _ in lines}) > 1
+    return [f"verdict on {caption}: {line}" if several else f"verdict: {line}" for caption, line in lines]
 
 
 def _left_out(records: Sequence[Record]) -> list[str]:
@@ -108,8 +122,8 @@ def _collect_samples(records: Sequence[Record], results: pd.DataFrame, folder: P
 
 
 def summary(rendered: Rendered) -> str:
-    """Return the tables as text, and where everything is."""
-    lines = [rendered.text, ""]
+    """Return the tables as text, what they allow to be said, and where everything is."""
+    lines = [rendered.text, "", *rendered.verdicts]
     for title, paths in (
         ("tables", rendered.tables),
         ("plots", rendered.plots),

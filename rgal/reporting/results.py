@@ -18,6 +18,8 @@ from rgal.suite.measures import Measure
 from rgal.suite.task import Task, measures_of, tasks
 
 GROUP = ("task", "setting", "budget")
+CPU_SECONDS = ("synthesis_cpu_seconds", "student_cpu_seconds")  # of all threads
+CLOCK_SECONDS = ("synthesis_seconds", "student_seconds")
 DAGGER, DOUBLE_DAGGER = "†", "‡"
 Row = tuple[str, str]  # (case, method): one row of a table; the case is "" for a task without cases
 
@@ -150,6 +152,19 @@ class ResultGroup:
     def mixed(self, row: MethodTrials) -> str:
         """Return `mixed_fingerprints` of a row's method, in all its cases."""
         return mixed_fingerprints(self.methods[row.method].finished)
+
+
+def comparable_seconds(rows: Iterable[MethodTrials]) -> tuple[str, str]:
+    """The columns of seconds by which finished trials can be compared.
+
+    Those of the processor, where all of them ran on one and recorded them: seconds of the clock also measure what else
+    ran on the machine.
+    """
+    for row in rows:
+        on_cpu = row.finished.get("device", pd.Series("", index=row.finished.index)) == "cpu"
+        if not (on_cpu & row.numbers(CPU_SECONDS[0]).notna() & row.numbers(CPU_SECONDS[1]).notna()).all():
+            return CLOCK_SECONDS
+    return CPU_SECONDS
 
 
 def groups(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:

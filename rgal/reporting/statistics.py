@@ -1,7 +1,8 @@
 """How much better one method is than another, over the seeds that both have finished, and how sure that is.
 
 Trials of one seed share their teacher and their data, so the difference at a seed varies less than either accuracy:
-methods are compared seed by seed. Intervals and p-values are those of the paired t test (Student 1908).
+methods are compared seed by seed, and only where the teacher is the same. Intervals and p-values are those of the
+paired t test (Student 1908).
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from rgal.methods.names import uses_rgal
+from rgal.methods.names import host_of, uses_rgal
 from rgal.reporting.results import MethodTrials, Row
 from rgal.suite.measures import Measure
 
 LEAST_INTERVAL = 3  # shared seeds from which on a difference has an interval
 LEAST_BOLD = 5  # shared seeds from which on a difference can be called one
 LEVEL = 0.05
+Seed = float | tuple[float, str]  # what two trials of a pair share: the seed, and the teacher if it is known
 DECIMALS = 9  # 0.3 - 0.1 - 0.2 points are none: an interval that touches zero must not seem to exclude it
 
 
@@ -44,22 +46,28 @@ def is_significant(seeds: float, p: float) -> bool:
     return seeds >= LEAST_BOLD and p < LEVEL
 
 
-def by_seed(trials: MethodTrials, values: pd.Series[float]) -> dict[float, float]:
-    """Map each seed to the value of its finished trial, ascending; the mean where a seed ran twice.
+def by_seed(trials: MethodTrials, values: pd.Series[float]) -> dict[Seed, float]:
+    """Map each seed, with its teacher if that is known, to its finished trial's value, ascending; the mean of several.
 
     A trial without a seed, or without a finite number, has no partner and is left out.
     """
-    pairs = values.to_frame("value").assign(seed=trials.numbers("seed")).dropna()
-    pairs = pairs.sort_values(["seed", "value"])
-    values_of: dict[float, list[float]] = {}
-    for seed, value in zip(pairs["seed"].tolist(), pairs["value"].tolist(), strict=True):
-        values_of.setdefault(seed, []).append(value)
+    pairs = values.to_frame("value").assign(seed=trials.numbers("seed"), teacher=_teachers(trials)).dropna()
+    pairs = pairs.sort_values(["seed", "teacher", "value"])
+    values_of: dict[Seed, list[float]] = {}
+    for seed, teacher, value in pairs[["seed", "teacher", "value"]].itertuples(index=False):
+        values_of.setdefault((seed, teacher) if teacher else seed, []).append(value)
     return {seed: math.fsum(several) / len(several) for seed, several in values_of.items()}
 
 
-def paired_difference(one: Mapping[float, float], other: Mapping[float, float]) -> Difference:
+def _teachers(trials: MethodTrials) -> pd.Series[str]:
+    """What each finished trial distils from; "" where a method may have a first model of its own, or it is unknown."""
+    keys = trials.finished.get("teacher_key", pd.Series("", index=trials.finished.index, dtype=object))
+    return keys.fillna("").astype(str).where(trials.numbers("teacher_top1").notna(), "")
+
+
+def paired_difference(one: Mapping[Seed, float], other: Mapping[Seed, float]) -> Difference:
     """Compare `one` with `other`, both by seed, over the seeds in both: the mean of one - other, with its interval."""
-    shared = sorted(one.keys() & other.keys())
+    shared = [seed for seed in one if seed in other]
     values = np.array([one[seed] - other[seed] for seed in shared], dtype=float).round(DECIMALS) + 0.0
     if not shared:
         return Difference(seeds=0)
@@ -150,3 +158,21 @@ def comparisons(rows: Mapping[Row, MethodTrials]) -> int:
         n = sum(not uses_rgal(row.method) for row in here)
         count += n * (n - 1) // 2 + n * (len(here) - n)
     return count
+
+
+def hosts(rows: Mapping[Row, MethodTrials]) -> dict[Row, MethodTrials]:
+    """(case, method with RGAL) -> its host in that case, of finished ones."""
+    done = [row for row, trials in rows.items() if len(trials.finished)]
+    names = {(case, name): host_of(name, [other for at, other in done if at == case]) for case, name in done}
+    return {row: rows[row[0], host] for row, host in names.items() if host}
+
+
+def versus_hosts(rows: Mapping[Row, MethodTrials], measure: Measure) -> dict[Row, Difference]:
+    """(case, method with RGAL) -> its difference to its own host, with p-values adjusted for the number of these."""
+    pairs = {row: (rows[row], host) for row, host in hosts(rows).items()}
+    raw = {
+        key: paired_difference(*(by_seed(one, one.measured(measure)) for one in pair))
+        for key, pair in pairs.items()
+    }
+    adjusted = holm([difference.p for difference in raw.values()])
+    return {key: replace(difference, p=p) for (key, difference), p in zip(raw.items(), adjusted, strict=True)}

@@ -147,7 +147,9 @@ class Task:
         return {"teacher": teacher, "student": student}
 
     def pretraining(self, dataset: Dataset, recipe: Recipe, seed: int, options: Any) -> Pretraining:
-        """What a trial's teacher is trained for. Trials whose answers have the same identity share it."""
+        """What a trial's teacher is trained for. Trials whose answers have the same identity and seed share it.
+
+        seed: the teacher's number in its suite; on it depend nothing but the identity and the title."""
         return Pretraining()
 
     def task_data(self, dataset: Dataset, recipe: Recipe, options: Any) -> Any:

@@ -68,6 +68,7 @@ class IncrementalRun:
         self.generator: dict[str, Any] | None = None
         self.spent: dict[str, float] = {
             "images": 0, "synthesis_steps": 0, "student_steps": 0, "synthesis_seconds": 0.0, "student_seconds": 0.0,
+            "synthesis_cpu_seconds": 0.0, "student_cpu_seconds": 0.0,
         }  # fmt: skip
         self.shown: list[tuple[Tensor, Tensor]] = []  # images and labels of each phase
         self.phase = 0
@@ -185,9 +186,9 @@ class IncrementalRun:
 
     def _spent(self, transfer: TransferRun) -> dict[str, float]:
         """Return the costs of the run so far, those of the current transfer included."""
-        now = {"images": transfer.images}
+        now: dict[str, float] = {"images": transfer.images}
         now |= {f"{kind}_steps": steps for kind, steps in transfer.schedule.steps.items()}
-        now |= {f"{kind}_seconds": seconds for kind, seconds in transfer.clock.seconds.items()}  # type: ignore[misc]
+        now |= transfer.clock.costs()
         return {name: value + now[name] for name, value in self.spent.items()}
 
     # Reporting --------------------------------------------------------------------------------------------------
@@ -264,7 +265,7 @@ class IncrementalRun:
         """Take up a stored state. The run must have just been made, from the same job as the stored one."""
         self.counts = [[(int(a), int(b)) for a, b in row] for row in state["counts"]]
         self.statistics, self.generator = ClassStatistics(**state["statistics"]), state["generator"]
-        self.spent, self.shown = dict(state["spent"]), [tuple(pair) for pair in state["shown"]]  # type: ignore[misc]
+        self.spent, self.shown = self.spent | state["spent"], [tuple(pair) for pair in state["shown"]]  # type: ignore[misc]
         self.phase = int(state["phase"])
         open_phase = state["transfer"] is not None
         for phase in range(1, self.phase + (not open_phase)):

@@ -15,11 +15,11 @@ MODEL_MB, FLOAT_MB = (
         note="Float model: {} MB.",
     ),
 )  # fmt: skip
-LATENCY_RATIO = Measure(
-    "latency_ms_64", "Latency ratio", bounds="", place="back", name="latency_ratio", over="float_latency_ms_64",
+SPEED_UP = Measure(
+    "float_latency_ms_64", "Speed-up", "×", bounds="", place="back", name="speedup_64", over="latency_ms_64",
     optional=True,
-    note="Latency ratio: ONNX Runtime, batch 64, exported model over float model, same run; below 1 is faster. Mean "
-    "over the exported trials.",
+    note="Speed-up: ONNX Runtime, batch 64, float model over exported model, same run; above 1 is faster. Mean over "
+    "the exported trials.",
 )  # fmt: skip
 TIMED = (
     "b1, b64: ONNX Runtime, a batch of 1 or 64 images; speed-up: float model over exported model, same run, above 1 is "

@@ -25,7 +25,7 @@ from rgal.suite.running.single import SingleRun
 from rgal.suite.store.folders import write_json
 from rgal.suite.task import Job, Task
 from rgal.tasks.quantization.layer_report import layer_report
-from rgal.tasks.quantization.measures import EXPORTED, FLOAT_MB, LATENCY_RATIO, MODEL_MB
+from rgal.tasks.quantization.measures import EXPORTED, FLOAT_MB, MODEL_MB, SPEED_UP
 from rgal.tasks.quantization.placement import quantize
 from rgal.tasks.quantization.quantized_net import Coverage, QuantizedNet, megabytes
 from rgal.tasks.quantization.scheme import ActivationRange, Bits, Gradient, Placement, Scheme, WeightRange
@@ -154,7 +154,7 @@ class DataFreeQuantization(Task):
     defaults = MappingProxyType({"cd": 0.0, "pairs": False, "per_class": 4})
     exports = ("onnx",)
     takes_pool = True
-    measures = (*ACCURACY, *costs(), MODEL_MB, FLOAT_MB, LATENCY_RATIO, *EXPORTED)
+    measures = (*ACCURACY, *costs(), MODEL_MB, FLOAT_MB, SPEED_UP, *EXPORTED)
 
     def cases(self, options: Options) -> list[tuple[str, dict[str, Any]]]:
         return [(bits, options.model_dump() | {"bits": bits}) for bits in options.bits]

@@ -82,3 +82,28 @@ def test_only_a_gpu_is_synchronised(
     clock.spent("student")
     clock.lap("student")
     assert len(calls) == synchronised
+
+
+def test_seconds_of_the_processor_are_booked_beside(hand: Hand, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two threads that share the machine with another trial: 3 seconds of the clock, 5 of the processor."""
+    processor = Hand()
+    monkeypatch.setattr("time.process_time", processor)
+    clock = Clock(torch.device("cpu"))
+    processor.now += 7
+    clock.start()
+    hand.now, processor.now = hand.now + 3, processor.now + 5
+    clock.lap("student")
+    costs = {
+        "synthesis_seconds": 0.0,
+        "student_seconds": 3.0,
+        "synthesis_cpu_seconds": 0.0,
+        "student_cpu_seconds": 5.0,
+    }
+    assert clock.costs() == costs
+    other = Clock(torch.device("cpu"))
+    other.start()
+    other.load_state_dict(clock.state_dict())
+    other.lap("student")  # it stands still
+    assert other.costs() == costs
+    other.load_state_dict({"seconds": {"synthesis": 1.0, "student": 2.0}})
+    assert other.cpu_seconds == other.seconds  # all that a run of an earlier version knows

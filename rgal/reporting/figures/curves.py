@@ -30,9 +30,13 @@ from rgal.reporting.figures.style import (
 from rgal.reporting.results import MethodTrials, ResultGroup, finished, known, numbers, stacked
 from rgal.suite.measures import TOP1, Measure
 
-Quantity = Literal["seconds", "images"]
+Quantity = Literal["seconds", "cpu_seconds", "images"]
 CURVE_COLUMNS = ("method", "round", "x", "mean", "std", "n")
-X_LABELS: Mapping[str, str] = {"seconds": "Synthesis and student time (s)", "images": "Synthesised images"}
+X_LABELS: Mapping[str, str] = {
+    "seconds": "Synthesis and student time (s)",
+    "cpu_seconds": "Synthesis and student time (s of the processor, all threads)",
+    "images": "Synthesised images",
+}
 
 
 def curve_data(curves: pd.DataFrame, results: pd.DataFrame, x: Quantity = "seconds") -> pd.DataFrame:
@@ -58,6 +62,14 @@ def curve_data(curves: pd.DataFrame, results: pd.DataFrame, x: Quantity = "secon
 def evaluated(group: ResultGroup, curves: pd.DataFrame) -> Measure:
     """Return the first measure that the task declares and that its evaluations record; top-1 of none."""
     return next((measure for measure in group.measures if known(curves, measure.start)), TOP1)
+
+
+def time_quantity(curves: pd.DataFrame, results: pd.DataFrame) -> Quantity:
+    """By which seconds the trials of `results` are compared: those of the processor, where all curves have them."""
+    if not {"key", "cpu_seconds"} <= set(curves.columns) or "key" not in results.columns:
+        return "seconds"
+    mine = numbers(curves, "cpu_seconds")[curves["key"].isin(finished(results)["key"])]
+    return "cpu_seconds" if len(mine) and mine.notna().all() else "seconds"
 
 
 def mean_curves(curves: pd.DataFrame, rows: Mapping[str, MethodTrials], x: str, y: str) -> pd.DataFrame:

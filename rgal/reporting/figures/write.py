@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from rgal.core.cores import granted_cores
 from rgal.core.files import write_atomically
 from rgal.reporting.figures.cases import accuracy_versus_cases, data_efficiency
-from rgal.reporting.figures.curves import accuracy_curves
+from rgal.reporting.figures.curves import accuracy_curves, time_quantity
 from rgal.reporting.figures.diversity import diversity_figures
 from rgal.reporting.figures.drawn import Drawn, fingerprint, read_drawn, write_drawn
 from rgal.reporting.figures.increments import accuracy_per_phase, old_and_new
@@ -147,7 +147,7 @@ def _figures(job: Job) -> Iterator[tuple[str, Figure | None]]:
             yield f"{before}phases", accuracy_per_phase(phases, rows, styles)
             yield f"{before}old_new", old_and_new(phases, rows)
         else:
-            yield f"{before}time", accuracy_curves(curves, rows, "seconds", styles)
+            yield f"{before}time", accuracy_curves(curves, rows, time_quantity(curves, rows), styles)
             yield f"{before}images", accuracy_curves(curves, rows, "images", styles)
         yield f"{before}layers", layer_figure(layers, rows, styles)
         yield from ((f"{before}{name}", figure) for name, figure in measure_figures(rows))

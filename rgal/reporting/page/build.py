@@ -31,6 +31,7 @@ ENVIRONMENT = {
     "platform": "Platform",
     "processor": "Processor",
     "threads": "Threads",
+    "slots": "Trials at a time",
     "gpu": "GPU",
 }
 FILES = (

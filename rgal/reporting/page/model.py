@@ -51,12 +51,13 @@ class Heading:
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table on the page; the same number of cells in each row as there are headings."""
+    """A table on the page; the same number of cells in each row as there are headings. verdict: lines above them."""
 
     caption: str
     headings: Sequence[Heading]
     rows: Sequence[Sequence[Cell]]
     notes: Sequence[str] = ()
+    verdict: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def sheet(table: Table) -> Sheet:
         [Cell(" ".join(text.split()), bool(strong)) for text, strong in zip(texts, bold, strict=True)]
         for texts, bold in zip(table.cells().to_numpy(), table.bold().to_numpy(), strict=True)
     ]
-    return Sheet(table.caption, headings, rows, table.notes)
+    return Sheet(table.caption, headings, rows, table.notes, table.verdict)
 
 
 def render_html(report: Report) -> str:

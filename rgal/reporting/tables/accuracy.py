@@ -23,6 +23,7 @@ from rgal.reporting.tables.column import (
 )
 from rgal.reporting.tables.notes import measure_notes, published_notes, row_notes, versus_notes
 from rgal.reporting.tables.table import Table
+from rgal.reporting.verdict import verdict_lines
 from rgal.suite.measures import Measure
 
 
@@ -54,7 +55,7 @@ def accuracy_table(group: ResultGroup, reference: Reference | None = None) -> Ta
         *row_notes(group),
         *published_notes(group, published, *_on_published(group, reference)),
     ]
-    return Table(group.heading or "Results", rows, columns, notes)
+    return Table(group.heading or "Results", rows, columns, notes, verdict=verdict_lines(group))
 
 
 def _published_columns(

@@ -92,7 +92,7 @@ def _columns(measure: Measure, hosts: Hosts) -> tuple[Column, ...]:
         if host is None:
             return (math.nan,)
         one, other = (by_seed(trials, trials.measured(measure)) for trials in (row, host))
-        differences = [one[seed] - other[seed] for seed in sorted(one.keys() & other.keys())]
+        differences = [one[seed] - other[seed] for seed in one if seed in other]
         return (math.fsum(differences) / len(differences) if differences else math.nan,)
 
     return (

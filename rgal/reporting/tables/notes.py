@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+import statistics
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import pandas as pd
 
 from rgal.reporting.results import DOUBLE_DAGGER, MethodTrials, ResultGroup, Row, case_label, only
 from rgal.reporting.statistics import LEAST_BOLD, Comparison
-from rgal.reporting.tables.column import Column, fixed
-from rgal.suite.measures import Measure
+from rgal.reporting.tables.column import Column, count, fixed, spread
+from rgal.reporting.verdict import binomial_error, images_tested, teachers_of
+from rgal.suite.measures import TEACHER, TOP1, Measure
 
 NO_FINISHED = "No finished trials."
 SPREAD = (
@@ -30,7 +32,37 @@ def measure_notes(group: ResultGroup) -> list[str]:
             f"Protocol {protocol}: {base} classes in the base phase, then {phases} phases of {step}."
         )
     measures = [measure for measure in group.measures if measure.place or not measure.tables]
-    return [*notes, *_meanings(measures, group.rows.values(), SPREAD)]
+    rows = list(group.rows.values())
+    teachers, error = teacher_note(rows), images_note(rows, measures[0])
+    if teachers:
+        measures = [measure for measure in measures if measure is not TEACHER]
+    return [note for note in (*notes, *_meanings(measures, rows, SPREAD), teachers, error) if note]
+
+
+def teacher_note(rows: Sequence[MethodTrials]) -> str:
+    """How many teachers stand behind n, and how good they are; "" where it is unknown."""
+    accuracies = list(teachers_of(rows).values())
+    if not accuracies:
+        return ""
+    std = float(pd.Series(accuracies).std(ddof=1))
+    if len(accuracies) == 1:
+        return f"1 teacher: {fixed(accuracies[0])} % top-1. Spreads and intervals leave out what another would change."
+    return (
+        f"{len(accuracies)} teachers: {spread(statistics.mean(accuracies), std)} % top-1. A seed includes its teacher, "
+        "which all methods of the seed share."
+    )
+
+
+def images_note(rows: Sequence[MethodTrials], measure: Measure) -> str:
+    """How far an accuracy may be from that of the whole population, whatever the seeds say; "" where it is unknown."""
+    images, means = images_tested(rows), [row.measured(measure).mean() for row in rows if len(row.finished)]
+    if not images or not means or measure is not TOP1:
+        return ""
+    middle = float(pd.Series(means).median())
+    return (
+        f"Test set: {count(images)} images, the same for all; at {fixed(middle)} % its choice alone has a binomial "
+        f"standard error of {fixed(binomial_error(middle, images))} points, which no spread or interval here contains."
+    )
 
 
 def _meanings(measures: Iterable[Measure], rows: Iterable[MethodTrials], last: str = "") -> list[str]:

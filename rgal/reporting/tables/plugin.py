@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
-from rgal.methods.names import host_of
-from rgal.reporting.results import MethodTrials, ResultGroup, Row
-from rgal.reporting.statistics import Difference, by_seed, holm, paired_difference
+from rgal.reporting import statistics
+from rgal.reporting.results import CPU_SECONDS, MethodTrials, ResultGroup, Row, comparable_seconds
+from rgal.reporting.statistics import Difference, by_seed, versus_hosts
 from rgal.reporting.tables.column import (
     Column,
     case_column,
@@ -28,10 +27,12 @@ def plugin_table(group: ResultGroup) -> Table:
     Means are over a method's own finished trials, differences (with RGAL minus host) and the ratio of total seconds
     over the seeds of both.
     """
-    hosts = _hosts(group)
+    hosts = statistics.hosts(group.rows)
     rows = [group.rows[row] for row in hosts]
-    differences = {measure: _differences(rows, hosts, measure) for measure in group.in_table("plugin")}
+    differences = {measure: versus_hosts(group.rows, measure) for measure in group.in_table("plugin")}
     seeds = {row: difference.seeds for row, difference in next(iter(differences.values()), {}).items()}
+    spent = comparable_seconds([*rows, *hosts.values()])
+    time, of = ("CPU time", "processor, all threads") if spent == CPU_SECONDS else ("Time", "clock")
     columns = [
         case_column(group),
         Column(
@@ -44,12 +45,14 @@ def plugin_table(group: ResultGroup) -> Table:
         ),
         *(column for measure in differences for column in _columns(measure, hosts, differences[measure])),
         Column("Shared seeds", ("shared_seeds",), lambda row: (seeds[row.row],), short="Seeds"),
-        Column("Time (×)", ("time_ratio",), lambda row: (_time_ratio(row, hosts[row.row]),), fixed, optional=True),
+        Column(
+            f"{time} (×)", ("time_ratio",), lambda row: (_time_ratio(row, hosts[row.row], spent),), fixed, optional=True
+        ),
     ]  # fmt: skip
     notes = [
         "Mean ± sample standard deviation over the finished trials of each. Difference: with RGAL minus host, mean "
         f"over the seeds that both have finished. {statistics_note(len(rows))}",
-        "Time: seconds of synthesis and training with RGAL over those of the host, same seeds.",
+        f"{time}: seconds of the {of}, of synthesis and training with RGAL over those of the host, same seeds.",
         *mark_notes(group, [*rows, *hosts.values()]),
     ]
     return Table(group.caption("without and with RGAL"), rows, columns, notes, "_plugin")
@@ -71,32 +74,11 @@ def _columns(
     )
 
 
-def _hosts(group: ResultGroup) -> dict[Row, MethodTrials]:
-    """Map each (case, method with RGAL) to its host in that case, of finished ones."""
-    done = [row for row, trials in group.rows.items() if len(trials.finished)]
-    names = {(case, name): host_of(name, [other for at, other in done if at == case]) for case, name in done}
-    return {row: group.rows[row[0], host] for row, host in names.items() if host}
-
-
-def _differences(
-    rows: list[MethodTrials], hosts: dict[Row, MethodTrials], measure: Measure
-) -> dict[Row, Difference]:
-    """Subtract the hosts from the methods with RGAL, with p-values that are adjusted for the rows of the table."""
-    pairs = {row.row: (row, hosts[row.row]) for row in rows}
-    raw = {
-        key: paired_difference(*(by_seed(one, one.measured(measure)) for one in pair))
-        for key, pair in pairs.items()
-    }
-    adjusted = holm([difference.p for difference in raw.values()])
-    return {key: replace(difference, p=p) for (key, difference), p in zip(raw.items(), adjusted, strict=True)}
-
-
-def _time_ratio(row: MethodTrials, host: MethodTrials) -> float:
+def _time_ratio(row: MethodTrials, host: MethodTrials, seconds: tuple[str, str]) -> float:
     """Divide seconds of synthesis and training with RGAL by those without, both summed over the shared seeds."""
     one, other = (
-        by_seed(trials, trials.numbers("synthesis_seconds") + trials.numbers("student_seconds"))
-        for trials in (row, host)
+        by_seed(trials, trials.numbers(seconds[0]) + trials.numbers(seconds[1])) for trials in (row, host)
     )
-    shared = sorted(one.keys() & other.keys())
-    seconds = sum(other[seed] for seed in shared)
-    return sum(one[seed] for seed in shared) / seconds if seconds > 0 else math.nan
+    shared = [seed for seed in one if seed in other]
+    whole = sum(other[seed] for seed in shared)
+    return sum(one[seed] for seed in shared) / whole if whole > 0 else math.nan

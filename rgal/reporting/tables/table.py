@@ -28,6 +28,7 @@ class Table:
         rows: what each row is about.
         columns: in the order of print and of the CSV.
         notes: lines below it.
+        verdict: lines below the caption on what it allows to be said; LaTeX, whose text is the author's, has none.
         suffix: what its files are called behind the stem of their group.
     """
 
@@ -36,6 +37,7 @@ class Table:
     columns: Sequence[Column]
     notes: Sequence[str] = ()
     suffix: str = ""
+    verdict: Sequence[str] = ()
 
     @cached_property
     def _all(self) -> pd.DataFrame:
@@ -107,7 +109,7 @@ class Table:
         return ["" if a is None or a == b else "method" if a[0] == b[0] else "case" for a, b in pairs]
 
     def _markdown(self) -> str:
-        parts = [f"**{markdown_text(self.caption)}**"]
+        parts = [f"**{markdown_text(self.caption)}**", *(markdown_text(line) for line in self.verdict)]
         if self.rows:
             cells = self.cells().map(markdown_text)
             body = cells.mask(self.bold(), "**" + cells + "**").to_numpy().tolist()

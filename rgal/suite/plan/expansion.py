@@ -18,11 +18,12 @@ from rgal.methods.recipe import Recipe
 from rgal.methods.registry import Resolved, methods, resolve
 from rgal.suite.plan.budget import Taken, own_schedule, read_entries, schedule_for
 from rgal.suite.plan.initial_pool import initial_pool_key, samples_from_pool
-from rgal.suite.plan.settings import Budget, Epochs, Pair, Schedule, Suite, in_steps, suggest
+from rgal.suite.plan.settings import Budget, Epochs, Pair, Schedule, Suite, TeacherRecipe, in_steps, suggest
 from rgal.suite.plan.trial import Trial, file_hash, short_hash
 from rgal.suite.plan.weights import weights_of
 
 if TYPE_CHECKING:
+    from rgal.suite.pretraining import Pretraining
     from rgal.suite.task import Task
 
 
@@ -178,7 +179,8 @@ class _Setting:
     def teacher_key(self, recipe: Recipe, seed: int) -> str:
         """Identify a trial's teacher by its weights file's content, or by all that was asked for of its training."""
         suite = self.suite
-        purpose = self.task.pretraining(self.dataset, recipe, seed, self.options)
+        teacher = suite.teacher_of(seed)
+        purpose = self.task.pretraining(self.dataset, recipe, teacher, self.options)
         if suite.teacher_weights:
             if purpose.own:
                 raise UserError(
@@ -195,7 +197,7 @@ class _Setting:
                 "data": self.dataset.spec.fingerprint,
                 "evaluate_on": suite.evaluate_on,
                 "precision": self.common["precision"],
-                **suite.chosen_budget().teacher_training.recipe(self.phase_images[0]).model_dump(),
+                **teacher_recipe(suite, purpose, teacher, self.phase_images[0]).model_dump(),
                 **purpose.identity,
                 **({"code": self.teacher_code} if self.teacher_code else {}),
             }
@@ -242,6 +244,19 @@ class _Setting:
         batch = self.task.recipe(text, rest).recipe.rounds.batch
         steps = in_steps(schedule.student_steps, self.phase_images[1], batch)
         return schedule.model_copy(update={"student_steps": steps})
+
+
+def teacher_recipe(suite: Suite, purpose: Pretraining, teacher: int, images: int) -> TeacherRecipe:
+    """How one of a suite's teachers is trained: its seed is its number, added to that of the suite's recipe.
+
+    Args:
+        suite: which says how its teachers are trained.
+        purpose: what the teacher is for, which may have a seed of its own.
+        teacher: its number, see `Suite.teacher_of`.
+        images: how many it learns, of which its steps may be so many passes.
+    """
+    recipe = suite.chosen_budget().teacher_training.recipe(images)
+    return recipe.model_copy(update={"seed": purpose.identity.get("seed", recipe.seed + teacher)})
 
 
 def check_options(suite: Suite, task: Task) -> Any:

@@ -137,6 +137,8 @@ class Pair(Strict):
 class Suite(Strict):
     """One suite file, after the command line had its say. Networks: `teacher` and `student`, or several `pairs`.
 
+    teachers: how many teachers of a network are trained, which the seeds take in turns; None: one for each seed.
+    allow_weak_teacher: whether given weights may be hardly better than chance.
     sweep: one number of the schedule and the values that every method runs at, such as synthesis_batch: [32, 64].
     """
 
@@ -150,6 +152,8 @@ class Suite(Strict):
     pairs: tuple[Pair, ...] = ()
     options: dict[str, Any] = {}
     teacher_weights: str | None = None
+    teachers: Count | None = Field(None, ge=1)
+    allow_weak_teacher: StrictBool = False
     methods: tuple[str, ...]
     seeds: tuple[Count, ...] = (0,)
     budget: str = "small"
@@ -207,6 +211,10 @@ class Suite(Strict):
         if doubled := sorted({v for v in value if value.count(v) > 1}):
             raise ValueError(f"given twice: {', '.join(map(str, doubled))}")
         return value
+
+    def teacher_of(self, seed: int) -> int:
+        """Which of the suite's teachers a seed distils from, so that all methods of a seed share one."""
+        return seed if self.teachers is None else seed % self.teachers
 
     def chosen_budget(self) -> Budget:
         if self.budget not in self.budgets:

@@ -9,6 +9,7 @@ from typing import TextIO
 from tqdm import tqdm
 
 from rgal.suite.running.drive import ProgressMessage
+from rgal.suite.running.teacher_check import weakness
 from rgal.suite.running.work import Outcome, TeacherJob, WorkJob
 from rgal.suite.task import tasks
 
@@ -97,7 +98,8 @@ def describe(job: WorkJob, outcome: Outcome) -> str:
         return "stopped; run the same command again to go on from here"
     result = outcome.result
     if isinstance(job, TeacherJob):
-        return f"top-1 {result['last']:.2f} %"
+        weak = weakness(result["last"], result["classes"])
+        return f"top-1 {result['last']:.2f} %" if not weak else f"warning: {weak}; it wants more steps"
     text = tasks()[job.trial.task].describe(result)
     spent = f"synthesis {clock(result['synthesis_seconds'])}, student {clock(result['student_seconds'])}"
     return f"{text}, {result['images']:,} images, {spent}"

@@ -13,7 +13,7 @@ from rgal.core.errors import UserError, nearest
 from rgal.data import Dataset
 from rgal.methods.plugins import load_plugins
 from rgal.suite.plan.checks import check_networks
-from rgal.suite.plan.expansion import check_options, entries_taken, expand, untuned
+from rgal.suite.plan.expansion import check_options, entries_taken, expand, teacher_recipe, untuned
 from rgal.suite.plan.fingerprint import Fingerprints, mixed
 from rgal.suite.plan.settings import Suite
 from rgal.suite.plan.trial import Trial
@@ -50,7 +50,7 @@ class Plan:
         """What a trial's teacher is trained for."""
         task = tasks()[self.suite.task]
         options = check_options(self.suite, task)
-        return task.pretraining(self.dataset, trial_recipe(trial), trial.seed, options)
+        return task.pretraining(self.dataset, trial_recipe(trial), self.suite.teacher_of(trial.seed), options)
 
 
 def choose_device(text: str) -> str:
@@ -188,15 +188,16 @@ def ready_teachers(
         purpose = plan.purpose(trial)
         if suite.teacher_weights:
             part, weights = purpose.part(plan.dataset), weights_of(suite.teacher_weights, trial.teacher)
-            import_teacher(store.root, trial.teacher, part, domain_of(part), trial.teacher_key, weights)
+            about = (trial.teacher, part, domain_of(part), trial.teacher_key)
+            import_teacher(store.root, *about, weights, suite.allow_weak_teacher)
             continue
         code, trained_by = plan.teacher_codes[trial.teacher_key], teacher_code(store.root, trial)
         if trained_by is not None and (trained_by == code or not fresh):
             kept += [trial] if trained_by != code else []
             continue
-        recipe = suite.chosen_budget().teacher_training.recipe(images)
-        recipe = recipe.model_copy(update={"seed": purpose.identity.get("seed", recipe.seed)})
-        jobs.append(TeacherJob(store.root, trial, recipe, code, purpose.title))
+        recipe = teacher_recipe(suite, purpose, suite.teacher_of(trial.seed), images)
+        title = purpose.title or f"(seed {recipe.seed})"
+        jobs.append(TeacherJob(store.root, trial, recipe, code, title))
     return jobs[::-1], kept[::-1]
 
 
@@ -241,7 +242,7 @@ def run_plan(plan: Plan, store: Store, how: HowToRun) -> tuple[bool, list[tuple[
         for one in todo if how.fresh else ():
             if one.finished or one.other_code:
                 store.discard(one.folder)
-        complete = run([_job(plan, store, trial, how) for trial in trials], slots, threads)
+        complete = run([_job(plan, store, trial, how, slots) for trial in trials], slots, threads)
         if not complete and how.fresh:
             console.write("to go on, leave --fresh out: with it, what has finished now is run again too")
         return complete, outcomes
@@ -279,12 +280,12 @@ def _count(things: Sequence[object], kind: str) -> str:
     return f"{len(things)} {kind}{'' if len(things) == 1 else 's'}"
 
 
-def _job(plan: Plan, store: Store, trial: Trial, how: HowToRun) -> TrialJob:
+def _job(plan: Plan, store: Store, trial: Trial, how: HowToRun, slots: int) -> TrialJob:
     code, teacher = plan.codes[trial.key], teacher_code(store.root, trial)
     if plan.teacher_codes[trial.teacher_key] and teacher is not None:
         code = code if teacher == plan.teacher_codes[trial.teacher_key] else mixed(teacher, code)
     label = f"{trial.teacher} -> {trial.student}" if len(plan.suite.networks) > 1 else ""
-    return TrialJob(store.root, trial, code, label, how.tensorboard)
+    return TrialJob(store.root, trial, code, label, how.tensorboard, slots)
 
 
 def exit_code(complete: bool, outcomes: list[tuple[WorkJob, Outcome]]) -> int:

@@ -83,8 +83,7 @@ class SingleRun:
             "images": transfer.images,
             "synthesis_steps": transfer.schedule.steps["synthesis"],
             "student_steps": transfer.schedule.steps["student"],
-            "synthesis_seconds": round(transfer.clock.seconds["synthesis"], 2),
-            "student_seconds": round(transfer.clock.seconds["student"], 2),
+            **{name: round(seconds, 2) for name, seconds in transfer.clock.costs().items()},
             **record(self.job.trial, self.initial_images),
         }
 

@@ -27,6 +27,7 @@ from rgal.nets.checkpoint import load_weights, save_weights
 from rgal.suite.plan.settings import TeacherRecipe
 from rgal.suite.pretraining import Pretraining
 from rgal.suite.running.drive import ProgressMessage, drive
+from rgal.suite.running.teacher_check import check_given
 from rgal.suite.store.folders import read_json, write_json
 from rgal.synthesis.pool import ImagePool
 
@@ -135,27 +136,35 @@ def teacher_files(root: Path, name: str, dataset: str, key: str) -> tuple[Path, 
     return folder / f"{stem}.safetensors", folder / f"{stem}.json", folder / f"{stem}.work"
 
 
-def import_teacher(root: Path, name: str, dataset: Dataset, domain: Domain, key: str, weights: Path) -> float:
+def import_teacher(
+    root: Path, name: str, dataset: Dataset, domain: Domain, key: str, weights: Path, allow_weak: bool = False
+) -> float:
     """Check a user's weights file, measure it, and keep a copy in the results directory.
 
     Args:
         root: the results directory.
-        name, key: of the network; of the teacher, among those of the same network and data.
+        name, key: of the network; names the teacher among those of the same network and data.
         dataset, domain: of the classes that the teacher is for.
         weights: the user's file.
+        allow_weak: whether it may be hardly better than chance.
 
     Returns:
-        Its top-1 in percent.
+        Top-1 in percent.
 
     Raises:
-        UserError: the file holds no weights of this network for these classes.
+        UserError: the weights do not fit the network, or their accuracy is near chance.
     """
     stored, record, _ = teacher_files(root, name, dataset.spec.name, key)
-    if earlier := read_json(record):
-        return float(earlier["top1"])
+    if imported := read_json(record):
+        accuracy = float(imported["top1"])
+        if not allow_weak:
+            check_given(weights, dataset.spec.name, accuracy, domain.classes)
+        return accuracy
     net = build_net(name, domain, torch.device("cpu"), 0)
     load_weights(net, weights, domain.classes)
     accuracy = top1(net, dataset.test.images, dataset.test.labels, domain)
+    if not allow_weak:
+        check_given(weights, dataset.spec.name, accuracy, domain.classes)
     save_weights(net, stored)
     write_json(record, {"top1": accuracy, "net": name, "dataset": dataset.spec.name, "weights": str(weights)})
     return accuracy

@@ -78,6 +78,7 @@ class TrialJob:
         fingerprint: of the code that makes its numbers.
         label: what tells its networks from the others of its suite, for people.
         tensorboard: whether to write event files too.
+        slots: how many trials run at a time.
     """
 
     root: Path
@@ -85,6 +86,7 @@ class TrialJob:
     fingerprint: str
     label: str = ""
     tensorboard: bool = False
+    slots: int = 1
 
     @property
     def title(self) -> str:
@@ -156,7 +158,7 @@ def _teacher(job: TeacherJob, report: Callable[[ProgressMessage], None], stop: C
     accuracy = train_teacher(spec, report, stop)
     if accuracy is None:
         return Outcome("interrupted")
-    return Outcome("finished", result={"last": accuracy})
+    return Outcome("finished", result={"last": accuracy, "classes": part.spec.classes})
 
 
 def _trial(job: TrialJob, report: Callable[[ProgressMessage], None], stop: Callable[[], bool]) -> Outcome:
@@ -175,7 +177,7 @@ def _trial(job: TrialJob, report: Callable[[ProgressMessage], None], stop: Calla
             "key": trial.key,
             "fingerprint": fingerprint,
             "settings": trial.settings(),
-            "environment": environment(),
+            "environment": environment() | {"slots": job.slots},
         }
         write_json(folder / "trial.json", asked)
         device = torch.device(trial.device)
@@ -186,7 +188,8 @@ def _trial(job: TrialJob, report: Callable[[ProgressMessage], None], stop: Calla
         if not complete:
             return Outcome("interrupted")
         run.save(folder)
-        result = {**run.result(), "encoding": prepared.encoding}
+        tested = len(prepared.test.labels)
+        result = {**run.result(), "encoding": prepared.encoding, "test_images": tested}
         write_json(folder / "result.json", {"schema": SCHEMA, "status": "finished", "reason": "", **result})
         (folder / "checkpoint.pt").unlink(missing_ok=True)
     return Outcome("finished", result=result)

@@ -34,7 +34,7 @@ from rgal.suite.task import measures_of
 # What the records of a trial's layers, phases and evaluations repeat of it.
 TRIAL_COLUMNS = ["key", "task", "setting", "budget", "method", "case", "seed"]
 PHASE_COLUMNS = [*TRIAL_COLUMNS, "phase", "classes", "top1", "old_top1", "new_top1"]
-CURVE_COLUMNS = [*TRIAL_COLUMNS, "round", "seconds", "images", "student_steps", "top1"]
+CURVE_COLUMNS = [*TRIAL_COLUMNS, "round", "seconds", "cpu_seconds", "images", "student_steps", "top1"]
 RESULT_COLUMNS = list(
     dict.fromkeys(
         name
@@ -56,6 +56,17 @@ class Evaluation(Part):
     student_steps: Number | None = None
     synthesis_seconds: Number = 0.0
     student_seconds: Number = 0.0
+    synthesis_cpu_seconds: Number | None = None
+    student_cpu_seconds: Number | None = None
+
+    def totals(self, device: str) -> dict[str, float]:
+        """Seconds of the clock, and those of the processor where the trial ran on one and they are known."""
+        cpu = (self.synthesis_cpu_seconds, self.student_cpu_seconds)
+        known = device == "cpu" and None not in cpu
+        return {
+            "seconds": self.synthesis_seconds + self.student_seconds,
+            "cpu_seconds": sum(filter(None, cpu)) if known else math.nan,
+        }
 
 
 class Layer(Part):
@@ -192,13 +203,13 @@ def _curve(record: Record, row: dict[str, Any]) -> list[dict[str, Any]]:
     events = Metrics(record.folder / "metrics.jsonl").rows() if record.settings else []
     trial = {name: row[name] for name in TRIAL_COLUMNS}
     measured = {measure.start for measure in measures_of(row["task"])}
+    device = record.settings.get("device") or ""
     points = []
     for event in events:
         if point := valid(Evaluation, event):
             more = {name: value for name, value in numbers_of(event).items() if name in measured}
-            seconds = point.synthesis_seconds + point.student_seconds
             own = point.model_dump(include=set(CURVE_COLUMNS))
-            points.append(more | trial | own | {"seconds": seconds})
+            points.append(more | trial | own | point.totals(device))
     return points
 
 

@@ -87,6 +87,8 @@ class Settings(Part):
     dataset: Text = None
     teacher: Text = None
     student: Text = None
+    teacher_key: Text = None
+    device: Text = None
     case: Text = None
     case_title: Text = None
     init_pool_key: Text = None

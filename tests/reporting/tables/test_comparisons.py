@@ -159,6 +159,20 @@ def test_the_time_of_a_plugin_is_that_of_the_shared_seeds() -> None:
         assert "Time (×)" not in plugins(frame) and len(plugins(frame)) == 1
 
 
+def test_on_a_cpu_the_time_of_a_plugin_is_that_of_the_processor() -> None:
+    """Seconds of the clock measure what else ran; where one trial lacks those of the processor, they remain."""
+    spent = {"synthesis_cpu_seconds": 10.0, "student_cpu_seconds": 10.0, "device": "cpu"}
+    rows = [
+        trial("cmi", 0, 0, 90.0, synthesis_seconds=10.0, student_seconds=10.0, **spent),
+        trial("cmi+rgal", 1, 0, 91.0, synthesis_seconds=99.0, student_seconds=1.0, **spent),
+    ]
+    table = plugins_of(pd.DataFrame(rows))
+    assert list(table.cells()["CPU time (×)"]) == ["1.00"]
+    assert any(note.startswith("CPU time: seconds of the processor, all threads") for note in table.notes)
+    for other in ({"device": "cuda"}, {"student_cpu_seconds": math.nan}):
+        assert list(plugins(pd.DataFrame([rows[0], {**rows[1], **other}]))["Time (×)"]) == ["5.00"]
+
+
 def test_plugins_stay_inside_their_case_and_keep_its_order() -> None:
     found = [
         case_trial(case, name, order, seed, top1 + seed)

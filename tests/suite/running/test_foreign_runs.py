@@ -129,6 +129,7 @@ def test_a_run_in_a_worker_process(factories: Path) -> None:
     torch.save({"state_dict": teacher.state_dict()}, factories / "mine.pth")
     nets_given = ["--teacher", "foreign_mine:plain", "--student", "foreign_mine:bare"]
     arguments = [*nets_given, "--teacher-weights", str(factories / "mine.pth"), "--methods", "rgal"]
+    arguments += ["--set", "allow_weak_teacher=true"]  # it is not trained
     assert call(factories, *arguments, jobs="1") == 0
     (folder,) = (factories / "results" / "trials").iterdir()
     about = json.loads((folder / "trial.json").read_text())

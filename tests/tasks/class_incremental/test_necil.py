@@ -184,7 +184,7 @@ def test_given_weights(workplace: Path, tmp_path: Path, capsys: pytest.CaptureFi
     (base,) = {trial.teacher_key for trial in plan(workplace, methods=("finetune",))}
     (weights,) = (workplace / "results" / "teachers").glob(f"*{base}.safetensors")
     (tmp_path / "suite.yaml").write_text(SUITE)
-    assert call(tmp_path, "--teacher-weights", str(weights)) == 0
+    assert call(tmp_path, "--teacher-weights", str(weights), "--set", "allow_weak_teacher=true") == 0
     one, other = (
         json.loads((trials(folder)["finetune"] / "result.json").read_text())
         for folder in (workplace, tmp_path)
