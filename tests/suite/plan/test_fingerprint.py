@@ -79,8 +79,8 @@ def test_an_edited_loss_is_told_and_run_again_when_asked(place: Workplace) -> No
     first = place.fingerprints()
     assert first["plain"] != first["plain+rgal"]
 
-    place.edit("terms/relation.py", '"""Mean over', '# A comment.\n    """The mean over')
-    place.edit("terms/relation.py", "def triplet(", "\n\n\ndef triplet(")
+    place.edit("terms/relation.py", "Return the mean over ordered", "Return the average over ordered")
+    place.edit("terms/relation.py", "def triplet(", "\n\n\n# A comment.\ndef triplet(")
     said = place.run()
     assert "2 of 2 trials are finished already" in said and "warning" not in said
 
