@@ -51,7 +51,7 @@ budgets:
     generator_width: 4
     teacher_training: {steps: 10, batch: 16}
 """
-SECONDS = ("synthesis_seconds", "student_seconds")
+SECONDS = ("synthesis_seconds", "student_seconds", "synthesis_cpu_seconds", "student_cpu_seconds")
 
 
 def necil_methods() -> list[str]:

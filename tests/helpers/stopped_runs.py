@@ -20,7 +20,7 @@ from tests.helpers.suites import DFQ_SUITE, SUITE
 
 ROOT = Path(cli.__file__).parents[1]
 
-SECONDS = ("synthesis_seconds", "student_seconds")
+SECONDS = ("synthesis_seconds", "student_seconds", "synthesis_cpu_seconds", "student_cpu_seconds")
 
 
 def suite_file(folder: Path, rounds: int, steps: int, task: str = "kd") -> Path:

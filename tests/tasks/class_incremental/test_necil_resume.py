@@ -31,7 +31,7 @@ STRIDES = (1, 1, 3, 4, 2, 3)
 def untimed(state: Any) -> Any:
     """Without seconds, however deep."""
     if isinstance(state, dict):
-        return {k: untimed(v) for k, v in state.items() if k not in (*SECONDS, "seconds")}
+        return {k: untimed(v) for k, v in state.items() if k not in (*SECONDS, "seconds", "cpu_seconds")}
     return state
 
 
