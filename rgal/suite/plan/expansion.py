@@ -197,7 +197,7 @@ class _Setting:
                 "data": self.dataset.spec.fingerprint,
                 "evaluate_on": suite.evaluate_on,
                 "precision": self.common["precision"],
-                **teacher_recipe(suite, purpose, teacher, self.phase_images[0]).model_dump(),
+                **teacher_recipe(suite, purpose, teacher, self.teacher_images).model_dump(),
                 **purpose.identity,
                 **({"code": self.teacher_code} if self.teacher_code else {}),
             }
@@ -206,6 +206,10 @@ class _Setting:
     @cached_property
     def phase_images(self) -> tuple[int, int]:
         return self.task.phase_images(self.dataset, self.options)
+
+    @cached_property
+    def teacher_images(self) -> int:
+        return images_of_teacher(self.suite, self.task, self.dataset, self.options)
 
     def chosen(self, swept: Mapping[str, Any]) -> list[tuple[Resolved, Taken]]:
         """`methods`, resolved once for all cases in which nothing of the schedule is swept."""
@@ -244,6 +248,12 @@ class _Setting:
         batch = self.task.recipe(text, rest).recipe.rounds.batch
         steps = in_steps(schedule.student_steps, self.phase_images[1], batch)
         return schedule.model_copy(update={"student_steps": steps})
+
+
+def images_of_teacher(suite: Suite, task: Task, dataset: Dataset, options: Any) -> int:
+    """Count the images that a teacher learns, where its steps are so many passes over them; elsewhere nothing is read."""
+    by_epochs = isinstance(suite.chosen_budget().teacher_training.steps, Epochs)
+    return task.phase_images(dataset, options)[0] if by_epochs else 0
 
 
 def teacher_recipe(suite: Suite, purpose: Pretraining, teacher: int, images: int) -> TeacherRecipe:

@@ -13,7 +13,14 @@ from rgal.core.errors import UserError, nearest
 from rgal.data import Dataset
 from rgal.methods.plugins import load_plugins
 from rgal.suite.plan.checks import check_networks
-from rgal.suite.plan.expansion import check_options, entries_taken, expand, teacher_recipe, untuned
+from rgal.suite.plan.expansion import (
+    check_options,
+    entries_taken,
+    expand,
+    images_of_teacher,
+    teacher_recipe,
+    untuned,
+)
 from rgal.suite.plan.fingerprint import Fingerprints, mixed
 from rgal.suite.plan.settings import Suite
 from rgal.suite.plan.trial import Trial
@@ -183,7 +190,7 @@ def ready_teachers(
     """
     suite, jobs, kept = plan.suite, [], []
     task = tasks()[suite.task]
-    images, _ = task.phase_images(plan.dataset, check_options(suite, task))
+    images = images_of_teacher(suite, task, plan.dataset, check_options(suite, task))
     for trial in {trial.teacher_key: trial for trial in reversed(trials)}.values():
         purpose = plan.purpose(trial)
         if suite.teacher_weights:

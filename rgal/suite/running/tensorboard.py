@@ -17,6 +17,7 @@ from rgal.suite.running.drive import Watch
 
 FLUSH_SECONDS = 10
 COSTS = ("images", "synthesis_seconds", "student_seconds")
+LEFT_OUT = ("synthesis_cpu_seconds", "student_cpu_seconds")
 COUNTERS = ("round", "phase", "synthesis_steps", "student_steps")  # where a row stands, not what it measured
 
 
@@ -37,7 +38,11 @@ def scalars(row: Row) -> list[tuple[str, float, int]]:
     """
     kind = row["kind"]
     step = row["synthesis_steps"] if kind == "synthesis" else row.get("student_steps") or row.get("round", 0)
-    values = {k: v for k, v in row.items() if isinstance(v, (int, float)) and k not in (*COSTS, *COUNTERS)}
+    values = {
+        k: v
+        for k, v in row.items()
+        if isinstance(v, (int, float)) and k not in (*COSTS, *COUNTERS, *LEFT_OUT)
+    }
     return [(f"{kind}/{name}", float(value), step) for name, value in values.items()]
 
 
