@@ -251,7 +251,7 @@ class _Setting:
 
 
 def images_of_teacher(suite: Suite, task: Task, dataset: Dataset, options: Any) -> int:
-    """Count the images that a teacher learns, where its steps are so many passes over them; elsewhere nothing is read."""
+    """Count the images a teacher learns where its steps are so many passes over them; elsewhere nothing is read."""
     by_epochs = isinstance(suite.chosen_budget().teacher_training.steps, Epochs)
     return task.phase_images(dataset, options)[0] if by_epochs else 0
 
