@@ -78,7 +78,7 @@ def test_one_base_model_for_all_but_pass(workplace: Path, jobs: list[Job]) -> No
     """A trial's training images are read once, by its phases, and closed behind them."""
     bases, trials = jobs[:2], jobs[2:]
     assert [job.title for job in bases] == [
-        "teacher resnet8 on digits (4 classes, rotations, temperature 0.1, seed 0)",
+        "teacher resnet8 on digits (4 classes, rotations, temperature 0.1, Adam 0.001, seed 0)",
         "teacher resnet8 on digits (4 classes, seed 0)",
     ]
     assert [job.title for job in trials] == [f"{name} seed 0" for name in METHODS]
