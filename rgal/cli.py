@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from rgal.suite.plan.settings import Suite
+    from rgal.suite.store.folders import Store
 
 OVERRIDES = (
     "task",
@@ -149,7 +150,6 @@ def check_links() -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Do what the options say: render, export, print the plan, or run it. Return the exit code."""
-    from rgal.reporting.report import render, summary
     from rgal.suite.running.exports import check_export, export_trials, find_trial
     from rgal.suite.running.resources import HowToRun
     from rgal.suite.running.runner import describe_plan, exit_code, make_plan, plan_warnings, run_plan
@@ -159,12 +159,12 @@ def run(options: argparse.Namespace) -> int:
     how = HowToRun(options.jobs, options.threads, options.tensorboard, options.fresh)
     store = Store(options.results)
     if options.report_only:
-        print(summary(render(store)))
+        print(report(store))
         return 0
     if options.export_only:
         with store.lock():
             print(export_trials(store, [find_trial(store, options.export_only)], options.export or "onnx"))
-            render(store)
+            report(store)
         return 0
     if options.tensorboard:
         check_tensorboard()
@@ -183,8 +183,18 @@ def run(options: argparse.Namespace) -> int:
             if options.export:
                 folders = [store.trial_folder(trial.name, trial.key) for trial in plan.trials]
                 print(export_trials(store, folders, options.export), file=sys.stderr)
-            print(summary(render(store, {trial.key for trial in plan.trials})))
+            print(report(store, {trial.key for trial in plan.trials}))
     return exit_code(complete, outcomes)
+
+
+def report(store: Store, ran: set[str] | None = None) -> str:
+    """Render a store, and return what its summary says: of the trials with the keys `ran`, or of all."""
+    from rgal.reporting.report import (
+        render,
+        summary,
+    )  # plotting and statistics, which nothing else here waits for
+
+    return summary(render(store, ran))
 
 
 def load(options: argparse.Namespace) -> Suite:

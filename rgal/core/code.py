@@ -41,8 +41,8 @@ class CodeGraph:
     """The definitions in some modules, and which of them each one uses by name.
 
     A use through a name that exists only at run time (a registry, getattr) is not seen: the caller has to list what
-    is used that way. A local name that equals a
-    definition's counts as a use of it, so that rather too much is reached than too little.
+    is used that way. A local name that equals a definition's counts as a use of it, so that rather too much is reached
+    than too little.
 
     Args:
         file_of: the source file of a module by name; None for names that are no module, or one whose code does not
@@ -52,6 +52,7 @@ class CodeGraph:
     def __init__(self, file_of: Callable[[str], Path | None]) -> None:
         self._file_of = functools.cache(file_of)
         self._source = functools.cache(self._read)
+        self._uses = functools.cache(self._direct_uses)
         self._fingerprints: dict[frozenset[Definition], str] = {}
 
     def fingerprint(self, entries: Iterable[Definition]) -> str:
@@ -77,14 +78,16 @@ class CodeGraph:
             if entry in reached:
                 continue
             reached.add(entry)
-            module, name = entry
-            source = self._source(module)
-            waiting.append((module, EFFECTS))
-            if not name:
-                waiting += [(module, definition) for definition in source.definitions]
-            for dotted in source.names_in(name):
-                waiting += self._resolve(source, dotted)
+            waiting += self._uses(entry)
         return reached
+
+    def _direct_uses(self, entry: Definition) -> frozenset[Definition]:
+        """The definitions that one uses by name, and what runs when its module is imported."""
+        module, name = entry
+        source = self._source(module)
+        inside = source.definitions if not name else ()
+        named = (used for dotted in source.names_in(name) for used in self._resolve(source, dotted))
+        return frozenset([(module, EFFECTS), *((module, definition) for definition in inside), *named])
 
     def _read(self, module: str) -> _Source:
         path = self._file_of(module)

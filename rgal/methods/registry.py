@@ -6,8 +6,6 @@ Recipe. What names it on the command line and in suites is told in `rgal.methods
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -16,6 +14,7 @@ from typing import Any
 
 from rgal.core.code import code_hash
 from rgal.core.errors import UserError, nearest
+from rgal.core.modules import modules_in
 from rgal.methods.names import RGAL, MethodName, Parameters
 from rgal.methods.parameters import Parameter, parameters, text_of, values_from
 from rgal.methods.plus_rgal import plus_rgal
@@ -123,9 +122,7 @@ def methods() -> Mapping[str, Method]:
     Every module in the package `baselines` is imported: that a file is there is its registration. Methods of plug-ins
     are among them once the plug-ins are loaded.
     """
-    package = importlib.import_module("rgal.baselines")
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"rgal.baselines.{module.name}")
+    modules_in("rgal.baselines")
     return dict(sorted(_METHODS.items()))
 
 

@@ -11,8 +11,6 @@ the user's own code (`rgal.nets.foreign`). The layers and the classifier of thes
 from __future__ import annotations
 
 import functools
-import importlib
-import pkgutil
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,6 +20,7 @@ from torch import nn
 
 from rgal.core.code import code_hash
 from rgal.core.errors import UserError, nearest
+from rgal.core.modules import modules_in
 from rgal.nets import foreign
 from rgal.nets.discover import find_parts
 
@@ -29,6 +28,7 @@ from rgal.nets.discover import find_parts
 class Architecture(Protocol):
     """Describe what a file in this folder must define to be an architecture."""
 
+    __name__: str
     PATTERN: str
     NAMES: tuple[str, ...]
 
@@ -73,9 +73,7 @@ def net(name: str) -> Callable[[Builder], Builder]:
 
 @functools.cache
 def _architectures() -> tuple[Architecture, ...]:
-    names = (f"{__name__}.{info.name}" for info in pkgutil.iter_modules(__path__))
-    modules = map(importlib.import_module, names)
-    return tuple(cast(Architecture, module) for module in modules if hasattr(module, "NAMES"))
+    return tuple(cast(Architecture, module) for module in modules_in(__name__) if hasattr(module, "NAMES"))
 
 
 def names() -> tuple[str, ...]:
@@ -105,8 +103,7 @@ def module_of(name: str) -> str:
     """Name the module that builds this network; "" for one from a library or from the user's own code."""
     if name in _ADDED:
         return _ADDED[name].module
-    modules = (importlib.import_module(f"{__name__}.{info.name}") for info in pkgutil.iter_modules(__path__))
-    own = [m.__name__ for m in modules if hasattr(m, "NAMES") and re.fullmatch(m.PATTERN, name)]
+    own = [module.__name__ for module in _architectures() if re.fullmatch(module.PATTERN, name)]
     return own[0] if own else ""
 
 

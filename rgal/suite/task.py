@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any, Protocol, TypeVar
 
 from torch import nn
 
+from rgal.core.modules import modules_in
 from rgal.core.precision import Precision
 from rgal.core.problem import Domain, Problem
 from rgal.core.seeding import Streams
@@ -234,11 +234,10 @@ def tasks() -> Mapping[str, Task]:
 
 def _own_tasks() -> dict[str, Task]:
     """The `TASK` of every module of `rgal.tasks`, and of the module `task` of every package there."""
-    package = importlib.import_module("rgal.tasks")
     own: dict[str, Task] = {}
-    for module in pkgutil.iter_modules(package.__path__):
-        name = f"rgal.tasks.{module.name}{'.task' if module.ispkg else ''}"
-        instance = getattr(importlib.import_module(name), "TASK", None)
+    for module in modules_in("rgal.tasks"):
+        holder = importlib.import_module(f"{module.__name__}.task") if hasattr(module, "__path__") else module
+        instance = getattr(holder, "TASK", None)
         if isinstance(instance, Task):
             own[instance.name] = instance
     return own

@@ -37,7 +37,7 @@ def expand(suite: Suite, task: Task, dataset: Dataset, device: str) -> list[Tria
             raise UserError(f"sweep: task '{task.name}' runs every method in cases of its own; leave it out")
         ((name, values),) = suite.sweep.items()
         cases = [(f"{value:g}", cases[0][1], {name: value}) for value in values]
-    settings = [_Setting(suite, task, dataset, device, pair, options) for pair in suite.networks]
+    settings = _settings(suite, task, dataset, device)
     initial = _initial(settings[0], cases[0][2])
     return [
         trial
@@ -49,11 +49,9 @@ def expand(suite: Suite, task: Task, dataset: Dataset, device: str) -> list[Tria
 
 def entries_taken(suite: Suite, task: Task, dataset: Dataset, device: str) -> dict[tuple[str, str, str], str]:
     """Say which of a suite's exceptions each method takes, by (teacher, student, method); see `nearest_entry`."""
-    options = check_options(suite, task)
-    settings = [_Setting(suite, task, dataset, device, pair, options) for pair in suite.networks]
     return {
         (setting.common["teacher"], setting.common["student"], resolved.name): taken.describe(suite.budget)
-        for setting in settings
+        for setting in _settings(suite, task, dataset, device)
         for resolved, taken in setting.chosen({})
     }
 
@@ -64,15 +62,21 @@ def untuned(suite: Suite, task: Task, dataset: Dataset, device: str) -> list[str
     Reference rows and methods that take no steps are left out, and so are budgets that say no number of steps: there
     every method runs what its authors published.
     """
-    options, budget, named = check_options(suite, task), suite.chosen_budget(), []
+    budget, named = suite.chosen_budget(), []
     if not (budget.rounds or budget.synthesis_steps or budget.student_steps):
         return []
-    for pair in suite.networks:
-        chosen = _Setting(suite, task, dataset, device, pair, options).chosen({})
-        compared = [(one, taken) for one, taken in chosen if one.recipe.data_free and _steps(one.recipe)]
+    for setting in _settings(suite, task, dataset, device):
+        compared = [
+            (one, taken) for one, taken in setting.chosen({}) if one.recipe.data_free and _steps(one.recipe)
+        ]
         if any(taken.tuned for _, taken in compared):
             named += [one.name for one, taken in compared if not taken.tuned]
     return list(dict.fromkeys(named))
+
+
+def _settings(suite: Suite, task: Task, dataset: Dataset, device: str) -> list[_Setting]:
+    options = check_options(suite, task)
+    return [_Setting(suite, task, dataset, device, pair, options) for pair in suite.networks]
 
 
 def _steps(recipe: Recipe) -> int:

@@ -35,6 +35,7 @@ QUIET = (
     "rgal.core.cores",
     "rgal.core.errors",
     "rgal.core.files",
+    "rgal.core.modules",
     "rgal.analysis.grids",
     "rgal.methods.names",
     "rgal.methods.parameters",

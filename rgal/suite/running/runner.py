@@ -23,7 +23,7 @@ from rgal.suite.plan.expansion import (
 )
 from rgal.suite.plan.fingerprint import Fingerprints, mixed
 from rgal.suite.plan.settings import Suite
-from rgal.suite.plan.trial import Trial
+from rgal.suite.plan.trial import Trial, short_hash
 from rgal.suite.plan.weights import weights_of
 from rgal.suite.pretraining import Pretraining
 from rgal.suite.running.console import Console
@@ -93,13 +93,21 @@ def make_plan(suite: Suite) -> Plan:
 
 
 def _with_codes(plan: Plan) -> Plan:
+    """Add the fingerprints. Seeds and cases are run by the same code: one is looked up for all of a method's."""
     fingerprints = Fingerprints()
+    alike: dict[str, list[Trial]] = {}
+    for trial in plan.trials:
+        alike.setdefault(short_hash([trial.method, trial.teacher, trial.student, trial.schedule]), []).append(
+            trial
+        )
     codes: dict[str, str] = {}
     teacher_codes: dict[str, str] = {}
-    for trial in plan.trials:
-        own = plan.purpose(trial).own
-        codes[trial.key] = fingerprints.of_trial(trial, own)
-        teacher_codes.setdefault(trial.teacher_key, fingerprints.of_teacher(trial, own))
+    for first, *others in alike.values():
+        own = plan.purpose(first).own
+        of_trial, of_teacher = fingerprints.of_trial(first, own), fingerprints.of_teacher(first, own)
+        for trial in (first, *others):
+            codes[trial.key] = of_trial
+            teacher_codes.setdefault(trial.teacher_key, of_teacher)
     return replace(plan, codes=codes, teacher_codes=teacher_codes)
 
 
