@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
 from rgal.core.observe import observe
 from rgal.core.precision import Precision, autocast
 from rgal.core.problem import Domain, evaluating
-from rgal.data.batches import evaluate_batches
-from rgal.data.dataset import ImageSet
+from rgal.data.batches import to_float
 
 
 def top1(
@@ -48,13 +49,8 @@ def hits(
         precision: "fp32" or "bf16".
         batch: images per forward pass.
     """
-    device = next(net.parameters()).device
-    right = []
-    with evaluating(net), autocast(device, precision):
-        for pixels, targets in evaluate_batches(ImageSet(images, labels), batch, device):
-            logits = net(domain.normalise(pixels).contiguous(memory_format=torch.channels_last))
-            right.append(logits.argmax(1) == targets)
-    return torch.cat(right).cpu()
+    classes = _over_batches(net, lambda inputs: net(inputs).argmax(1), images, domain, precision, batch)
+    return (classes == labels.to(classes.device)).cpu()
 
 
 @torch.no_grad()
@@ -70,11 +66,31 @@ def features_of(
         precision: "fp32" or "bf16".
         batch: images per forward pass.
     """
+
+    def features(inputs: Tensor) -> Tensor:
+        return observe(net, inputs, ("feature",)).required_feature.float()
+
+    return _over_batches(net, features, images, domain, precision, batch)
+
+
+def _over_batches(
+    net: nn.Module,
+    read: Callable[[Tensor], Tensor],
+    images: Tensor,
+    domain: Domain,
+    precision: Precision,
+    batch: int,
+) -> Tensor:
+    """Return what `read` gives for the network's inputs, batch by batch, with the network in evaluation mode."""
     device = next(net.parameters()).device
-    features = []
     with evaluating(net), autocast(device, precision):
-        for pixels in images.split(batch):
-            inputs = domain.normalise(pixels.to(device).float() / 255)
-            observation = observe(net, inputs.contiguous(memory_format=torch.channels_last), ("feature",))
-            features.append(observation.required_feature.float())
-    return torch.cat(features)
+        return torch.cat(
+            [
+                read(
+                    domain.normalise(to_float(pixels.to(device))).contiguous(
+                        memory_format=torch.channels_last
+                    )
+                )
+                for pixels in images.split(batch)
+            ]
+        )

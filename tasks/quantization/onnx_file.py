@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from rgal.core.errors import UserError
 from rgal.core.files import write_atomically
 from rgal.tasks.quantization.scheme import Bits
@@ -81,7 +83,7 @@ def _pack(model: Any) -> None:
         tensor = stored[name]
         if tensor.data_type in packed:
             nibbles = arrays.to_array(tensor).astype("uint8").ravel() & 15
-            nibbles.resize(len(nibbles) + len(nibbles) % 2)
+            nibbles = np.pad(nibbles, (0, len(nibbles) % 2))
             tensor.raw_data = (nibbles[::2] | nibbles[1::2] << 4).tobytes()
             tensor.data_type = packed[tensor.data_type]
 

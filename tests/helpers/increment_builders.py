@@ -91,7 +91,7 @@ def stored_trial(root: Path, row: dict[str, object], phases: str | list[dict[str
     """A finished trial in the store below `root`, with phases.json of these phases or of this text, or without."""
     folder = Store(root).trial_folder(str(row["method"]), str(row["key"]).replace("-", "_"))
     folder.mkdir(parents=True)
-    settings = {name: row[name] for name in SETTINGS}
+    settings = {name: row[name] for name in (*SETTINGS, "teacher", "student")}
     write_json(folder / "trial.json", {"settings": settings, "environment": {"started": str(row["seed"])}})
     measured = {
         name: value

@@ -244,7 +244,8 @@ def test_the_student_trains_once_and_on_images_of_all_rounds() -> None:
     assert kinds == ["synthesis"] * 3 + ["student", "evaluation"]
     assert len(transfer.pool) == 30 and transfer.schedule.steps == {"synthesis": 9, "student": 3}
     published = resolve("intraq").recipe.rounds
-    assert published.warmup == published.count - 1 and published.total_student_steps() == 151 * 200
+    assert published.warmup == published.count - 1
+    assert published.total_student_steps() == 147 * 200  # of its 151 epochs the first four only set ranges
 
 
 def test_the_margin_is_off_in_the_first_round_alone() -> None:

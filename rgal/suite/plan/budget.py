@@ -9,7 +9,6 @@ from typing import Any
 from pydantic import ValidationError
 
 from rgal.core.errors import UserError
-from rgal.core.optimiser import StudentOptimiser
 from rgal.methods.names import MethodName
 from rgal.methods.recipe import Recipe
 from rgal.methods.registry import Method, canonical_name
@@ -190,12 +189,9 @@ def apply_schedule(recipe: Recipe, schedule: Schedule, where: str) -> Recipe:
     """
     trains = recipe.rounds.student_steps > 0
 
-    def given(**fields: Any) -> dict[str, Any]:
-        return {key: value for key, value in fields.items() if value is not None}
-
     rounds = replace(
         recipe.rounds,
-        **given(
+        **_given(
             count=schedule.rounds if trains else None,
             warmup=schedule.warmup if trains else None,
             synthesis_steps=schedule.synthesis_steps if recipe.rounds.synthesis_steps else None,
@@ -215,17 +211,13 @@ def apply_schedule(recipe: Recipe, schedule: Schedule, where: str) -> Recipe:
     images = recipe.images
     if schedule.generator_width is not None and isinstance(images, FreshGenerator):
         images = replace(images, width=schedule.generator_width)
-    optimiser = replace(recipe.optimiser, **given(lr=schedule.synthesis_lr))
-    student = _scheduled_student(recipe.student, schedule)
+    optimiser = replace(recipe.optimiser, **_given(lr=schedule.synthesis_lr))
+    drops = schedule.student_drops if recipe.student.schedule == "steps" else None
+    of_student = _given(lr=schedule.student_lr, weight_decay=schedule.student_weight_decay, drops=drops)
+    student = replace(recipe.student, **of_student)
     return replace(recipe, images=images, rounds=rounds, student=student, optimiser=optimiser)
 
 
-def _scheduled_student(student: StudentOptimiser, schedule: Schedule) -> StudentOptimiser:
-    lr, decay = schedule.student_lr, schedule.student_weight_decay
-    drops = schedule.student_drops if student.schedule == "steps" else None
-    return replace(
-        student,
-        lr=student.lr if lr is None else lr,
-        weight_decay=student.weight_decay if decay is None else decay,
-        drops=student.drops if drops is None else drops,
-    )
+def _given(**numbers: Any) -> dict[str, Any]:
+    """Leave out what a schedule says nothing on."""
+    return {name: number for name, number in numbers.items() if number is not None}

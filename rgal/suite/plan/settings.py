@@ -90,10 +90,9 @@ class Schedule(Strict):
 _NUMBERS = frozenset(Schedule.model_fields) - {"parameters"}
 
 
-class TeacherRecipe(Strict):
+class _Teaching(Strict):
     """How a teacher is trained when no weights are given: SGD, momentum 0.9, linear warm-up, then cosine."""
 
-    steps: Count = Field(2000, ge=1)
     batch: Count = Field(128, ge=2)
     lr: float = Field(0.1, gt=0)
     weight_decay: float = Field(5e-4, ge=0)
@@ -101,15 +100,16 @@ class TeacherRecipe(Strict):
     seed: Count = 0
 
 
-class TeacherTraining(Strict):
+class TeacherRecipe(_Teaching):
+    """A teacher's recipe with its number of steps."""
+
+    steps: Count = Field(2000, ge=1)
+
+
+class TeacherTraining(_Teaching):
     """A teacher's recipe as a suite file has it: its steps may be said by epochs."""
 
     steps: Steps = 2000
-    batch: Count = Field(128, ge=2)
-    lr: float = Field(0.1, gt=0)
-    weight_decay: float = Field(5e-4, ge=0)
-    lr_warmup: float = Field(0.1, ge=0, lt=1)
-    seed: Count = 0
 
     def recipe(self, images: int) -> TeacherRecipe:
         """Make the recipe of a teacher that learns this many images."""

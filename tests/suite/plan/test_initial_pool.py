@@ -15,7 +15,7 @@ from PIL import Image
 from rgal import cli
 from rgal.core.errors import UserError
 from rgal.core.problem import Problem
-from rgal.engine.run import TransferRun
+from rgal.engine.batches import PoolSupply, StudentBatch
 from rgal.suite.plan.initial_pool import labels_by, row_name
 from rgal.suite.task import tasks
 from rgal.synthesis.pool_files import load_pool, pool_key
@@ -163,18 +163,18 @@ def test_the_first_student_step_samples_given_images(tmp_path: Path, monkeypatch
     assert len(run.transfer.pool) == 5 and run.transfer.images == 0
     assert run.transfer.pool.targets.tolist() == [0, 1, 0, 1, 0]
     given = {image.numpy().tobytes() for image in run.transfer.pool.images}
-    seen: list[set[bytes]] = []
-    original = TransferRun._student_batch
+    drawn: list[set[bytes]] = []
+    draw = PoolSupply.next
 
-    def watched(transfer: TransferRun) -> Any:
-        batch = original(transfer)
-        seen.append({(image * 255).round().byte().numpy().tobytes() for image in batch[0]})
+    def watched(supply: PoolSupply) -> StudentBatch:
+        batch = draw(supply)
+        drawn.append({(image * 255).round().byte().numpy().tobytes() for image in batch.images})
         return batch
 
-    monkeypatch.setattr(TransferRun, "_student_batch", watched)
+    monkeypatch.setattr(PoolSupply, "next", watched)
     while not run.finished:
         run.advance()
-    assert seen[0] & given and seen[0] - given
+    assert drawn[0] & given and drawn[0] - given
 
 
 def test_images_without_labels_get_the_teachers(tmp_path: Path) -> None:
