@@ -21,6 +21,7 @@ class Domain:
         mean, std: normalisation of each channel, for pixels in [0,1].
         flip: whether a mirrored image keeps its label.
         crop_padding: pixels by which a random crop pads each side.
+        source: who says how images are normalised, in words; `rgal.core.domain` makes domains that have it.
 
     >>> domain = Domain((1, 2, 2), classes=10, mean=(0.5,), std=(0.25,))
     >>> domain.normalise(torch.ones(1, 1, 2, 2)).unique().item()
@@ -33,6 +34,7 @@ class Domain:
     std: tuple[float, ...]
     flip: bool = True
     crop_padding: int = 4
+    source: str = field(default="", compare=False)
 
     @cached_property
     def _constants(self) -> dict[torch.device, tuple[Tensor, Tensor]]:

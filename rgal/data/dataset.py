@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from rgal.core.errors import UserError
+from rgal.core.problem import Domain
 
 HOLD_OUT_SEED = 0  # fixed: every run and every seed must choose settings on the same held-out images
 
@@ -60,6 +61,7 @@ class DataSpec:
         class_names: in the order of the labels.
         fingerprint: a hash that changes with any image or label.
         encoding: "JPEG" if the source stores its first test image so, else "".
+        source: who says how images are normalised, in words.
     """
 
     name: str
@@ -72,6 +74,14 @@ class DataSpec:
     class_names: tuple[str, ...]
     fingerprint: str
     encoding: str = ""
+    source: str = ""
+
+    @property
+    def domain(self) -> Domain:
+        """Return what networks have to know of the images."""
+        return Domain(
+            self.shape, self.classes, self.mean, self.std, self.flip, self.crop_padding, self.source
+        )
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rgal.core.domain import GUESSED, NORMALISATIONS, crop_padding
 from rgal.core.errors import UserError
 from rgal.data.dataset import DataSpec, Decoded
 from rgal.data.sources import added
@@ -17,23 +18,29 @@ class Properties:
         mean, std: normalisation of each channel, for pixels in [0,1].
         classes: number of classes, or None if subsets of any size share the name.
         flip: whether a mirrored image keeps its label.
+        source: who says how images are normalised, in words; "": the name of the data set.
     """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
     classes: int | None = None
     flip: bool = True
+    source: str = ""
 
 
 # The constants with which the official releases normalise (CMI registry.py), so that published teachers fit.
 PROPERTIES = {
-    "cifar10": Properties((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010), 10),
+    "cifar10": Properties(NORMALISATIONS["cifar10"].mean, NORMALISATIONS["cifar10"].std, 10),
     "cifar100": Properties((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761), 100),
     "digits": Properties((0.3053,), (0.3758,), 10, flip=False),  # measured on its training split
     "mnist": Properties((0.1307,), (0.3081,), 10, flip=False),
     "svhn": Properties((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 10, flip=False),
 }
-IMAGENET = Properties((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+IMAGENET = Properties(
+    NORMALISATIONS["imagenet"].mean,
+    NORMALISATIONS["imagenet"].std,
+    source="ImageNet's, by the data set's name",
+)
 
 
 def properties_of(name: str, channels: int) -> Properties:
@@ -49,10 +56,13 @@ def properties_of(name: str, channels: int) -> Properties:
     if name in added():
         source = added()[name]
         grey = (0.5,) * channels
-        return Properties(source.mean or grey, source.std or grey, flip=source.flip)
+        known = source.mean is not None and source.std is not None
+        return Properties(
+            source.mean or grey, source.std or grey, flip=source.flip, source="" if known else GUESSED.source
+        )
     if name.startswith(("imagenet", "tiny_imagenet")):
         return IMAGENET
-    return Properties((0.5,) * channels, (0.5,) * channels)
+    return Properties((0.5,) * channels, (0.5,) * channels, source=GUESSED.source)
 
 
 def data_spec(name: str, decoded: Decoded) -> DataSpec:
@@ -80,8 +90,9 @@ def data_spec(name: str, decoded: Decoded) -> DataSpec:
         mean=entry.mean,
         std=entry.std,
         flip=entry.flip,
-        crop_padding=min(height, width) // 8,  # 4 at 32 pixels, as everyone has it; 1 at 8
+        crop_padding=crop_padding((channels, height, width)),
         class_names=decoded.class_names,
         fingerprint=decoded.fingerprint,
         encoding=decoded.encoding,
+        source=entry.source or f"those of data set '{name}'",
     )

@@ -98,8 +98,7 @@ WorkJob = TeacherJob | TrialJob
 
 def domain_of(dataset: Dataset) -> Domain:
     """What networks have to know of a data set's images."""
-    s = dataset.spec
-    return Domain(s.shape, s.classes, s.mean, s.std, s.flip, s.crop_padding)
+    return dataset.spec.domain
 
 
 def open_dataset(name: str, root: str | None, size: int | None, evaluate_on: str) -> Dataset:
