@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import yaml
 from pydantic import (
@@ -26,11 +26,28 @@ from rgal.core.errors import UserError
 TEACHER = "teacher"
 
 
-# (task, dataset, teacher, student, row, case, network); the case is "" for a task without cases, and for every teacher.
-# Where measure and protocol stand in place of teacher and student, the network is what learnt; elsewhere it is "".
-Key = tuple[str, str, str, str, str, str, str]
 Published = tuple[float, str]  # top-1 in percent, source
 PROTOCOL = r"\w+/\d+\+\d+x\d+"
+
+
+class Entry(NamedTuple):
+    """Where a published number belongs.
+
+    Attributes:
+        task, dataset: "kd", "cifar10".
+        teacher, student: the networks; measure and protocol ("aia", "50+5x10") for tables of phases.
+        method: a method of ours, or the row that prints it; "teacher" is one too.
+        case: "w4a4"; "" for a task without cases, and for every teacher.
+        network: what learnt, where measure and protocol stand in place of the networks; elsewhere "".
+    """
+
+    task: str
+    dataset: str
+    teacher: str
+    student: str
+    method: str
+    case: str = ""
+    network: str = ""
 
 
 @dataclass(frozen=True)
@@ -45,53 +62,31 @@ class Reference:
         reproduced: what others than the authors got, or the authors with the code they released.
     """
 
-    values: Mapping[Key, Published]
+    values: Mapping[Entry, Published]
     rows: Mapping[tuple[str, str], tuple[str, ...]]
     about: Mapping[str, str] = field(default_factory=dict)
-    teachers: Mapping[Key, float] = field(default_factory=dict)
-    reproduced: Mapping[Key, tuple[Published, ...]] = field(default_factory=dict)
+    teachers: Mapping[Entry, float] = field(default_factory=dict)
+    reproduced: Mapping[Entry, tuple[Published, ...]] = field(default_factory=dict)
 
-    def published(
-        self,
-        task: str,
-        dataset: str,
-        teacher: str,
-        student: str,
-        method: str,
-        case: str = "",
-        network: str = "",
-    ) -> Published | None:
-        """(top-1 in percent, source) of exactly this method, pair, case and network, or None.
+    def published(self, *entry: str) -> Published | None:
+        """Return (top-1 in percent, source) of exactly this `Entry`, or None."""
+        return next((self.values[key] for key in self._rows_of(*entry) if key in self.values), None)
 
-        "teacher" is a method too; it is the same in every case.
-        """
-        keys = self._keys(task, dataset, teacher, student, method, case, network)
-        return next((self.values[key] for key in keys if key in self.values), None)
-
-    def published_teacher(self, *asked: str) -> float | None:
-        """Top-1 (%) of the teacher behind what `published` returns for the same arguments; None: not printed there."""
-        key = next((key for key in self._keys(*asked) if key in self.values), None)
+    def published_teacher(self, *entry: str) -> float | None:
+        """Return top-1 (%) of the teacher behind what `published` returns for this `Entry`; None: not printed there."""
+        key = next((key for key in self._rows_of(*entry) if key in self.values), None)
         return None if key is None else self.teachers.get(key)
 
-    def reproductions(self, *asked: str) -> tuple[Published, ...]:
-        """What others got with the method, for the arguments of `published`."""
-        return tuple(value for key in self._keys(*asked) for value in self.reproduced.get(key, ()))
+    def reproductions(self, *entry: str) -> tuple[Published, ...]:
+        """Return what others got with the method, for this `Entry`."""
+        return tuple(value for key in self._rows_of(*entry) for value in self.reproduced.get(key, ()))
 
-    def _keys(
-        self,
-        task: str,
-        dataset: str,
-        teacher: str,
-        student: str,
-        method: str,
-        case: str = "",
-        network: str = "",
-    ) -> list[Key]:
-        """Where the numbers of a method may stand, first its first row."""
-        place = (task, dataset, teacher, student)
-        if method == TEACHER:
-            return [(*place, TEACHER, "", network)]
-        return [(*place, row, case, network) for row in self.rows.get((task, method), ())]
+    def _rows_of(self, *entry: str) -> list[Entry]:
+        """Return where the numbers of a method may stand, first its first row."""
+        asked = Entry(*entry)
+        if asked.method == TEACHER:
+            return [asked._replace(case="")]
+        return [asked._replace(method=row) for row in self.rows.get((asked.task, asked.method), ())]
 
 
 Row = Annotated[str, BeforeValidator(str)]
@@ -143,7 +138,7 @@ class PublishedTable(BaseModel):
             raise ValueError("'network' is for tables whose 'pairs' hold measure/protocol")
         return self
 
-    def cells(self, task: str) -> Iterator[tuple[Key, Published, float | None]]:
+    def cells(self, task: str) -> Iterator[tuple[Entry, Published, float | None]]:
         """The filled cells, each with the teacher beside it. A teacher stays in float, whatever the case."""
         source = f"{self.source} ({self.note})" if self.note else self.source
         teachers = self.top1.get(TEACHER, [None] * len(self.pairs))
@@ -151,7 +146,7 @@ class PublishedTable(BaseModel):
             case = "" if row == TEACHER else self.bits.lower()
             for pair, number, beside in zip(self.pairs, numbers, teachers, strict=True):
                 teacher, student = pair.split("/")
-                key = (task, self.dataset, teacher, student, row, case, self.network)
+                key = Entry(task, self.dataset, teacher, student, row, case, self.network)
                 if number is not None:
                     yield key, (number, source), beside
 
@@ -178,11 +173,11 @@ class PublishedFile(BaseModel):
 def load_reference(path: str | Path) -> Reference:
     """Read one YAML file, or every *.yaml of a folder. Raises UserError, naming the file and the entry."""
     path = Path(path)
-    values: dict[Key, Published] = {}
+    values: dict[Entry, Published] = {}
     rows: dict[tuple[str, str], tuple[str, ...]] = {}
     about: dict[str, str] = {}
-    teachers: dict[Key, float] = {}
-    reproduced: dict[Key, tuple[Published, ...]] = {}
+    teachers: dict[Entry, float] = {}
+    reproduced: dict[Entry, tuple[Published, ...]] = {}
     for file in sorted(path.glob("*.yaml")) if path.is_dir() else [path]:
         content = _read(file)
         for key, value, teacher in (cell for table in content.tables for cell in table.cells(content.task)):

@@ -18,6 +18,7 @@ from tests.helpers.reporting_builders import (
     accuracy_of,
     by_method,
     case_trial,
+    trial,
 )
 
 
@@ -32,7 +33,6 @@ def test_published_numbers_stand_beside_the_measured_ones(results: pd.DataFrame)
     for part in (
         "not measured here",
         "Best test accuracy over epochs",
-        "Published teacher: 94.87 %",
         CMI_README,
     ):
         assert part in note
@@ -186,7 +186,25 @@ def test_published_numbers_stand_beside_their_case() -> None:
     assert table.loc["w4a4", "published_percent"] == 91.26 and table.loc["w5a5", "published_percent"] == 93.46
     assert math.isnan(table.loc["w8a8", "published_percent"])
     note = accuracies.notes[-1]
-    assert "quantizer and budget. Published teacher: 93.89 %. Source: README of github.com/iamkang" in note
+    assert "quantizer and budget. Source: README of github.com/iamkang" in note
+    teachers = table["published_teacher_percent"]
+    assert teachers["w4a4"] == 93.89 and math.isnan(teachers["w8a8"])
+    ours = frame["teacher_top1"].mean()
+    assert table.loc["w5a5", "published_teacher_difference_points"] == pytest.approx(ours - 93.89)
+
+
+def test_what_others_got_stands_below_the_published_number() -> None:
+    frame = pd.DataFrame(
+        [trial("dafl", 0, 0, 70.0, dataset="cifar100", teacher="resnet34", student="resnet18")]
+    )
+    reference = load_reference(REFERENCE)
+    note = accuracy_of(frame, reference).notes[-1]
+    got = reference.reproductions("kd", "cifar100", "resnet34", "resnet18", "dafl")
+    assert len(got) > 1
+    for top1, source in got:
+        assert f"dafl {top1:.2f} ({source})" in note.partition("Reproduced by others: ")[2]
+    unpublished = accuracy_of(frame.assign(dataset="digits"), reference)
+    assert not any("Reproduced" in line for line in unpublished.notes)
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from rgal.reporting.published import TEACHER, Published, Reference
-from rgal.reporting.results import ResultGroup, Row, only
+from rgal.reporting.published import Entry, Reference
+from rgal.reporting.results import MethodTrials, ResultGroup, case_label, only
 from rgal.reporting.statistics import comparisons, versus_best
 from rgal.reporting.tables.column import (
     Column,
@@ -17,6 +17,7 @@ from rgal.reporting.tables.column import (
     fixed,
     mean_column,
     method_column,
+    signed,
     spread_column,
     trials_column,
     versus_columns,
@@ -36,7 +37,8 @@ def accuracy_table(group: ResultGroup, reference: Reference | None = None) -> Ta
     placed = {place: [m for m in group.measures if m.place == place] for place in ("front", "back", "csv")}
     primary = placed["front"][0]
     compared = versus_best(group.rows, primary)
-    published = _published_columns(group, placed["front"], reference)
+    published = [] if reference is None else _published_columns(group, placed["front"], reference)
+    theirs = [] if reference is None else [_teacher_column(group, reference)]
     columns = [
         case_column(group),
         method_column(group),
@@ -47,20 +49,23 @@ def accuracy_table(group: ResultGroup, reference: Reference | None = None) -> Ta
         ),
         *map(mean_column, [*placed["back"], *placed["csv"]]),
         *published,
+        *theirs,
     ]
     rows = list(group.rows.values())
     notes = [
         *measure_notes(group),
         *versus_notes(compared, primary, comparisons(group.rows)),
         *row_notes(group),
-        *published_notes(group, published, *_on_published(group, reference)),
+        *(
+            []
+            if reference is None
+            else published_notes(group, published, reference, _reproduced(group, reference))
+        ),
     ]
     return Table(group.heading or "Results", rows, columns, notes, verdict=verdict_lines(group))
 
 
-def _published_columns(
-    group: ResultGroup, measures: Sequence[Measure], reference: Reference | None
-) -> list[Column]:
+def _published_columns(group: ResultGroup, measures: Sequence[Measure], reference: Reference) -> list[Column]:
     """Return columns of the published numbers of the measures that have any, each with its source in the CSV."""
     measures = [measure for measure in measures if measure.published]
     columns = []
@@ -71,7 +76,9 @@ def _published_columns(
             Column(
                 "Published (%)" if first else f"Published {measure.word} (%)",
                 (f"{names}_percent", f"{names}_source"),
-                lambda row, measure=measure: _look_up(group, reference, measure, row.row) or (math.nan, ""),  # type: ignore[misc]
+                lambda row, measure=measure: (  # type: ignore[misc]
+                    reference.published(*_entry(group, measure, row)) or (math.nan, "")
+                ),
                 lambda percent, source: fixed(percent),
                 group="Published (%)" if several else "",
                 short=measure.word if several else "",
@@ -81,26 +88,40 @@ def _published_columns(
     return columns
 
 
-def _look_up(group: ResultGroup, reference: Reference | None, measure: Measure, row: Row) -> Published | None:
-    """Look up what was published of this row, by its networks (which may come from torchvision) or its protocol."""
-    if reference is None:
-        return None
-    results = group.results
-    trials = group.rows[row].trials if row in group.rows else results
-    teacher, student = (only(trials, net).removeprefix("torchvision:") for net in ("teacher", "student"))
-    by_protocol = measure.published == "protocol"
-    pair = (measure.key, only(results, "protocol")) if by_protocol else (teacher, student)
-    network = student if by_protocol else ""  # the one that learns
-    return reference.published(
-        only(results, "task"), only(results, "dataset"), *pair, row[1], row[0], network
+def _teacher_column(group: ResultGroup, reference: Reference) -> Column:
+    """Return the teacher behind each published number, and how far ours is from it."""
+
+    def of(row: MethodTrials) -> tuple[float, float]:
+        top1 = reference.published_teacher(*_entry(group, group.measures[0], row))
+        return (math.nan, math.nan) if top1 is None else (top1, row.numbers("teacher_top1").mean() - top1)
+
+    return Column(
+        "Its teacher (%)",
+        ("published_teacher_percent", "published_teacher_difference_points"),
+        of,
+        lambda top1, ours: fixed(top1) + (f" (ours {signed(ours)})" if signed(ours) else ""),
+        optional=True,
+        csv_optional=True,
     )
 
 
-def _on_published(group: ResultGroup, reference: Reference | None) -> tuple[str, str]:
-    """Return what this task's published numbers are, and what the published teacher reaches."""
-    if reference is None:
-        return "", ""
-    primary = group.measures[0]
-    teacher = _look_up(group, reference, primary, ("", TEACHER)) if primary.published == "networks" else None
-    remark = reference.about.get(only(group.results, "task"), "")
-    return remark, f"Published teacher: {teacher[0]:.2f} %." if teacher else ""
+def _entry(group: ResultGroup, measure: Measure, row: MethodTrials) -> Entry:
+    """Return where a row's published number belongs: to its networks (torchvision's too) or to its protocol."""
+    teacher, student = (
+        only(row.trials, network).removeprefix("torchvision:") for network in ("teacher", "student")
+    )
+    by_protocol = measure.published == "protocol"
+    pair = (measure.key, only(group.results, "protocol")) if by_protocol else (teacher, student)
+    task, dataset = only(group.results, "task"), only(group.results, "dataset")
+    return Entry(task, dataset, *pair, row.method, row.case, student if by_protocol else "")
+
+
+def _reproduced(group: ResultGroup, reference: Reference) -> str:
+    """Return what others got with the table's methods, where a published number stands beside it."""
+    texts = []
+    for row in group.rows.values():
+        entry = _entry(group, group.measures[0], row)
+        if reference.published(*entry):
+            name = " ".join(filter(None, [row.method, case_label(row.case)]))
+            texts += [f"{name} {fixed(top1)} ({source})" for top1, source in reference.reproductions(*entry)]
+    return f"Reproduced by others: {'; '.join(texts)}." if texts else ""

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import pandas as pd
 
+from rgal.reporting.published import Reference
 from rgal.reporting.results import DOUBLE_DAGGER, MethodTrials, ResultGroup, Row, case_label, only
 from rgal.reporting.statistics import LEAST_BOLD, Comparison
 from rgal.reporting.tables.column import Column, count, fixed, spread
@@ -197,7 +198,9 @@ def _causes(missing: pd.DataFrame) -> str:
     return "; ".join(f"{cause}: {text}" if text else cause for cause, text in causes.items())
 
 
-def published_notes(group: ResultGroup, columns: Sequence[Column], about: str, teacher: str) -> list[str]:
+def published_notes(
+    group: ResultGroup, columns: Sequence[Column], reference: Reference, reproduced: str
+) -> list[str]:
     """Say where the published numbers of the table come from, and how ours differ; nothing where it has none."""
     numbers = [column.values(row) for column in columns for row in group.rows.values()]
     sources = dict.fromkeys(source for percent, source in numbers if not pd.isna(percent))
@@ -205,9 +208,9 @@ def published_notes(group: ResultGroup, columns: Sequence[Column], about: str, t
         return []
     parts = (
         "Published: not measured here.",
-        about,
-        teacher,
+        reference.about.get(only(group.results, "task"), ""),
         f"Source: {'; '.join(sources)}.",
+        reproduced,
         _measured(group),
     )
     return [" ".join(part for part in parts if part)]
