@@ -1,12 +1,10 @@
-"""Read and write weights. A checkpoint is untrusted input: reading one never executes code from it."""
+"""Read and write weights. A checkpoint is untrusted input: reading one never executes code from it.
+
+`reading` reads files, `fitting` finds a network's weights in them; here they are checked and copied.
+"""
 
 from __future__ import annotations
 
-import argparse
-import pickletools
-import re
-import warnings
-from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -17,35 +15,36 @@ from torch import Tensor, nn
 
 from rgal.core.errors import UserError
 from rgal.core.files import write_atomically
-
-_EXPECTED = "expected .safetensors, or a .pth/.pt with a state_dict, {'state_dict': ...} or {'model': ...}"
-
-# Names to which harmless checkpoints refer too: in a message they would only hide the culprit.
-_HARMLESS = ("argparse.Namespace", "collections.OrderedDict", "torch._utils.")
+from rgal.nets.fitting import Fitted, fit, tensors_in
+from rgal.nets.reading import EXPECTED, quoted, read, reason
 
 
-def load_weights(net: nn.Module, path: str | Path, classes: int | None = None) -> None:
+def load_weights(net: nn.Module, path: str | Path, classes: int | None = None) -> str:
     """Copy the weights in a file into a network, which keeps its device, dtype and mode.
 
-    The file is safetensors, or written by `torch.save` with a bare state_dict or one under 'state_dict' or 'model',
-    with or without the 'module.' prefix of DataParallel.
+    The file is safetensors, or written by `torch.save`: a state_dict, bare or anywhere among other things, with or
+    without a prefix, or a whole network.
 
     Args:
         net: the network, whose state_dict must have the names and shapes of the file's.
         path: the file.
         classes: number of classes of a network with a `head_name`, so that a message can name a wrong number; or None.
 
+    Returns:
+        What was renamed, left out or filled in, in one line; "" if nothing was.
+
     Raises:
         UserError: the file is anything but finite weights of exactly this network, which is then unchanged.
     """
     path = Path(path)
-    state = _state_dict(_read(path), path)
-    expected = net.state_dict()
+    fitted = _fitted(net, path)
+    state, expected = fitted.state, net.state_dict()
     _check_names(state, expected, net, path)
     if classes is not None:
         _check_ends(state, net, classes, path)
     _check_tensors(state, expected, path)
     net.load_state_dict(state)
+    return "; ".join(fitted.notes)
 
 
 def save_weights(net: nn.Module, path: str | Path) -> None:
@@ -75,7 +74,7 @@ def load_table(path: str | Path, rows: int) -> Tensor:
         UserError: the file cannot be read or holds anything else.
     """
     path = Path(path)
-    table = _read_array(path) if path.suffix == ".npy" else _read(path)
+    table = _read_array(path) if path.suffix == ".npy" else read(path)
     if isinstance(table, dict) and len(table) == 1:
         (table,) = table.values()
     expected = f"expected one matrix with {rows} rows"
@@ -96,81 +95,26 @@ def _read_array(path: Path) -> Tensor:
     try:
         return torch.from_numpy(numpy.load(path, allow_pickle=False))
     except Exception as error:  # a damaged header can make numpy raise anything
-        raise UserError(f"{path}: {_reason(error, path)}; expected a .npy file of numbers") from error
+        raise UserError(f"{path}: {reason(error, path)}; expected a .npy file of numbers") from error
 
 
-def _read(path: Path) -> Any:
-    """Read whatever the file holds. Raises UserError that says why it cannot be read."""
-    try:
-        if not path.exists():
-            raise UserError(f"{path}: no such file; {_EXPECTED}")
-        if not path.is_file():
-            raise UserError(
-                f"{path}: is {'a directory' if path.is_dir() else 'no regular file'}; {_EXPECTED}"
-            )
-        if path.stat().st_size == 0:
-            raise UserError(f"{path}: is empty (0 bytes); {_EXPECTED}")
-        if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path, device="cpu")
-        with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
-            warnings.simplefilter("ignore")  # the exception that follows says the same
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except UserError:
-        raise
-    except Exception as error:  # a damaged file may raise anything, see the documentation of pickle
-        raise UserError(f"{path}: {_reason(error, path)}; {_EXPECTED}") from error
+def _fitted(net: nn.Module, path: Path) -> Fitted:
+    """Find the weights of a network in a file. Raises UserError if the file holds no tensors."""
+    loaded = read(path)
+    found = tensors_in(loaded)
+    if not found:
+        raise UserError(f"{path}: holds {_kind(loaded)}, no tensor in it; {EXPECTED}")
+    return fit(found, net.state_dict())
 
 
-def _reason(error: Exception, path: Path) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return f"cannot be read ({error.strerror})"
-    text = str(error)
-    refused = re.findall(r"GLOBAL (\S+) (?:was not an allowed|whose module)", text) or _globals(path)
-    if refused:
-        return f"refused, as reading it would call {_quoted(refused)}"
-    detail = re.search(r"WeightsUnpickler error: ([^\n]+)", text) or re.search(r"[^\n]+", text)
-    what = f"{type(error).__name__}: {ascii(detail[0])[1:-1][:160]}" if detail else type(error).__name__
-    return f"not a checkpoint, or a damaged one ({what})"
-
-
-def _globals(path: Path) -> list[str]:
-    """List the code that a plain pickle refers to, without executing it: torch names none for newer protocols."""
-    references: dict[str, None] = {}  # in order, without repeats
-    strings: deque[str] = deque(maxlen=2)
-    try:
-        with path.open("rb") as file:
-            for opcode, argument, _ in pickletools.genops(file):
-                if opcode.name == "GLOBAL":
-                    references[str(argument).replace(" ", ".")] = None
-                elif opcode.name == "STACK_GLOBAL":
-                    references[".".join(strings)] = None
-                elif "UNICODE" in opcode.name:
-                    strings.append(str(argument))
-    except Exception:  # no pickle, or a truncated one: the references so far are all there are
-        pass
-    return [name for name in references if not name.startswith(_HARMLESS)]
-
-
-def _quoted(names: list[str]) -> str:
-    """Return the first two names in printable form, as a file may call its tensors anything."""
-    shown = ", ".join(ascii(name[:100]) for name in names[:2])
-    return shown + (", ..." if len(names) > 2 else "")
-
-
-def _state_dict(loaded: Any, path: Path) -> dict[str, Tensor]:
-    """Return the tensors by name, without a container and without the 'module.' prefix."""
-    if isinstance(loaded, dict):
-        loaded = next((loaded[k] for k in ("state_dict", "model") if isinstance(loaded.get(k), dict)), loaded)
-    if not isinstance(loaded, dict) or not loaded:
-        content = "an empty dict" if isinstance(loaded, dict) else f"a {type(loaded).__name__}"
-        raise UserError(f"{path}: holds {content}, not a dict of tensors; {_EXPECTED}")
-    for name, value in loaded.items():
-        if not isinstance(name, str) or not isinstance(value, Tensor):
-            entry = f"{ascii(name)[:100]} is a {type(value).__name__}"
-            raise UserError(f"{path}: holds a dict where {entry}, not a dict of tensors; {_EXPECTED}")
-    if all(name.startswith("module.") for name in loaded):
-        return {name.removeprefix("module."): value for name, value in loaded.items()}
-    return dict(loaded)
+def _kind(loaded: Any) -> str:
+    """Describe what a file holds, and of a dict its first entry."""
+    if not isinstance(loaded, dict):
+        return f"a {type(loaded).__name__}"
+    if not loaded:
+        return "an empty dict"
+    name, value = next(iter(loaded.items()))
+    return f"a dict where {ascii(name)[:100]} is a {type(value).__name__}"
 
 
 def _check_names(state: dict[str, Tensor], expected: dict[str, Tensor], net: nn.Module, path: Path) -> None:
@@ -178,7 +122,7 @@ def _check_names(state: dict[str, Tensor], expected: dict[str, Tensor], net: nn.
     unexpected = [name for name in state if name not in expected]
     if missing or unexpected:
         parts = ((missing, "missing"), (unexpected, "unexpected"))
-        difference = " and ".join(f"{len(names)} {what} ({_quoted(names)})" for names, what in parts if names)
+        difference = " and ".join(f"{len(names)} {what} ({quoted(names)})" for names, what in parts if names)
         kind = type(net).__name__
         raise UserError(
             f"{path}: holds {len(state)} tensors, {difference}; expected the {len(expected)} of this {kind}"

@@ -213,6 +213,16 @@ class Bomb:
         return os.system, (f"touch '{self.target}'",)
 
 
+class Eval:
+    """Unpickling this creates a file too, by a module that torch does not block."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return eval, (f"open({str(self.target)!r}, 'w').close()",)
+
+
 def bomb_bytes(how: str, content: Any) -> bytes:
     if how.startswith("pickle"):
         return pickle.dumps(content, protocol=int(how[-1]))
@@ -236,10 +246,7 @@ def test_code_in_a_checkpoint_is_not_executed(
     assert not target.exists()
     if how in ("zip", "legacy") and suffix == ".safetensors":
         return  # the file does not start with the pickle, which is therefore not looked for
-    # Protocol 0 wraps a Namespace in a call of its own, which is refused before the bomb is seen.
-    wrapped = (how, place) == ("pickle0", "namespace")
-    culprit = r"copy_?reg\._reconstructor" if wrapped else rf"{os.system.__module__}\.system"
-    assert re.search(f"refused, as reading it would call '{culprit}'", message)
+    assert f"refused, as reading it would call '{os.system.__module__}.system'" in message
 
 
 def test_the_bomb_is_live(tmp_path: Path) -> None:
@@ -247,25 +254,32 @@ def test_the_bomb_is_live(tmp_path: Path) -> None:
     assert (tmp_path / "executed").exists()
 
 
-def test_nothing_but_namespace_is_allowed(tmp_path: Path) -> None:
-    content = published(small(1).state_dict())
-    content["args"] = argparse.Namespace(where=Path("x"))
+def test_what_is_beside_the_weights_is_inert(tmp_path: Path) -> None:
+    """A function that reading would call is a placeholder, unless torch blocks its module."""
+    net = small(2)
+    content = published(small(1).state_dict()) | {"args": argparse.Namespace(where=Path("x"))}
+    content["bomb"] = Eval(tmp_path / "executed")
     torch.save(content, tmp_path / "a.pth")
-    assert re.search(r"would call 'pathlib\.\w*Path'", refused(tmp_path / "a.pth"))
+    load_weights(net, tmp_path / "a.pth", 10)
+    assert not (tmp_path / "executed").exists()
+    assert torch.equal(net.fc.weight, small(1).fc.weight)
+    assert all("Placeholder" not in str(allowed) for allowed in torch.serialization.get_safe_globals())
+    pickle.loads(pickle.dumps(content["bomb"]))
+    assert (tmp_path / "executed").exists()
 
 
 @pytest.mark.parametrize(
     ("content", "found"),
     [
-        ([torch.zeros(2)], "holds a list, not a dict of tensors"),
-        (torch.zeros(2), "holds a Tensor, not a dict of tensors"),
-        (argparse.Namespace(model={}), "holds a Namespace, not a dict of tensors"),
-        ({}, "holds an empty dict, not a dict of tensors"),
-        ({"state_dict": {}}, "holds an empty dict, not a dict of tensors"),
-        ({"epoch": 3}, "'epoch' is a int, not a dict of tensors"),
-        ({"state_dict": 3}, "'state_dict' is a int, not a dict of tensors"),
-        ({"model": {"conv1.weight": [1.0]}}, "'conv1.weight' is a list, not a dict of tensors"),
-        ({1: torch.zeros(2)}, "1 is a Tensor, not a dict of tensors"),
+        ([torch.zeros(2)], "holds 1 tensors"),
+        (torch.zeros(2), "holds a Tensor, no tensor in it"),
+        (argparse.Namespace(model={}), "holds a dict where 'model' is a dict, no tensor in it"),
+        ({}, "holds an empty dict, no tensor in it"),
+        ({"state_dict": {}}, "'state_dict' is a dict, no tensor in it"),
+        ({"epoch": 3}, "'epoch' is a int, no tensor in it"),
+        ({"state_dict": 3}, "'state_dict' is a int, no tensor in it"),
+        ({"model": {"conv1.weight": [1.0]}}, "'model' is a dict, no tensor in it"),
+        ({1: torch.zeros(2)}, "1 is a Tensor, no tensor in it"),
         ({"a\n\x1b[31mb" * 99: 0}, "'a\\n\\x1b[31mb"),
         ({"a\n\x1b[31mb" * 99: torch.zeros(2)}, "'a\\n\\x1b[31mb"),
     ],
@@ -301,9 +315,9 @@ def test_missing_and_unexpected_tensors(tmp_path: Path) -> None:
     assert re.search(r"\d+ missing .* and \d+ unexpected", refused(tmp_path / "c.pth"))
 
 
-def test_a_partly_prefixed_state_dict_is_not_guessed_at(tmp_path: Path) -> None:
-    path = altered(tmp_path / "a.pth", lambda s: s.update({"module.conv1.weight": s.pop("conv1.weight")}))
-    assert "1 missing ('conv1.weight') and 1 unexpected ('module.conv1.weight')" in refused(path)
+def test_a_tensor_that_is_there_under_two_names_is_not_guessed_at(tmp_path: Path) -> None:
+    path = altered(tmp_path / "a.pth", lambda s: s.update({"module.conv1.weight": s["conv1.weight"] + 1}))
+    assert "1 unexpected ('module.conv1.weight')" in refused(path)
 
 
 def test_wrong_number_of_classes(tmp_path: Path) -> None:

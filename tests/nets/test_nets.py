@@ -28,6 +28,7 @@ TABLE: dict[str, tuple[int, int, int, int, int, str, int]] = {
     "vgg11": (9_231_114, 9_277_284, 58, 8, 2752, "64@32,128@16,256@8,512@4,512@4", 512),
     "resnet8": (78_042, 83_892, 56, 9, 336, "16@32,32@16,64@8", 64),
     "resnet20": (272_474, 278_324, 128, 21, 784, "16@32,32@16,64@8", 64),
+    "resnet20a": (269_722, 275_572, 116, 19, 688, "16@32,32@16,64@8", 64),
     "resnet32": (466_906, 472_756, 200, 33, 1232, "16@32,32@16,64@8", 64),
     "resnet56": (855_770, 861_620, 344, 57, 2128, "16@32,32@16,64@8", 64),
     "resnet8x4": (1_210_410, 1_233_540, 62, 10, 1376, "64@32,128@16,256@8", 256),
@@ -124,6 +125,22 @@ def test_resnet_tiny_names() -> None:
     keys = state_keys("resnet32x4")
     assert {"conv1.weight", "bn1.bias", "layer1.0.downsample.1.running_var", "layer3.4.bn2.weight"} <= keys
     assert {"fc.weight", "fc.bias"} <= keys
+
+
+def test_padded_resnets_have_no_shortcut_weights() -> None:
+    keys = state_keys("resnet20a")
+    assert not [key for key in keys if "shortcut" in key]
+    assert {"conv1.weight", "layer3.2.bn2.running_var", "linear.weight", "linear.bias"} <= keys
+
+
+def test_a_padded_shortcut_is_every_second_pixel_between_zero_channels() -> None:
+    net = nets.build("resnet20a", 10).eval()
+    x = torch.randn(2, 16, 5, 7)
+    padded = net.get_submodule("layer2.0.shortcut")(x)
+    assert padded.shape == (2, 32, 3, 4)
+    for channel in range(32):
+        naive = x[:, channel - 8, 0::2, 0::2] if 8 <= channel < 24 else torch.zeros(2, 3, 4)
+        assert torch.equal(padded[:, channel], naive)
 
 
 def test_vgg_names() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -161,7 +162,8 @@ def import_teacher(
             check_given(weights, dataset.spec.name, accuracy, domain.classes)
         return accuracy
     net = build_net(name, domain, torch.device("cpu"), 0)
-    load_weights(net, weights, domain.classes)
+    if note := load_weights(net, weights, domain.classes):
+        print(f"{weights}: {note}", file=sys.stderr)
     accuracy = top1(net, dataset.test.images, dataset.test.labels, domain)
     if not allow_weak:
         check_given(weights, dataset.spec.name, accuracy, domain.classes)
