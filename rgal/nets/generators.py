@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rgal.core.errors import UserError
@@ -63,10 +64,29 @@ class LargeGenerator(Generator):
     first = 4
 
 
+class DoublingConv2d(nn.Conv2d):
+    """Double a map (N,C,H,W) by nearest neighbour and convolve it with a 3x3 kernel, in one step.
+
+    A pixel of the doubled map is one of four equal ones, so that the taps of a kernel which meet the same pixel can be
+    added first: what is left is a transposed convolution of stride 2 with a 4x4 kernel, whose entries are the sums
+    over the 2x2 windows of the padded 3x3 kernel. That is exact and has 4/9 of the multiplications.
+
+    Args:
+        width_in, width: channels of the input and of the output.
+    """
+
+    def __init__(self, width_in: int, width: int) -> None:
+        super().__init__(width_in, width, 3, padding=1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        windows = F.avg_pool2d(self.weight.flip(2, 3), 2, stride=1, padding=1, divisor_override=1)
+        return F.conv_transpose2d(x, windows.transpose(0, 1), stride=2, padding=1)
+
+
 def _doubled(width_in: int, width: int) -> tuple[nn.Module, ...]:
     return (
-        nn.Upsample(scale_factor=2),
-        nn.Conv2d(width_in, width, 3, padding=1, bias=False),
+        nn.Identity(),  # checkpoints count nearest x2 as a layer
+        DoublingConv2d(width_in, width),
         nn.BatchNorm2d(width),
         nn.LeakyReLU(0.2),
     )

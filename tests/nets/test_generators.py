@@ -8,7 +8,7 @@ from torch import nn
 
 from rgal import nets
 from rgal.core.errors import UserError
-from rgal.nets.generators import Generator, LargeGenerator, reset_generator
+from rgal.nets.generators import DoublingConv2d, Generator, LargeGenerator, reset_generator
 from tests.helpers.net_builders import bn, conv, randomised
 
 
@@ -42,6 +42,30 @@ def test_generator_equals_a_plain_one() -> None:
             x = torch.where(x > 0, x, 0.2 * x)
         plain = 1 / (1 + torch.exp(-conv(s, "body.9", x)))
         torch.testing.assert_close(net(z), plain, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 2), (8, 8), (3, 5)])
+def test_doubling_and_convolving_at_once_equals_one_after_the_other(height: int, width: int) -> None:
+    torch.manual_seed(0)
+    layer = DoublingConv2d(5, 4).double()
+    x = torch.randn(3, 5, height, width, dtype=torch.float64, requires_grad=True)
+    doubled = torch.nn.functional.interpolate(x, scale_factor=2, mode="nearest")
+    apart = torch.nn.functional.conv2d(doubled, layer.weight, padding=1)
+    together = layer(x)
+    torch.testing.assert_close(together, apart, rtol=1e-12, atol=1e-12)
+    wanted = torch.randn_like(apart)
+    found, hand = (torch.autograd.grad(y, (x, layer.weight), wanted) for y in (together, apart))
+    for a, b in zip(found, hand, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+def test_doubling_keeps_the_names_and_shapes_of_published_checkpoints() -> None:
+    shapes = {name: tuple(value.shape) for name, value in Generator(16, 3, 8, width=4).state_dict().items()}
+    assert shapes["body.2.weight"] == (8, 8, 3, 3) and shapes["body.6.weight"] == (4, 8, 3, 3)
+    assert sorted(name for name in shapes if "weight" in name) == [
+        *(f"body.{i}.weight" for i in (0, 2, 3, 6, 7, 9)),
+        "project.weight",
+    ]
 
 
 @pytest.mark.parametrize("size", [0, 2, 6, 30])
