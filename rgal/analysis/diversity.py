@@ -27,7 +27,8 @@ from rgal.data.batches import to_float
 from rgal.data.dataset import ImageSet
 from rgal.methods.recipe import Recipe
 from rgal.synthesis.pool import ImagePool
-from rgal.terms.relation import BANDS, fallback_share, sample_negatives, unit_distances
+from rgal.terms.negatives import BANDS, sample_negatives, unit_distances
+from rgal.terms.relation import fallback_share
 
 SCHEMA = 1
 BAND = BANDS["focal"]
@@ -168,7 +169,7 @@ def measure_batch(logits: Tensor, feature: Tensor, student: Tensor | None = None
         "same": (float(same.sum()), len(same)),
         "different": (float(different.sum()), len(different)),
         "in_band": (float(inside), len(other)),
-        "fallback": (float(fallback_share(labels, negatives)) * anchors, anchors),
+        "fallback": (float(fallback_share(negatives)) * anchors, anchors),
     }
     if student is not None:
         theirs = pair_distances(student, labels)

@@ -9,8 +9,9 @@ from dataclasses import replace
 
 from rgal.methods.recipe import Recipe, RgalChange
 from rgal.methods.rgal_options import RgalOptions
+from rgal.terms.negatives import BANDS
 from rgal.terms.objective import LossTerm
-from rgal.terms.relation import BANDS, RelationSpec, relation
+from rgal.terms.relation import RelationSpec, relation
 from rgal.terms.transfer import channel_distillation, gram_distillation
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Annotated, Literal, cast, get_args
 
 from rgal.methods.parameters import Meaning
-from rgal.terms.relation import BandName, Feature, Net
+from rgal.terms.negatives import BandName
+from rgal.terms.relation import Feature, Net
 
 Follows = Literal["paper", "code"]  # where a paper and its release differ
 

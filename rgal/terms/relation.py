@@ -6,15 +6,12 @@ Liang & Fu, "Relation-Guided Adversarial Learning for Data-Free Knowledge Transf
 `spread` (synthesis steps): the roles exchanged: same-label apart (intra-class diversity), different-label
 together (inter-class confusion).
 
-Negatives follow distance-weighted sampling (Wu et al., "Sampling matters in deep embedding learning", ICCV 2017)
-within a band of distances; the paper's *focal weighted sampling* is the finite band 0.5 < d < 1.0.
-
-Everything is dense, N x N: static shapes, O(N^2) memory, no host synchronisation.
+Which negatives a pair is compared with is drawn in `rgal.terms.negatives`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
@@ -22,139 +19,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rgal.terms.negatives import (
+    BANDS,
+    Band,
+    Negatives,
+    Pairs,
+    row_distances,
+    same_label_pairs,
+    sample_negatives,
+)
 from rgal.terms.objective import Context, LossTerm, Reads, Term, TermContext
 
 Polarity = Literal["spread", "gather"]
 Net = Literal["teacher", "student"]
 Feature = Literal["layers", "global", "logits"]
-BandName = Literal["distance", "focal", "uniform"]
-
-
-@dataclass(frozen=True)
-class Band:
-    """Say which distances a negative may have: low < d < high, after d is clamped up to `clamp`.
-
-    Args:
-        low: lower limit, exclusive.
-        high: upper limit, exclusive.
-        clamp: smaller distances count as this one.
-        weighted: whether draws are weighted by the inverse density of distances, or uniform inside the band.
-    """
-
-    low: float = 0.0
-    high: float = 2.0
-    clamp: float = 0.0
-    weighted: bool = True
-
-    def between(self, low: float | None, high: float | None) -> Band:
-        """Return the band with other limits, where they are given; a given `low` also ends the clamping.
-
-        Raises:
-            ValueError: no distance lies between the limits.
-        """
-        limits = (self.low if low is None else low, self.high if high is None else high)
-        if not limits[0] < limits[1]:
-            raise ValueError(f"the band of distances is empty: low={low}, high={high}")
-        return Band(*limits, self.clamp if low is None else 0.0, self.weighted)
-
-
-BANDS: Mapping[BandName, Band] = {
-    "distance": Band(high=1.4, clamp=0.5),
-    "focal": Band(low=0.5, high=1.0),
-    "uniform": Band(low=-1.0, high=float("inf"), weighted=False),
-}
-
-
-@dataclass(frozen=True)
-class Negatives:
-    """Hold the negatives that were drawn for N anchors.
-
-    Args:
-        index: rows of other labels for each anchor, (N, draws).
-        exists: whether the anchor has a row of another label at all, (N,).
-        in_band: whether it has one inside the band, (N,). If not, its draws are uniform over all other labels.
-    """
-
-    index: Tensor
-    exists: Tensor
-    in_band: Tensor
-
-
-def unit_distances(u: Tensor) -> Tensor:
-    """Return the distances (N,N), float64, of unit vectors (N,D), with zero gradient where two rows coincide.
-
-    d^2 = |u_i|^2 + |u_j|^2 - 2<u_i,u_j> loses half of its digits for close pairs; float64 keeps distance and
-    gradient right to float32 precision in O(N^2) memory, where differences of all pairs would need O(N^2 D).
-    |u_i|^2 is not taken for 1: float32 unit vectors miss it by 1e-7, which alone is a distance of 3e-4.
-    """
-    u = u.double()
-    squared_length = u.square().sum(1)
-    squared = (squared_length[:, None] + squared_length - 2 * (u @ u.T)).clamp(max=4)
-    positive = squared > 1e-14
-    return torch.where(positive, squared, torch.ones_like(squared)).sqrt() * positive
-
-
-def log_inverse_density(distance: Tensor, dimension: int) -> Tensor:
-    """Return -log q(d) up to a constant, q(d) = d^(D-2) (1 - d^2/4)^((D-3)/2).
-
-    q is the density of the distance of two random points of the unit sphere in R^D (Wu et al. 2017). d^2 is kept off 0
-    and 4, where the logarithms diverge.
-    """
-    squared = distance.square().clamp(1e-8, 4 - 1e-4)
-    return -((dimension - 2) / 2 * squared.log() + (dimension - 3) / 2 * (1 - squared / 4).log())
-
-
-@torch.no_grad()
-def sample_negatives(
-    embeddings: Tensor,
-    labels: Tensor,
-    band: Band,
-    rng: torch.Generator,
-    draws: int | None = None,
-    among: Tensor | None = None,
-) -> Negatives:
-    """Draw `draws` negatives (default N) for each of N anchors, with replacement.
-
-    Inadmissible columns are masked *before* the softmax over the log weights. The release normalises by the row
-    maximum over all columns first, which at D = 100 underflows every admissible weight as soon as one close
-    same-label neighbour exists. Draws invert the cumulative distribution, which needs no check on the host.
-
-    Args:
-        embeddings: (N,D) of any scale. Distances are those of the normalised rows, and D enters the density.
-        labels: (N,).
-        band: which distances negatives may have.
-        rng: of the draws.
-        draws: negatives per anchor; None: N.
-        among: which columns may be negatives of which row at all, bool (N,N); None: all.
-    """
-    n, dimension = embeddings.shape
-    distance = unit_distances(F.normalize(embeddings.float(), dim=1)).clamp(min=band.clamp)
-    other = labels[:, None] != labels[None, :]
-    if among is not None:
-        other = other & among
-    admissible = other & (distance > band.low) & (distance < band.high)
-    in_band = admissible.any(1)
-    allowed = torch.where(in_band[:, None], admissible, other)
-    log_weight = log_inverse_density(distance, dimension) if band.weighted else torch.zeros_like(distance)
-    log_weight = torch.where(in_band[:, None], log_weight, 0.0)  # fallback: uniform over all other labels
-    log_weight = log_weight.masked_fill(~allowed, float("-inf"))
-    exists = other.any(1)
-    weight = torch.where(exists[:, None], torch.softmax(log_weight, dim=1), 0.0)
-    cumulative = weight.cumsum(1)
-    total = cumulative[:, -1:]
-    point = torch.rand(n, draws or n, generator=rng, device=embeddings.device) * total
-    # Rounding may put a point on the total itself, past the last column of positive weight.
-    point = torch.minimum(point, torch.nextafter(total, torch.zeros_like(total)))
-    index = torch.searchsorted(cumulative, point, right=True).clamp(max=n - 1)
-    return Negatives(index, exists, in_band)
 
 
 def triplet(
-    embeddings: Sequence[Tensor],
-    labels: Tensor,
-    negatives: Negatives,
-    polarity: Polarity,
-    margin: float = 0.2,
+    embeddings: Sequence[Tensor], negatives: Negatives, polarity: Polarity, margin: float = 0.2
 ) -> Tensor:
     """Return the mean over ordered same-label pairs (a,p) of sum_l max(0, +-(|u_a - u_p| - |u_a - u_n|) + margin).
 
@@ -163,37 +45,44 @@ def triplet(
 
     Args:
         embeddings: one (N,D_l) for each layer l; they are brought to unit length here.
-        labels: (N,).
-        negatives: their index is (N,N); column p holds the negative of the pair (a,p).
+        negatives: one for each pair.
         polarity: "gather" takes the sign +, "spread" -.
         margin: in units of the distance of unit vectors, 0 to 2.
     """
+    return _hinge([row_distances(rows) for rows in embeddings], negatives, polarity, margin)
+
+
+def _hinge(distances: Sequence[Tensor], negatives: Negatives, polarity: Polarity, margin: float) -> Tensor:
+    """Return the triplet loss of each layer's distances (N,N), summed."""
     sign = {"gather": 1.0, "spread": -1.0}[polarity]
-    same = labels[:, None] == labels[None, :]
-    pair = same & ~torch.eye(len(labels), dtype=torch.bool, device=labels.device) & negatives.exists[:, None]
-    total = embeddings[0].new_zeros((), dtype=torch.float64)
-    for embedding in embeddings:
-        distance = unit_distances(F.normalize(embedding.float(), dim=1))
-        gap = distance - distance.gather(1, negatives.index)
-        total = total + F.relu(sign * gap + margin).masked_fill(~pair, 0.0).sum()
-    return (total / pair.sum().clamp(min=1)).float()
+    pairs = negatives.pairs
+    counted = pairs.real & negatives.exists[:, None]
+    total = distances[0].new_zeros(())
+    columns = torch.cat([pairs.columns, negatives.index], dim=1)
+    for distance in distances:
+        near, far = distance.gather(1, columns).chunk(2, dim=1)
+        total = total + F.relu(sign * (near - far) + margin).masked_fill(~counted, 0.0).sum()
+    return (total / counted.sum().clamp(min=1)).float()
 
 
-def fallback_share(labels: Tensor, negatives: Negatives) -> Tensor:
+def fallback_share(negatives: Negatives) -> Tensor:
     """Return the share of anchors with a pair and a negative whose negatives all lie outside the band, or 0."""
-    counts = (labels[:, None] == labels[None, :]).sum(1)
-    anchors = negatives.exists & (counts > 1)
+    anchors = negatives.exists & negatives.pairs.real.any(1)
     return (anchors & ~negatives.in_band).sum() / anchors.sum().clamp(min=1)
 
 
 def relation_distances(u: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Return the mean distances of same-label and of different-label rows of u (N,D), normalised; 0 without any."""
-    distance = unit_distances(F.normalize(u.float(), dim=1))
-    same = labels[:, None] == labels[None, :]
-    pair = same & ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
-    return (distance * pair).sum() / pair.sum().clamp(min=1), (distance * ~same).sum() / (~same).sum().clamp(
-        min=1
-    )
+    return _mean_distances(row_distances(u), same_label_pairs(labels))
+
+
+def _mean_distances(distance: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
+    """Return the mean of the distances (N,N) of pairs, and of those of rows of different labels; 0 without any."""
+    n, count = len(distance), pairs.real.sum()
+    same = distance.gather(1, pairs.columns).masked_fill_(~pairs.real, 0.0).sum()
+    others = n * (n - 1) - count
+    different = torch.where(others > 0, distance.sum() - same, 0.0)
+    return same / count.clamp(min=1), different / others.clamp(min=1)
 
 
 @dataclass(frozen=True)
@@ -305,14 +194,14 @@ class RelationTriplet(Term):
         """Return the weighted triplet loss of one group, and note how its images lie to each other."""
         label = f"{self.name}{group.suffix}"
         negatives = sample_negatives(group.drawn_by, group.labels, self.spec.band, rng, among=group.among)
-        ctx.notes[f"{label}_fallback"] = fallback_share(group.labels, negatives)
+        ctx.notes[f"{label}_fallback"] = fallback_share(negatives)
         rows = [embedding[group.rows] for embedding in embeddings]
-        with torch.no_grad():
-            same, different = relation_distances(rows[-1], group.labels)
-            ctx.notes[f"{label}_same"], ctx.notes[f"{label}_different"] = same, different
         if group.trained is not None:
             rows = [torch.cat([row[: group.trained], row[group.trained :].detach()]) for row in rows]
-        loss = triplet(rows, group.labels, negatives, self.polarity, self.spec.margin)
+        distances = [row_distances(row) for row in rows]
+        same, different = _mean_distances(distances[-1].detach(), negatives.pairs)
+        ctx.notes[f"{label}_same"], ctx.notes[f"{label}_different"] = same, different
+        loss = _hinge(distances, negatives, self.polarity, self.spec.margin)
         return loss if group.weight == 1 else group.weight * loss
 
 

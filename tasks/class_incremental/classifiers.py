@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rgal.terms.relation import BANDS, sample_negatives, triplet
+from rgal.terms.negatives import BANDS, sample_negatives
+from rgal.terms.relation import triplet
 
 SourceClass = Literal["nearest", "spread"]
 
@@ -56,7 +57,7 @@ def _spread(
     row_labels = torch.cat([torch.full((len(ours),), -1, device=labels.device), _thinned(labels, limit)])
     mine = row_labels < 0
     negatives = sample_negatives(rows, row_labels, BANDS["focal"], rng, among=mine[:, None] & ~mine[None, :])
-    return triplet([rows], row_labels, negatives, "spread")
+    return triplet([rows], negatives, "spread")
 
 
 def _thinned(rows: Tensor, limit: int) -> Tensor:

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from rgal.tasks.class_incremental.groups import real_images, statistics_of
 from rgal.tasks.class_incremental.terms import head_of
+from rgal.terms.negatives import BANDS, BandName, sample_negatives
 from rgal.terms.objective import Context, LossTerm, Reads, Term, TermContext
-from rgal.terms.relation import BANDS, BandName, fallback_share, sample_negatives, triplet
+from rgal.terms.relation import fallback_share, triplet
 
 
 class _PrototypeTerm(Term):
@@ -178,8 +179,8 @@ class PrototypeRelation(_PrototypeTerm):
         negatives = sample_negatives(
             rows.detach(), row_labels, self.band, rng, among=real[:, None] & ~real[None, :]
         )
-        ctx.notes[f"{self.name}_fallback"] = fallback_share(row_labels, negatives)
-        return triplet([rows], row_labels, negatives, "gather", self.margin)
+        ctx.notes[f"{self.name}_fallback"] = fallback_share(negatives)
+        return triplet([rows], negatives, "gather", self.margin)
 
 
 # The terms as recipes name them -------------------------------------------------------------------------------

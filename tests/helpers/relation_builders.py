@@ -6,9 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rgal.terms.relation import (
-    unit_distances,
-)
+from rgal.terms.negatives import Negatives, unit_distances
 from tests.helpers import naive, small
 
 LIMITS = {
@@ -37,3 +35,13 @@ def exact(rows: Tensor, labels: Tensor, band: str) -> tuple[Tensor, Tensor, Tens
     unit = F.normalize(rows, dim=1)
     found = naive.negative_probabilities(unit, labels.tolist(), *LIMITS[band])
     return torch.tensor(found[0], dtype=torch.float64), torch.tensor(found[1]), torch.tensor(found[2])
+
+
+def by_pair(negatives: Negatives) -> list[list[int]]:
+    """Put the negatives into a table (N,N) whose entry [a][p] is that of the pair (a,p)."""
+    n = len(negatives.exists)
+    table = torch.zeros(n, n, dtype=torch.int64)
+    anchor, place = negatives.pairs.real.nonzero().T
+    table[anchor, negatives.pairs.columns[anchor, place]] = negatives.index[anchor, place]
+    rows: list[list[int]] = table.tolist()
+    return rows

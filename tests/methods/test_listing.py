@@ -13,7 +13,7 @@ from rgal.methods.listing import list_methods, options_table
 from rgal.methods.parameters import Meaning, Positive, parameters, text_of, values_from
 from rgal.methods.registry import methods
 from rgal.methods.rgal_options import RgalOptions
-from rgal.terms.relation import BANDS, BandName
+from rgal.terms.negatives import BANDS, BandName
 
 ROOT = Path(cli.__file__).parents[1]
 

@@ -6,17 +6,51 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from rgal.terms.relation import (
+from rgal.terms.negatives import (
     BANDS,
     Band,
     log_inverse_density,
+    same_label_pairs,
     sample_negatives,
-    triplet,
+    unit_distances,
 )
+from rgal.terms.relation import triplet
 from tests.helpers import naive, small
-from tests.helpers.relation_builders import LIMITS, close_rows, exact, labels_of, pair_distances
+from tests.helpers.relation_builders import LIMITS, by_pair, close_rows, exact, labels_of, pair_distances
+
+# Pairs ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("labels", [[3, -1, 3, 3, -1, 7], [2, 2], [0, 1, 2], [5], []])
+def test_pairs_are_those_of_the_loop(labels: list[int]) -> None:
+    pairs = same_label_pairs(torch.tensor(labels, dtype=torch.int64))
+    found = [
+        (a, int(p))
+        for a in range(len(labels))
+        for p, real in zip(pairs.columns[a], pairs.real[a], strict=True)
+        if real
+    ]
+    assert found == naive.positive_pairs(labels)
+    assert pairs.columns.shape[1] == max((labels.count(label) for label in labels), default=0)
+
+
+def test_pairs_of_another_device_have_a_size_that_does_not_depend_on_the_labels() -> None:
+    pairs = same_label_pairs(torch.empty(5, dtype=torch.int64, device="meta"))
+    assert pairs.columns.shape == pairs.real.shape == (5, 5)
+
+
+@pytest.mark.parametrize("band", BANDS)
+def test_a_pair_draws_by_the_random_number_of_its_row_and_column(band: str) -> None:
+    """So that what is drawn does not depend on how many pairs there are."""
+    rows, labels = close_rows(20, 10), labels_of(20, 4)
+    whole = sample_negatives(rows, labels, BANDS[band], small.rng(3), draws=20).index
+    table = by_pair(sample_negatives(rows, labels, BANDS[band], small.rng(3)))
+    for a, p in naive.positive_pairs(labels.tolist()):
+        assert table[a][p] == int(whole[a, p])
+
 
 # Distances ------------------------------------------------------------------------------------------------------
 
@@ -59,6 +93,11 @@ def test_antipodal_rows_are_at_two_with_finite_gradient() -> None:
     torch.testing.assert_close(opposite, torch.full_like(opposite, 2.0))
     (gradient,) = torch.autograd.grad(opposite.sum(), rows)
     assert torch.isfinite(gradient).all()
+
+
+def test_the_gradient_of_distances_is_right_in_float64() -> None:
+    rows = F.normalize(small.randn(7, 4).double(), dim=1).requires_grad_()
+    assert torch.autograd.gradcheck(unit_distances, rows, eps=1e-7, atol=1e-6)
 
 
 def test_distances_ignore_autocast() -> None:
@@ -196,15 +235,15 @@ def test_batches_of_any_make_up(labels: list[int], exist: list[bool]) -> None:
     rows, y = close_rows(len(labels), 10), torch.tensor(labels)
     for band in BANDS.values():
         negatives = sample_negatives(rows, y, band, small.rng())
-        assert negatives.index.shape == (len(y), len(y))
+        assert negatives.index.shape == (len(y), max(labels.count(label) for label in labels))
         assert negatives.exists.tolist() == exist
         assert ((negatives.index >= 0) & (negatives.index < len(y))).all()
         drawn_other = y[negatives.index] != y[:, None]
         assert drawn_other[negatives.exists].all()
         assert not negatives.in_band[~negatives.exists].any()
         leaf = rows.clone().requires_grad_()
-        loss = triplet([leaf], y, negatives, "gather")
-        expected = naive.triplet([rows.double()], labels, negatives.index.tolist(), "gather", 0.2)
+        loss = triplet([leaf], negatives, "gather")
+        expected = naive.triplet([rows.double()], labels, by_pair(negatives), "gather", 0.2)
         assert loss.item() == pytest.approx(float(expected), abs=1e-5)
         loss.backward()
         assert torch.isfinite(leaf.grad).all()

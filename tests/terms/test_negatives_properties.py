@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rgal.terms.relation import BANDS, sample_negatives, unit_distances
+from rgal.terms.negatives import BANDS, sample_negatives, unit_distances
 from tests.helpers import small
 from tests.helpers.relation_builders import close_rows, exact, labels_of
 

@@ -15,21 +15,18 @@ from rgal.core.observe import Observation
 from rgal.core.seeding import Streams
 from rgal.methods.plus_rgal import plus_rgal
 from rgal.methods.rgal_options import RgalOptions
+from rgal.terms.negatives import BANDS, Band, Negatives, sample_negatives
 from rgal.terms.objective import LossTerm, TermContext
 from rgal.terms.relation import (
-    BANDS,
-    Band,
-    Negatives,
     RelationSpec,
     RelationTriplet,
     fallback_share,
     relation,
     relation_distances,
-    sample_negatives,
     triplet,
 )
 from tests.helpers import naive, small
-from tests.helpers.relation_builders import close_rows, exact, labels_of
+from tests.helpers.relation_builders import by_pair, close_rows, exact, labels_of
 
 # The triplet ----------------------------------------------------------------------------------------------------
 
@@ -43,8 +40,8 @@ def assert_triplet_is_the_pair_loop(
 ) -> None:
     negatives = drawn(layers[0].float(), labels)
     small.assert_twins(
-        lambda *x: triplet(x, labels, negatives, polarity, margin),
-        lambda *x: naive.triplet(x, labels.tolist(), negatives.index.tolist(), polarity, margin),
+        lambda *x: triplet(x, negatives, polarity, margin),
+        lambda *x: naive.triplet(x, labels.tolist(), by_pair(negatives), polarity, margin),
         *layers,
         tolerance=tolerance,
     )
@@ -77,7 +74,7 @@ def test_triplet_of_half_precision_embeddings(polarity: str, dtype: torch.dtype)
 @pytest.mark.parametrize("polarity", ["spread", "gather"])
 def test_without_a_pair_the_loss_is_an_attached_zero(polarity: str, labels: list[int]) -> None:
     y, rows = torch.tensor(labels), small.randn(len(labels), 7).requires_grad_()
-    loss = triplet([rows], y, drawn(rows, y), polarity)
+    loss = triplet([rows], drawn(rows, y), polarity)
     assert loss.ndim == 0 and loss.item() == 0 and loss.requires_grad
     loss.backward()
     assert torch.equal(rows.grad, torch.zeros_like(rows))
@@ -92,7 +89,7 @@ def after_descent(polarity: str, steps: int = 60) -> tuple[tuple[float, float], 
     for _ in range(steps):
         negatives = sample_negatives(rows, labels, BANDS["distance"], generator)
         optimiser.zero_grad()
-        triplet([rows], labels, negatives, polarity).backward()
+        triplet([rows], negatives, polarity).backward()
         optimiser.step()
     after = relation_distances(rows.detach(), labels)
     return (float(before[0]), float(before[1])), (float(after[0]), float(after[1]))
@@ -114,7 +111,7 @@ def test_polarities_are_not_each_others_negative() -> None:
     """The hinge sits on the other side: exchanging roles is not flipping a sign."""
     rows, labels = close_rows(16, 6), labels_of(16, 3)
     negatives = drawn(rows, labels)
-    spread, gather = (triplet([rows], labels, negatives, p) for p in ("spread", "gather"))
+    spread, gather = (triplet([rows], negatives, p) for p in ("spread", "gather"))
     assert spread > 0 and gather > 0
 
 
@@ -133,14 +130,14 @@ def test_fallback_share_equals_the_loop(seed: int) -> None:
     rows, labels = close_rows(16, 10, seed), labels_of(16, 7, seed)
     negatives = sample_negatives(rows, labels, Band(low=0.5, high=0.6), small.rng())
     expected = naive.fallback_share(labels.tolist(), negatives.exists.tolist(), negatives.in_band.tolist())
-    assert float(fallback_share(labels, negatives)) == pytest.approx(expected)
+    assert float(fallback_share(negatives)) == pytest.approx(expected)
     assert 0 < expected < 1
 
 
 @pytest.mark.parametrize("labels", [[0, 1, 2], [4, 4, 4], [0]])
 def test_fallback_share_is_zero_without_anchors(labels: list[int]) -> None:
     y = torch.tensor(labels)
-    assert float(fallback_share(y, drawn(close_rows(len(y), 5), y))) == 0
+    assert float(fallback_share(drawn(close_rows(len(y), 5), y))) == 0
 
 
 # The term -------------------------------------------------------------------------------------------------------
@@ -173,7 +170,7 @@ def expected_value(
     stream = Streams("cpu", "relation").get(f"{name} negatives")
     negatives = sample_negatives(WORLD[sample_on].logits, labels, band, stream)
     rows = [x.double() for x in embeddings]
-    return float(naive.triplet(rows, labels.tolist(), negatives.index.tolist(), polarity, margin))
+    return float(naive.triplet(rows, labels.tolist(), by_pair(negatives), polarity, margin))
 
 
 def pooled(seen: Observation, *indices: int) -> list[Tensor]:
@@ -277,7 +274,8 @@ def test_plus_rgal_refuses_unknown_features() -> None:
 
 MEASURE = """
 import re, torch
-from rgal.terms.relation import BANDS, sample_negatives, triplet
+from rgal.terms.negatives import BANDS, sample_negatives
+from rgal.terms.relation import triplet
 
 def kilobytes(field):
     return int(re.search(field + r":\\s+(\\d+)", open("/proc/self/status").read())[1])
@@ -286,7 +284,7 @@ def run(n):
     rng = torch.Generator().manual_seed(0)
     logits, labels = torch.randn(n, 10, generator=rng), torch.randint(0, 10, (n,), generator=rng)
     rows = torch.randn(n, 64, generator=rng).requires_grad_()
-    triplet([rows], labels, sample_negatives(logits, labels, BANDS["focal"], rng), "spread").backward()
+    triplet([rows], sample_negatives(logits, labels, BANDS["focal"], rng), "spread").backward()
 
 run(32)
 before = kilobytes("VmRSS")

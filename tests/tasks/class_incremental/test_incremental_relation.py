@@ -9,19 +9,12 @@ from torch import Tensor
 from rgal.core.observe import Observation
 from rgal.core.seeding import Streams
 from rgal.tasks.class_incremental.groups import IncrementalTermData, grouped
+from rgal.terms.negatives import BANDS, Negatives, sample_negatives
 from rgal.terms.objective import Context, TermContext
-from rgal.terms.relation import (
-    BANDS,
-    Negatives,
-    RelationSpec,
-    RelationTriplet,
-    relation,
-    relation_distances,
-    sample_negatives,
-)
+from rgal.terms.relation import RelationSpec, RelationTriplet, relation, relation_distances
 from tests.helpers import naive, small
 from tests.helpers import naive_incremental as slow
-from tests.helpers.relation_builders import LIMITS, close_rows, labels_of
+from tests.helpers.relation_builders import LIMITS, by_pair, close_rows, labels_of
 
 OLD, CLASSES, REAL, REPLAYED, WIDTH = 4, 6, 9, 7, 5
 N = REAL + REPLAYED
@@ -78,7 +71,7 @@ def groups_negatives(band: str = "distance", mixed: bool = False, own: bool = Fa
 
 
 def indices(found: list[Negatives]) -> list[list[list[int]]]:
-    return [negatives.index.tolist() for negatives in found]
+    return [by_pair(negatives) for negatives in found]
 
 
 ALL_LABELS = LABELS[:REAL].tolist() + REPLAYED_LABELS
@@ -170,7 +163,7 @@ def test_a_step_without_replay_is_of_the_new_classes_alone() -> None:
     """With their whole weight; mixed triplets need both."""
     labels, logits = LABELS[:REAL], new_logits()[:REAL]
     rng = Streams("cpu", "relation").get("gather negatives")
-    index = sample_negatives(logits[:, OLD:], labels, BANDS["distance"], rng).index.tolist()
+    index = by_pair(sample_negatives(logits[:, OLD:], labels, BANDS["distance"], rng))
     for mixed in (0.0, 0.5):
         small.assert_twins(
             lambda f, m=mixed: built(mixed=m)(context(f, student=logits)),
@@ -183,7 +176,7 @@ def test_where_there_are_no_phases_the_term_is_what_it_was() -> None:
     f = small.randn(N, WIDTH)
     labels = old_logits().argmax(1)
     rng = Streams("cpu", "relation").get("gather negatives")
-    index = sample_negatives(old_logits(), labels, BANDS["distance"], rng).index.tolist()
+    index = by_pair(sample_negatives(old_logits(), labels, BANDS["distance"], rng))
     ctx = context(f, real=0)
     expected = naive.triplet([f.double()], labels.tolist(), index, "gather", 0.2)
     assert built(mixed=0.5)(ctx).item() == pytest.approx(expected.item(), abs=1e-6)

@@ -21,11 +21,12 @@ from rgal.tasks.class_incremental.groups import IncrementalAugmentation, Increme
 from rgal.tasks.class_incremental.head import extractor_parameters, growing_head
 from rgal.tasks.class_incremental.spec import spec_of
 from rgal.tasks.class_incremental.statistics import ClassStatistics
+from rgal.terms.negatives import BANDS, sample_negatives
 from rgal.terms.objective import Progress
-from rgal.terms.relation import BANDS, sample_negatives
 from tests.helpers import naive, naive_learners, small
 from tests.helpers import naive_incremental as slow
 from tests.helpers.learner_builders import STILL, gradients, two_phases
+from tests.helpers.relation_builders import by_pair
 
 OLD, NEW, REAL, REPLAYED, WIDTH = 4, 2, 6, 5, 5
 LABELS = torch.tensor([4, 5, 5, 4, 5, 4])
@@ -131,7 +132,7 @@ def gathered(s: naive_learners.Step) -> Tensor:
     ):
         if len(labels[rows]):
             found = sample_negatives(logits.float(), labels[rows], BANDS["distance"], rng)
-            index.append(found.index.tolist())
+            index.append(by_pair(found))
     if len(index) == 1:
         return naive.triplet([s.features], s.all_labels, index[0], "gather", 0.2)
     return slow.apart_triplet([s.features], s.all_labels, s.real, old, s.classes, index)
@@ -143,11 +144,11 @@ def repelled(s: naive_learners.Step, kept: ClassStatistics) -> Tensor:
     rows = torch.cat([s.features[:REAL], drawn.clamp(min=0)])
     known = s.labels[:REAL] + [-1 - c for c in classes]
     real = torch.arange(len(rows)) < REAL
-    index = sample_negatives(
+    found = sample_negatives(
         rows.float(), torch.tensor(known), BANDS["distance"],
         stream("prototype_gather negatives"), among=real[:, None] & ~real[None, :],
-    ).index  # fmt: skip
-    return slow.against_constants([rows], known, REAL, index.tolist())
+    )  # fmt: skip
+    return slow.against_constants([rows], known, REAL, by_pair(found))
 
 
 METHODS: dict[str, Any] = {

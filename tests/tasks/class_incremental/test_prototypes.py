@@ -11,12 +11,13 @@ from rgal.tasks.class_incremental import prototypes
 from rgal.tasks.class_incremental.groups import IncrementalTermData, statistics_of
 from rgal.tasks.class_incremental.head import growing_head
 from rgal.tasks.class_incremental.statistics import ClassStatistics
+from rgal.terms.negatives import BANDS, Negatives, sample_negatives
 from rgal.terms.objective import Context, LossTerm, Term, TermContext
-from rgal.terms.relation import BANDS, Negatives, relation_distances, sample_negatives
+from rgal.terms.relation import relation_distances
 from tests.helpers import naive_incremental as slow
 from tests.helpers import small
 from tests.helpers.learner_builders import STILL, gradients, step_context, two_phases
-from tests.helpers.relation_builders import LIMITS, close_rows
+from tests.helpers.relation_builders import LIMITS, by_pair, close_rows
 
 OLD, NEW, WIDTH, DRAWS = 4, 2, 5, 12
 R = 8  # real images; with rotations 2 images in each of four
@@ -202,7 +203,7 @@ def test_the_prototype_triplet_equals_the_pair_loop(band: str, outputs: int) -> 
 
     def twin(f: Tensor) -> Tensor:
         rows = torch.cat([f[:upright], drawn])
-        return slow.against_constants([rows], known.tolist(), upright, negatives.index.tolist(), 0.7)
+        return slow.against_constants([rows], known.tolist(), upright, by_pair(negatives), 0.7)
 
     small.assert_twins(lambda f: term(context(where, f, labels)), twin, features)
     assert term(context(where, features, labels)) > 0

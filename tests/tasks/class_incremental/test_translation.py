@@ -14,9 +14,10 @@ from rgal.tasks.class_incremental.classifiers import (
     translated_features,
 )
 from rgal.tasks.class_incremental.head import GrowingHead
-from rgal.terms.relation import BANDS, sample_negatives
+from rgal.terms.negatives import BANDS, sample_negatives
 from tests.helpers import naive, small
 from tests.helpers import naive_incremental as slow
+from tests.helpers.relation_builders import by_pair
 
 OLD, NEW, WIDTH = 3, 3, 6
 CLASSES = OLD + NEW
@@ -69,12 +70,13 @@ def spreads(means: Tensor, features: Tensor, labels: Tensor, rng: torch.Generato
             known = [-1] * len(ours) + evenly(labels[:, None]).flatten().tolist()
             mine = torch.arange(len(rows)) < len(ours)
             among = mine[:, None] & ~mine[None, :]
-            index = sample_negatives(rows, torch.tensor(known), BANDS["focal"], rng, among=among).index
+            found = sample_negatives(rows, torch.tensor(known), BANDS["focal"], rng, among=among)
+            index = by_pair(found)
             units, total, pairs = [naive.unit(row) for row in rows.double()], 0.0, 0
             for a in range(len(ours)):
                 for b in range(len(ours)):
                     if a != b:
-                        n = int(index[a, b])
+                        n = index[a][b]
                         assert n >= len(ours)
                         near = naive.distance(units[a], units[b])
                         total += max(0.0, float(naive.distance(units[a], units[n]) - near + 0.2))
