@@ -81,7 +81,11 @@ def test_dry_run_shows_trials_and_runs_nothing(tmp_path: Path, capsys: pytest.Ca
     assert cli.main([*arguments, "--methods", "cmi", "rgal", "--seeds", "0", "1", "--set", "rounds=3"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("4 trials: digits wrn10_1 -> resnet8")
-    assert len(lines) == 5 and all("3 rounds" in line and "3 student steps" in line for line in lines[1:])
+    assert all("3 rounds" in line and "3 student steps" in line for line in lines[1:5])
+    assert lines[5:] == [
+        "  resnet8: layers layer1, layer2, layer3; head fc; 9 of 9 norms matched",
+        "  wrn10_1: layers block1, block2, block3; head fc; 7 of 7 norms matched",
+    ]
     assert not (tmp_path / "r").exists()
 
 

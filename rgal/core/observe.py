@@ -3,7 +3,8 @@
 Networks are plain modules that return logits. Everything else is read through hooks, which exist only during the call.
 A network names its layers in `layer_names` (paths of the modules whose outputs are the layers) and its classifier in
 `head_name` (the module whose input is the feature). `rgal.nets.discover` finds both in networks that name neither, and
-sets () and "" for what a network does not have.
+sets () and "" for what a network does not have. Tokens count as maps that are T pixels high and one wide; maps that are
+(N,H,W,C) are turned round where the network names them in `channels_last_layers`.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Observation:
     Args:
         logits: (N, classes).
         feature: the input of the classifier, (N, D); if the classifier is a convolution, its input's spatial mean.
-        layers: the outputs of the network's layers, each (N, C_l, H_l, W_l).
+        layers: the outputs of the network's layers, each (N, C_l, H_l, W_l); of tokens (N, D, T, 1).
         bn: batch statistics, one entry per layer of `batch_norms`.
         bn_pooled: the spatial means of all batch norm inputs, concatenated, (N, sum of C_l): CMI's instance feature.
         bn_images: statistics of single images, one entry per layer of `batch_norms`.
@@ -175,7 +176,11 @@ def observe(net: nn.Module, images: Tensor, what: Iterable[str] = ("logits",)) -
     handles: list[RemovableHandle] = []
     try:
         if "layers" in wanted:
-            handles += [layer.register_forward_hook(_keep_output(observation)) for layer in _layers(net)]
+            last = getattr(net, "channels_last_layers", ())
+            handles += [
+                layer.register_forward_hook(_keep_output(observation, name in last))
+                for name, layer in zip(net.layer_names, _layers(net), strict=True)  # type: ignore[arg-type]
+            ]
         if "layer_inputs" in wanted:
             handles += [layer.register_forward_pre_hook(_keep_mean(entering)) for layer in _layers(net)]
         if "feature" in wanted:
@@ -197,11 +202,22 @@ def _layers(net: nn.Module) -> list[nn.Module]:
     return [net.get_submodule(name) for name in net.layer_names]  # type: ignore[union-attr]
 
 
-def _keep_output(observation: Observation):  # type: ignore[no-untyped-def]
+def _keep_output(observation: Observation, channels_last: bool):  # type: ignore[no-untyped-def]
     def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        observation.layers.append(output)
+        observation.layers.append(as_maps(output, channels_last))
 
     return hook
+
+
+def as_maps(layer: Tensor, channels_last: bool = False) -> Tensor:
+    """Return a layer as maps (N,C,H,W): tokens (N,T,D) become (N,D,T,1), maps (N,H,W,C) are turned round.
+
+    >>> as_maps(torch.zeros(2, 5, 3)).shape
+    torch.Size([2, 3, 5, 1])
+    """
+    if layer.ndim == 3:
+        return layer.transpose(1, 2).unsqueeze(3)
+    return layer.permute(0, 3, 1, 2) if channels_last else layer
 
 
 def _keep_mean(means: list[Tensor]):  # type: ignore[no-untyped-def]

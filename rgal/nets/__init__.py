@@ -43,6 +43,8 @@ class Added:
     module: str
 
 
+# Names that are no networks, but files.
+_FILES = (".pt", ".pth", ".pt2", ".ckpt", ".bin", ".safetensors", ".onnx", ".tar", ".py")
 _ADDED: dict[str, Added] = {}
 Builder = Callable[[int, int, int], nn.Module]
 
@@ -141,6 +143,11 @@ def build(name: str, classes: int, channels: int = 3, size: int | tuple[int, int
     for architecture in _architectures():
         if match := re.fullmatch(architecture.PATTERN, name):
             return architecture.build(match, classes, channels)
+    if name.endswith(_FILES):
+        raise UserError(
+            f"unknown net '{name}': a file holds weights or a program, expected the name of a network, as "
+            f"MODULE:FACTORY if it is your own; its weights go to --teacher-weights"
+        )
     raise UserError(f"unknown net '{name}'; {nearest(name, (*names(), *forms()))}")
 
 

@@ -1,39 +1,22 @@
 """Detect the layers and the classifier of a network that does not name them, by watching one forward pass.
 
-The names are set as plain attributes `layer_names` and `head_name` (see `rgal.core.observe`); nothing else changes.
-The same pass shows whether the network can be used at all; if not, a UserError says why in one line.
+The names are set as plain attributes `layer_names`, `head_name` and, where maps are (N,H,W,C), `channels_last_layers`
+(see `rgal.core.observe`); nothing else changes. The same pass shows whether the network can be used at all; if not, a
+UserError says why in one line.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from rgal.core.errors import UserError, in_one_line
+from rgal.nets.tokens import DEPTHS, LAYERS, Call, called_once, find_tokens, is_no_stage
 
-LAYERS = 4  # the number of stages of most residual networks
-_DEPTHS = (2, 3, 4)  # nesting depths to search, in this order, until there are two maps
 _SIZES = (8, 16, 32, 64, 96, 128, 224, 256, 299, 384)  # image sizes to try, so that a message can suggest one
-# A stage does not end at these: a pool makes the next stage's input, the others pass on what they were given.
-_NO_STAGE = re.compile("Pool|Dropout|DropPath|Identity|Flatten|Permute")
-
-
-@dataclass
-class _Call:
-    """Record one call of a module.
-
-    began: how many calls had ended when it started. output: kept only if the module may be the head.
-    """
-
-    name: str
-    module: nn.Module
-    began: int
-    shape: tuple[int, ...] = ()
-    output: Tensor | None = None
 
 
 @dataclass
@@ -41,7 +24,7 @@ class _Pass:
     """Record one forward pass: its result, and the calls in the order in which they ended."""
 
     logits: Tensor
-    calls: list[_Call] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
 
 
 def find_parts(net: nn.Module, name: str, classes: int, shape: tuple[int, int, int]) -> nn.Module:
@@ -70,6 +53,7 @@ def find_parts(net: nn.Module, name: str, classes: int, shape: tuple[int, int, i
                 "leave it BatchNorm2d, whose weights have the same names"
             )
     mode = net.training
+    _check_modes(net, name)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         watched = _watched(net.eval(), name, classes, shape)
         _check_training(net, name, classes, shape)
@@ -79,7 +63,12 @@ def find_parts(net: nn.Module, name: str, classes: int, shape: tuple[int, int, i
         net.head_name = head.name if head else ""  # type: ignore[assignment]
     if not hasattr(net, "layer_names"):
         ended = watched.calls if head is None else watched.calls[: head.began]
-        net.layer_names = _find_layers(ended, shape[1:])  # type: ignore[assignment]
+        layers = _find_layers(ended, shape[1:]) or find_tokens(ended)
+        net.layer_names = tuple(call.name for call in layers)  # type: ignore[assignment]
+        last = tuple(
+            call.name for call in layers if not _is_map(call.shape, shape[1:]) and len(call.shape) == 4
+        )
+        net.channels_last_layers = last  # type: ignore[assignment]
     _check_names(net, name)
     return net
 
@@ -95,7 +84,7 @@ def _images(net: nn.Module, shape: tuple[int, int, int]) -> Tensor:
 
 def _watched(net: nn.Module, name: str, classes: int, shape: tuple[int, int, int]) -> _Pass:
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    calls: list[_Call] = []
+    calls: list[Call] = []
     begun: dict[nn.Module, list[int]] = {}
     handles = []
 
@@ -103,7 +92,7 @@ def _watched(net: nn.Module, name: str, classes: int, shape: tuple[int, int, int
         begun.setdefault(module, []).append(len(calls))
 
     def end(module: nn.Module, inputs: tuple[Tensor, ...], output: object) -> None:
-        call = _Call(names[module], module, begun[module].pop())
+        call = Call(names[module], module, begun[module].pop())
         if isinstance(output, Tensor):
             call.shape = tuple(output.shape)
             # A copy, because an in-place activation may change it before the pass has ended.
@@ -123,14 +112,44 @@ def _watched(net: nn.Module, name: str, classes: int, shape: tuple[int, int, int
     return _Pass(_checked(logits, name, classes, shape, ""), calls)
 
 
+def _check_modes(net: nn.Module, name: str) -> None:
+    """Check that the network can be put into training and into evaluation mode: an exported program cannot."""
+    mode = net.training
+    try:
+        net.train().eval().train(mode)
+    except Exception as error:
+        raise UserError(
+            f"net '{name}': cannot be put into training and evaluation mode: {in_one_line(error)}; expected the module "
+            "itself, not a program that torch.export or torch.jit made of it"
+        ) from error
+
+
 def _checked(logits: object, name: str, classes: int, shape: tuple[int, int, int], when: str) -> Tensor:
     if isinstance(logits, Tensor) and logits.shape == (2, classes):
+        _check_scores(logits, name)
         return logits
     result = f"{tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+    several = isinstance(logits, Mapping | tuple | list)
+    hint = "; write a module around it whose forward returns the logits alone" if several else ""
     images = (2, *shape)
     raise UserError(
-        f"net '{name}': returns {result} for images {images}{when}, expected logits (2, {classes})"
+        f"net '{name}': returns {result} for images {images}{when}, expected logits (2, {classes}){hint}"
     )
+
+
+def _check_scores(logits: Tensor, name: str) -> None:
+    """Refuse probabilities: what follows takes their softmax once more. Their logarithms are logits as good as any."""
+    if not logits.is_floating_point():
+        raise UserError(f"net '{name}': returns {logits.dtype} values, expected logits, which are floats")
+    sums = logits.sum(1)
+    if (
+        logits.shape[1] > 1
+        and bool((logits >= 0).all())
+        and torch.allclose(sums, torch.ones_like(sums), atol=1e-4)
+    ):
+        raise UserError(
+            f"net '{name}': returns probabilities, as of a softmax at its end, expected logits: leave the softmax out"
+        )
 
 
 def _check_training(net: nn.Module, name: str, classes: int, shape: tuple[int, int, int]) -> None:
@@ -154,6 +173,8 @@ def _why_not(net: nn.Module, name: str, shape: tuple[int, int, int], error: Exce
     reason = in_one_line(error)
     if "view size is not compatible" in reason:
         return f"net '{name}': needs contiguous maps: {reason}; write .flatten(1) or .reshape there"
+    if "indices" in reason or "Long" in reason:
+        return f"net '{name}': takes integers, expected a network of normalised float images: {reason}"
     start = f"net '{name}': cannot take images of {channels}x{height}x{width}: {reason}"
     for size in _SIZES:
         try:
@@ -173,7 +194,7 @@ def _may_be_head(module: nn.Module, classes: int) -> bool:
     return isinstance(module, nn.Linear) and module.out_features == classes
 
 
-def _find_head(watched: _Pass, classes: int) -> _Call | None:
+def _find_head(watched: _Pass, classes: int) -> Call | None:
     """Find the last linear layer whose output is the logits.
 
     A 1x1 convolution counts too, if the spatial mean of its output, or of its rectified output, is the logits.
@@ -195,27 +216,24 @@ def _equal(a: Tensor, b: Tensor) -> bool:
     return a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-6, equal_nan=True)
 
 
-def _find_layers(calls: Sequence[_Call], size: tuple[int, int]) -> tuple[str, ...]:
+def _find_layers(calls: Sequence[Call], size: tuple[int, int]) -> list[Call]:
     """Choose the layers: the last map at each resolution, at most the LAYERS deepest, in the order of the calls.
 
-    Returns () for a network that does not end in maps, but in tokens (N,T,D) or in channels-last maps (N,H,W,C).
+    Returns [] for a network that does not end in maps, but in tokens (N,T,D) or in channels-last maps (N,H,W,C).
     """
-    once = [call for call in calls if sum(other.module is call.module for other in calls) == 1]
-    stages = [
-        call for call in once if len(call.shape) > 2 and not _NO_STAGE.search(type(call.module).__name__)
-    ]
-    layers: tuple[str, ...] = ()
-    for depth in _DEPTHS:
+    stages = [call for call in called_once(calls) if len(call.shape) > 2 and not is_no_stage(call)]
+    layers: list[Call] = []
+    for depth in DEPTHS:
         outputs = [call for call in stages if call.name.count(".") < depth]
         if outputs and not _is_map(outputs[-1].shape, size):
-            return ()
-        last: dict[tuple[int, ...], str] = {}
+            return []
+        last: dict[tuple[int, ...], Call] = {}
         for call in outputs:
             if _is_map(call.shape, size):
                 last.pop(call.shape[2:], None)
-                last[call.shape[2:]] = call.name
+                last[call.shape[2:]] = call
         if len(last) > len(layers):
-            layers = tuple(last.values())
+            layers = list(last.values())
         if len(layers) > 1:
             break
     return layers[-LAYERS:]

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import UninitializedParameter
 
 from rgal.core.code import code_hash
 from rgal.core.errors import UserError, in_one_line, nearest
@@ -25,6 +26,8 @@ PATTERN = r"[^:\s]+:[^:\s]+"
 FORMS = ("torchvision:NAME", "timm:NAME", "MODULE:FACTORY")
 LIBRARIES = ("torchvision", "timm")
 
+# What factories call the number of classes.
+_CLASSES = ("num_classes", "n_classes", "nclasses", "classes", "num_class", "n_class")
 # They have second outputs in training mode, which our training loops do not expect.
 _WITH_AUXILIARY_HEADS = ("googlenet", "inception_v3")
 
@@ -44,9 +47,9 @@ def build(name: str, classes: int, channels: int, size: tuple[int, int]) -> nn.M
     origin, _, what = name.partition(":")
     try:
         if origin == "torchvision":
-            net = _torchvision(what, classes)
+            net = _torchvision(what, classes, size)
         elif origin == "timm":
-            net = _timm(what, classes, channels)
+            net = _timm(what, classes, channels, size)
         else:
             net = _factory(origin, what, name)(**_arguments(origin, what, classes, channels, size))
     except UserError:
@@ -55,22 +58,27 @@ def build(name: str, classes: int, channels: int, size: tuple[int, int]) -> nn.M
         raise UserError(f"net '{name}': cannot be built: {in_one_line(error)}") from error
     if not isinstance(net, nn.Module) or isinstance(net, torch.jit.ScriptModule):
         raise UserError(f"net '{name}': is a {type(net).__name__}, expected a torch.nn.Module")
+    _materialise(net, name, (channels, *size))
     _adapt_channels(net, channels)
     return net
 
 
-def _torchvision(what: str, classes: int) -> nn.Module:
+def _torchvision(what: str, classes: int, size: tuple[int, int]) -> nn.Module:
     import torchvision.models as models
 
     valid = models.list_models(module=models)
     if what not in valid:
         raise UserError(_unknown("torchvision", what, valid))
-    extra = {"aux_logits": False, "init_weights": True} if what in _WITH_AUXILIARY_HEADS else {}
+    extra: dict[str, Any] = (
+        {"aux_logits": False, "init_weights": True} if what in _WITH_AUXILIARY_HEADS else {}
+    )
+    if what.startswith("vit_") and size[0] == size[1]:
+        extra["image_size"] = size[0]  # which its embedding of positions is made for
     net: nn.Module = models.get_model(what, weights=None, num_classes=classes, **extra)
     return net
 
 
-def _timm(what: str, classes: int, channels: int) -> nn.Module:
+def _timm(what: str, classes: int, channels: int, size: tuple[int, int]) -> nn.Module:
     try:
         import timm
     except ModuleNotFoundError as error:
@@ -80,7 +88,11 @@ def _timm(what: str, classes: int, channels: int) -> nn.Module:
     base, valid = what.partition(".")[0], timm.list_models()
     if base not in valid or "/" in what:
         raise UserError(_unknown("timm", what, valid))
-    net: nn.Module = timm.create_model(what, pretrained=False, num_classes=classes, in_chans=channels)
+    settings = timm.get_pretrained_cfg(what)
+    fixed: dict[str, Any] = {"img_size": size} if settings is not None and settings.fixed_input_size else {}
+    net: nn.Module = timm.create_model(
+        what, pretrained=False, num_classes=classes, in_chans=channels, **fixed
+    )
     return net
 
 
@@ -129,20 +141,48 @@ def _factory(path: str, what: str, name: str) -> Callable[..., Any]:
 
 
 def _arguments(path: str, what: str, classes: int, channels: int, size: tuple[int, int]) -> dict[str, Any]:
-    """Return the factory's arguments: the number of classes, and whatever else it has a parameter for."""
+    """Return the factory's arguments: those that it has a parameter for. What it returns is checked later.
+
+    Raises:
+        UserError: it needs others.
+    """
     name = f"{path}:{what}"
     parameters = inspect.signature(_factory(path, what, name)).parameters.values()
     accepted = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
-    if "num_classes" not in accepted and not any(p.kind == p.VAR_KEYWORD for p in parameters):
-        raise UserError(
-            f"net '{name}': expected a parameter num_classes; found {', '.join(accepted) or 'none'}"
-        )
     offered = {
+        **dict.fromkeys(_CLASSES, classes),
         **dict.fromkeys(("in_channels", "in_chans", "channels"), channels),
         "image_size": size[0] if size[0] == size[1] else size,
         "weights": None, "pretrained": False, "aux_logits": False,
     }  # fmt: skip
-    return {"num_classes": classes} | {key: value for key, value in offered.items() if key in accepted}
+    arguments = {key: value for key, value in offered.items() if key in accepted}
+    if any(p.kind == p.VAR_KEYWORD for p in parameters) and not arguments.keys() & set(_CLASSES):
+        arguments["num_classes"] = classes
+    required = [
+        p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    ]
+    if missing := [key for key in required if key not in arguments]:
+        raise UserError(
+            f"net '{name}': expected a parameter num_classes, and defaults for all others; "
+            f"'{missing[0]}' has none"
+        )
+    return arguments
+
+
+def _materialise(net: nn.Module, name: str, shape: tuple[int, int, int]) -> None:
+    """Let lazy modules see an image, so that they know their sizes. The draws come from torch's global generator."""
+    if not any(isinstance(parameter, UninitializedParameter) for parameter in net.parameters()):
+        return
+    mode = net.training
+    try:
+        with torch.no_grad():
+            net.eval()(torch.zeros(1, *shape))
+    except Exception as error:
+        size = "x".join(map(str, shape))
+        raise UserError(
+            f"net '{name}': has lazy modules, which cannot take an image of {size}: {in_one_line(error)}"
+        ) from error
+    net.train(mode)
 
 
 def _adapt_channels(net: nn.Module, channels: int) -> None:

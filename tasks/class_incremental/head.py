@@ -89,6 +89,8 @@ class FirstOutputs(nn.Module):
         super().__init__()
         self.net, self.outputs = net, outputs
         self.layer_names = tuple(f"net.{name}" for name in cast(tuple[str, ...], net.layer_names))
+        last = cast(tuple[str, ...], getattr(net, "channels_last_layers", ()))
+        self.channels_last_layers = tuple(f"net.{name}" for name in last)
         self.head_name = f"net.{net.head_name}"
 
     def forward(self, x: Tensor) -> Tensor:

@@ -74,12 +74,17 @@ def quantize(
     quantizer_paths = _place_quantizers(graph, bits, scheme)
     if scheme.placement == "deploy":
         _pass_input_scales(graph)
-    observed = [outputs[name] for name in getattr(net, "layer_names", ()) if name in outputs]
+    names = [name for name in getattr(net, "layer_names", ()) if name in outputs]
+    observed = [outputs[name] for name in names]
     observed_paths = [_observe(graph, folded.get(node, node), index) for index, node in enumerate(observed)]
     graph.graph.lint()
     graph.recompile()
     student = QuantizedNet(graph, bits, scheme, quantizer_paths, cover(graph, net))
     student.layer_names = tuple(f"graph.{path}" for path in observed_paths)
+    last = getattr(net, "channels_last_layers", ())
+    student.channels_last_layers = tuple(
+        path for name, path in zip(names, student.layer_names, strict=True) if name in last
+    )
     head = getattr(net, "head_name", "")
     student.head_name = f"graph.{head}" if isinstance(head, str) and head else ""
     student.to(device=next(net.parameters()).device)

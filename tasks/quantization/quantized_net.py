@@ -107,6 +107,7 @@ class QuantizedNet(nn.Module):
         self.bits, self.scheme, self.coverage = bits, scheme, coverage
         self.quantizer_paths = quantizer_paths
         self.layer_names: tuple[str, ...] = ()
+        self.channels_last_layers: tuple[str, ...] = ()
         self.head_name = ""
 
     def forward(self, x: Tensor) -> Tensor:

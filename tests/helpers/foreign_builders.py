@@ -56,6 +56,66 @@ class PairInTraining(Net):
         return (y, y) if self.training else y
 
 
+class Probabilities(Net):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).softmax(1)
+
+
+class Labels(Net):
+    def forward(self, x: Tensor) -> Tensor:
+        return (super().forward(x) * 100).long()
+
+
+class Words(nn.Module):
+    """A network of integers, as one of texts is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(256, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.embed(x).flatten(1, -2).mean(1)
+
+
+class Lazy(nn.Module):
+    """Sizes are known once an image was seen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.LazyConv2d(6, 3, 2, 1), nn.LazyBatchNorm2d(), nn.ReLU())
+        self.fc = nn.LazyLinear(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.body(x).flatten(1))
+
+
+class Block(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.mlp = nn.Sequential(nn.Linear(width, width), nn.GELU())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.mlp(self.norm(x))
+
+
+class Blocks(nn.Module):
+    """A transformer's skeleton: patches, a class token, blocks of one width."""
+
+    def __init__(self, depth: int = 8) -> None:
+        super().__init__()
+        self.embed = nn.Conv2d(3, 12, 4, 4)
+        self.token = nn.Parameter(torch.zeros(1, 1, 12))
+        self.blocks = nn.Sequential(*(Block(12) for _ in range(depth)))
+        self.norm = nn.LayerNorm(12)
+        self.head = nn.Linear(12, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        patches = self.embed(x).flatten(2).transpose(1, 2)
+        tokens = self.blocks(torch.cat([self.token.expand(len(x), -1, -1), patches], 1))
+        return self.head(self.norm(tokens)[:, 0])
+
+
 class Viewing(Net):
     def forward(self, x: Tensor) -> Tensor:
         maps = self.maps(x)
@@ -77,6 +137,24 @@ class Tokens(nn.Module):
         maps = self.embed(x)
         tokens = self.mix(maps.permute(0, 2, 3, 1) if self.last else maps.flatten(2).transpose(1, 2))
         return self.head(tokens.flatten(1, -2).mean(1))
+
+
+class GreyTokens(Tokens):
+    def __init__(self, num_classes: int = 4) -> None:
+        super().__init__(num_classes)
+        self.embed = nn.Conv2d(1, 12, 4, 4)
+
+
+class Flat(nn.Module):
+    """Neither maps nor tokens: one vector an image from the start."""
+
+    def __init__(self, num_classes: int = 4, pixels: int = 192) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(pixels, 12)
+        self.head = nn.Linear(12, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.hidden(x.flatten(1)).relu())
 
 
 class Wrapped(nn.Module):
@@ -128,6 +206,27 @@ def bare(num_classes):
     return nn.Sequential(*body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, num_classes))
 
 def width(width): ...
+
+def four():
+    return plain(4, 3)
+
+def other_name(n_classes):
+    return plain(n_classes, 3)
+
+def lazy(num_classes):
+    pool = [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    return nn.Sequential(nn.LazyConv2d(8, 3), nn.LazyBatchNorm2d(), nn.ReLU(), *pool, nn.LazyLinear(num_classes))
+
+def script(num_classes):
+    import torch
+    return torch.jit.trace(plain(num_classes, 3).eval(), torch.zeros(1, 3, 32, 32))
+
+def program(num_classes):
+    import torch
+    return torch.export.export(plain(num_classes, 3).eval(), (torch.zeros(2, 3, 32, 32),))
+
+def program_module(num_classes):
+    return program(num_classes).module()
 
 def broken(num_classes):
     return undefined_name

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,8 +14,10 @@ from rgal import nets
 from rgal.core.errors import UserError
 from rgal.core.observe import WHAT, batch_norms, channels_of, observe
 from rgal.nets import foreign
+from rgal.nets.describe import found_in
 from rgal.nets.discover import find_parts
 from rgal.tasks.class_incremental.head import growing_head
+from rgal.terms.relation import BANDS, sample_negatives, triplet
 from tests.helpers import foreign_builders as build
 from tests.helpers import small
 
@@ -101,15 +105,93 @@ def test_layers_deep_inside_are_found() -> None:
 
 
 @pytest.mark.parametrize("last", [False, True])
-def test_tokens_and_channels_last_are_no_layers(last: bool) -> None:
-    net = found(build.Tokens(last=last))
-    assert net.layer_names == () and net.head_name == "head"
+def test_tokens_and_channels_last_maps_are_layers(last: bool) -> None:
+    """They are turned to maps, whose means over positions are the tokens'."""
+    net = found(build.Tokens(last=last).eval())
+    assert net.layer_names == ("mix",) and net.head_name == "head"
+    assert net.channels_last_layers == (("mix",) if last else ())
+    images = small.randn(2, 3, 32, 32)
+    (layer,) = observe(net, images, ("layers",)).layers
+    assert layer.shape == ((2, 12, 8, 8) if last else (2, 12, 64, 1))
+    pooled = net.mix(net.embed(images).permute(0, 2, 3, 1)).mean((1, 2))
+    torch.testing.assert_close(layer.mean((2, 3)), pooled)
+
+
+@pytest.mark.parametrize(("depth", "chosen"), [(8, (1, 3, 5, 7)), (12, (2, 5, 8, 11)), (3, (0, 1, 2))])
+def test_layers_of_a_transformer_are_its_blocks_at_equal_distances(
+    depth: int, chosen: tuple[int, ...]
+) -> None:
+    net = found(build.Blocks(depth).eval())
+    assert net.layer_names == tuple(f"blocks.{i}" for i in chosen) and net.head_name == "head"
+    layers = observe(net, small.randn(2, 3, 32, 32), ("layers",)).layers
+    assert [layer.shape for layer in layers] == [(2, 12, 65, 1)] * len(chosen)
+
+
+def test_rgal_runs_on_tokens() -> None:
+    """Spread and gather have gradients, and channels of tokens are distilled."""
+    pytest.importorskip("timm")
+    net = nets.build("timm:vit_tiny_patch16_224", 4, 3, 32).eval()
+    assert net.layer_names == ("blocks.2", "blocks.5", "blocks.8", "blocks.11")
+    images = small.randn(4, 3, 32, 32).requires_grad_()
+    seen = observe(net, images, ("layers", "logits"))
+    labels = torch.tensor([0, 0, 1, 1])
+    embeddings = [layer.mean((2, 3)) for layer in seen.layers[2:4]]
+    negatives = sample_negatives(seen.logits.detach(), labels, BANDS["uniform"], small.rng())
+    triplet(embeddings, labels, negatives, "spread", 2.0).backward()
+    assert images.grad.abs().sum() > 0
+
+
+def test_windows_of_a_swin_transformer_are_stages() -> None:
+    net = nets.build("torchvision:swin_t", 4, 3, 64).eval()
+    assert (
+        net.layer_names == net.channels_last_layers == ("features.1", "features.3", "features.5", "features")
+    )
+    layers = observe(net, small.randn(1, 3, 64, 64), ("layers",)).layers
+    assert [layer.shape[1:] for layer in layers] == [(96, 16, 16), (192, 8, 8), (384, 4, 4), (768, 2, 2)]
+
+
+def test_what_was_found_is_said() -> None:
+    assert str(found_in(nets.build("resnet8", 4))) == (
+        "layers layer1, layer2, layer3; head fc; 9 of 9 norms matched"
+    )
+    assert str(found_in(found(build.Blocks(2)))).endswith("head head; 0 of 3 norms matched")
+
+
+@pytest.mark.parametrize("factory", ["four", "other_name", "lazy"])
+def test_factories_of_all_kinds_are_called(
+    factory: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / f"nets_{factory}.py").write_text(build.FACTORY)
+    monkeypatch.chdir(tmp_path)
+    net = nets.build(f"nets_{factory}:{factory}", 4, 3, 32)
+    assert net(torch.zeros(2, 3, 32, 32)).shape == (2, 4) and net.training
+
+
+@pytest.mark.parametrize(
+    ("factory", "said"),
+    [
+        ("four", r"returns \(2, 4\) .*expected logits \(2, 7\)"),
+        ("width", "expected a parameter num_classes, and defaults for all others; 'width' has none"),
+        ("script", "is a TopLevelTracedModule, expected a torch.nn.Module"),
+        ("program", "is a ExportedProgram, expected a torch.nn.Module"),
+        ("program_module", "cannot be put into training and evaluation mode.*expected the module itself"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_factories_that_cannot_be_used(
+    factory: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / f"odd_{factory}.py").write_text(build.FACTORY)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=said) as refusal:
+        nets.build(f"odd_{factory}:{factory}", 7, 3, 32)
+    assert len(str(refusal.value).splitlines()) == 1
 
 
 def test_images_need_not_be_square() -> None:
     net = found(build.Net(), (24, 40))
     assert net.layer_names == ("conv1", "norm")
-    assert found(build.Tokens(last=True), (24, 40)).layer_names == ()
+    assert found(build.Tokens(last=True), (24, 40)).channels_last_layers == ("mix",)
 
 
 def test_without_a_layer_that_gives_the_logits_there_is_no_head() -> None:
@@ -136,6 +218,9 @@ def test_the_feature_of_a_convolution_is_its_inputs_mean() -> None:
 REFUSED = {
     "a pair": (build.Pair(), r"returns a tuple for images \(2, 3, 32, 32\), expected logits \(2, 4\)"),
     "a pair in training": (build.PairInTraining(), "returns a tuple .* in training mode, expected logits"),
+    "probabilities": (build.Probabilities(), "returns probabilities, as of a softmax at its end"),
+    "labels": (build.Labels(), "returns torch.int64 values, expected logits"),
+    "words": (build.Words(), "takes integers, expected a network of normalised float images"),
     "other classes": (build.Net(7), r"returns \(2, 7\) for images"),
     "other channels": (build.Net(4, 1), "cannot take images of 3x32x32"),
     "other size": (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -12,6 +12,7 @@ import torch
 from rgal.core.errors import UserError, nearest
 from rgal.data import Dataset
 from rgal.methods.plugins import load_plugins
+from rgal.nets.describe import found_in
 from rgal.suite.plan.checks import check_networks
 from rgal.suite.plan.expansion import (
     check_options,
@@ -44,6 +45,7 @@ class Plan:
     Attributes:
         codes: fingerprint of the code that would make a trial's numbers now, by the trial's key.
         teacher_codes: of the code that would train a teacher now, by the teacher's key; "" for given ones.
+        found: what was found in each network, in words, by its name.
     """
 
     suite: Suite
@@ -52,6 +54,7 @@ class Plan:
     trials: list[Trial]
     codes: Mapping[str, str]
     teacher_codes: Mapping[str, str]
+    found: Mapping[str, str] = field(default_factory=dict)
 
     def purpose(self, trial: Trial) -> Pretraining:
         """What a trial's teacher is trained for."""
@@ -85,11 +88,12 @@ def make_plan(suite: Suite) -> Plan:
     dataset = open_dataset(suite.dataset, suite.data_root, suite.image_size, suite.evaluate_on)
     domain = domain_of(dataset)
     names = {name for pair in suite.networks for name in (pair.teacher, pair.student) if name}
-    built = {name: build_net(name, domain, torch.device("cpu"), 0) for name in names}
+    built = {name: build_net(name, domain, torch.device("cpu"), 0) for name in sorted(names)}
+    found = {name: str(found_in(net)) for name, net in built.items()}
     task = tasks()[suite.task]
     trials = expand(suite, task, dataset, device)
     check_networks(trials, task, domain, built)
-    return _with_codes(Plan(suite, dataset, device, trials, {}, {}))
+    return _with_codes(Plan(suite, dataset, device, trials, {}, {}, found))
 
 
 def _with_codes(plan: Plan) -> Plan:
@@ -112,7 +116,7 @@ def _with_codes(plan: Plan) -> Plan:
 
 
 def describe_plan(plan: Plan, store: Store) -> str:
-    """List the trials with their keys, the optimiser steps each will take, and what of them is done."""
+    """List the trials with their keys, the steps each will take and what is done; then what the networks have."""
     settings = list(dict.fromkeys(trial.setting for trial in plan.trials))
     heading = "; ".join(settings)
     lines = [f"{len(plan.trials)} trials: {heading}, budget {plan.suite.budget}, on {plan.device}"]
@@ -129,6 +133,7 @@ def describe_plan(plan: Plan, store: Store) -> str:
             f"{times * rounds.total_student_steps():>7,} student steps  "
             f"{entries[stored.trial.teacher, stored.trial.student, stored.trial.method]}{stored.note}"
         )
+    lines += [f"  {name}: {parts}" for name, parts in plan.found.items()]
     return "\n".join(lines)
 
 

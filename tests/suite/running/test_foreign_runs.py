@@ -52,7 +52,7 @@ NAMES = {
     "nowhere.at_all:net": "no module 'nowhere' in .*valid: torchvision:NAME, timm:NAME, MODULE:FACTORY",
     "foreign_mine:plane": "'plane' does not exist in .*foreign_mine.py; did you mean 'plain'?",
     "foreign_mine:SETTING": "'SETTING' is no function or class",
-    "foreign_mine:width": "expected a parameter num_classes; found width",
+    "foreign_mine:width": "expected a parameter num_classes, and defaults for all others; 'width' has none",
     "foreign_mine:broken": r"cannot be built: NameError: name 'undefined_name' .*foreign_mine.py, line \d+",
     "foreign_mine:number": "is a int, expected a torch.nn.Module",
     "foreign_broken:net": "importing it failed: .*nowhere_to_be_found",
@@ -86,8 +86,9 @@ def test_timm() -> None:
     assert len(seen.bn) == 34 and len(seen.layers) == 4  # they are a subclass of BatchNorm2d
     with pytest.raises(UserError, match="did you mean 'timm:resnet18'"):
         nets.build("timm:resnet19", 4)
-    with pytest.raises(UserError, match="it takes 224x224: give --set image_size=224"):
-        nets.build("timm:vit_tiny_patch16_224", 4)
+    assert (
+        nets.build("timm:vit_tiny_patch16_224", 4).pos_embed.shape[1] == 5
+    )  # made for 32 pixels: 2x2 patches
 
 
 def test_a_factory_is_given_what_it_has_parameters_for(factories: Path) -> None:
@@ -167,11 +168,14 @@ def test_what_a_net_lacks_is_said_before_anything_runs(
     assert "cannot take images of 1x8x8" in line and "--set image_size=32" in line
 
 
-def tokens_module(folder: Path) -> str:
-    (folder / "foreign_tokens.py").write_text(
-        "from tests.helpers.foreign_builders import Tokens\ndef make(num_classes): return Tokens(num_classes)\n"
+def module_of(folder: Path, kind: str) -> str:
+    """A module in a folder whose factory makes this network of the builders."""
+    pixels = "image_size ** 2" if kind == "Flat" else ""
+    (folder / "foreign_kind.py").write_text(
+        f"from tests.helpers.foreign_builders import {kind}\n"
+        f"def make(num_classes, image_size): return {kind}(num_classes, {pixels})\n"
     )
-    return "foreign_tokens:make"
+    return "foreign_kind:make"
 
 
 LACKING = {
@@ -185,14 +189,15 @@ LACKING = {
 @pytest.mark.parametrize("method", LACKING)
 def test_a_net_without_layers(method: str, factories: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (factories / "results" / "trials").mkdir(parents=True)
-    name = tokens_module(factories)
+    name = module_of(factories, "Flat")
     line = fails(factories, capsys, "--teacher", name, "--student", name, "--methods", method)
     assert re.search(LACKING[method], line), line
 
 
-def test_a_net_without_layers_is_inverted_without_them(factories: Path) -> None:
-    name = tokens_module(factories)
-    arguments = ["--teacher", name, "--student", "resnet8", "--methods", "rgal[bn=0,cd=0]"]
+@pytest.mark.parametrize(("kind", "method"), [("Flat", "rgal[bn=0,cd=0]"), ("GreyTokens", "rgal[bn=0]")])
+def test_nets_without_layers_or_of_tokens_are_inverted(kind: str, method: str, factories: Path) -> None:
+    name = module_of(factories, kind)
+    arguments = ["--teacher", name, "--student", "resnet8", "--methods", method]
     assert call(factories, *arguments) == 0
 
 
