@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +16,10 @@ from rgal.data import Dataset
 from rgal.methods.names import MethodName
 from rgal.methods.recipe import Recipe
 from rgal.methods.registry import Resolved, methods, resolve
-from rgal.suite.plan.budget import Taken, own_schedule, read_entries, schedule_for
+from rgal.suite.plan.budget import Taken, read_entries
 from rgal.suite.plan.initial_pool import initial_pool_key, samples_from_pool
-from rgal.suite.plan.settings import Budget, Epochs, Pair, Schedule, Suite, TeacherRecipe, in_steps, suggest
+from rgal.suite.plan.planned import plan_method
+from rgal.suite.plan.settings import Budget, Epochs, Pair, Suite, TeacherRecipe, suggest
 from rgal.suite.plan.trial import Trial, file_hash, short_hash
 from rgal.suite.plan.weights import weights_of
 
@@ -228,30 +229,13 @@ class _Setting:
         suite, task = self.suite, self.task
         planned: list[tuple[Resolved, Taken]] = []
         for text in expand_names(suite.methods, task):
-            method = resolve(text, None, task.defaults)
-            if not task.runs(method.method):
-                valid = ", ".join(method.method.tasks)
-                raise UserError(f"method '{method.name}' is not for task '{suite.task}'; it is for: {valid}")
-            name = MethodName.parse(method.name)
-            own = own_schedule(method.method, suite.budget, suite.fixed)
-            taken = schedule_for(suite.chosen_budget(), self.pair, swept, name, task.defaults, own)
-            taken = replace(taken, schedule=self._counted(text, taken.schedule))
-            scheduled = task.recipe(text, taken.schedule)
+            scheduled, taken = plan_method(task, text, suite, self.pair, lambda: self.phase_images[1], swept)
             task.check(scheduled.recipe, self.dataset)
             planned.append((scheduled, taken))
         names = [resolved.name for resolved, _ in planned]
         if doubled := sorted({name for name in names if names.count(name) > 1}):
             raise UserError(f"methods: '{doubled[0]}' is listed twice")
         return planned
-
-    def _counted(self, text: str, schedule: Schedule) -> Schedule:
-        """Put the number of steps in place of a formula: the method's batch is known once its recipe is."""
-        if not isinstance(schedule.student_steps, Epochs):
-            return schedule
-        rest = schedule.model_copy(update={"student_steps": None})
-        batch = self.task.recipe(text, rest).recipe.rounds.batch
-        steps = in_steps(schedule.student_steps, self.phase_images[1], batch)
-        return schedule.model_copy(update={"student_steps": steps})
 
 
 def images_of_teacher(suite: Suite, task: Task, dataset: Dataset, options: Any) -> int:
