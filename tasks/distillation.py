@@ -16,7 +16,9 @@ class KnowledgeDistillation(Task):
 
     def start(self, job: Job) -> SingleRun:
         domain, device = job.problem.domain, job.problem.device
-        student = build_net(job.trial.student, domain, device, *job.trial.seed_parts(), "student")
+        student = job.student
+        if student is None:
+            student = build_net(job.trial.student, domain, device, *job.trial.seed_parts(), "student")
         return SingleRun(job, student)
 
 

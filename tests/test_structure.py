@@ -32,8 +32,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "reporting": SUITE | {"benchmarks"},  # which holds the published numbers
     "baselines": (METHODS - {"data"}) | {"tasks"},
     "benchmarks": SUITE | {"tasks", "baselines"},
+    "api": SUITE | {"tasks", "benchmarks"},  # budgets are those of the suites
 }
-ROOF = {"rgal/__init__.py", "rgal/api.py", "rgal/cli.py"}  # these may import every room
+ROOF = {"rgal/__init__.py", "rgal/cli.py"}  # these may import every room
 
 
 class Import(NamedTuple):

@@ -37,13 +37,14 @@ class Job:
         recipe: the method under the trial's schedule.
         problem: the frozen teacher and its image domain.
         teacher_top1: the teacher's accuracy in percent.
-        test: the images that are evaluated on.
+        test: the images that are evaluated on; without any, nothing is measured.
         real: real images of reference rows; None for data-free ones.
         streams: the trial's random streams.
         precision: "fp32" or "bf16".
         class_names: for pictures; may be empty.
         task_data: what the task's `task_data` made of the training images.
         encoding: how the data set's images are stored; it is recorded.
+        student: the network to train; None: the task makes it.
     """
 
     trial: Trial
@@ -57,6 +58,7 @@ class Job:
     class_names: tuple[str, ...]
     task_data: Any = None
     encoding: str = ""
+    student: nn.Module | None = None
 
 
 class Run(Protocol):

@@ -82,6 +82,24 @@ class Phases:
         self._current = None
 
 
+class NewClasses:
+    """Hand out the images of one phase of new classes, after a first phase whose images are gone.
+
+    Args:
+        protocol: the classes of the model so far, then the new ones as its only phase.
+        images: of the new classes; labels are positions in the protocol's order.
+    """
+
+    def __init__(self, protocol: Protocol, images: ImageSet) -> None:
+        self.protocol, self._images = protocol, images
+
+    def open(self, phase: int) -> ImageSet:
+        """Return the images of phase 1. Raises DataFirewallError for any other."""
+        if phase != 1:
+            raise DataFirewallError(f"phase {phase}: only images of new classes were given, those of phase 1")
+        return self._images
+
+
 @dataclass(frozen=True)
 class _Sealed:
     """Hold images (n,C,H,W) as bytes, with labels (n,). `images` views the bytes without a copy."""

@@ -78,6 +78,13 @@ def protocol_of(dataset: Dataset, options: Options) -> Protocol:
     return make_protocol(dataset.spec.classes, options.base, options.step, options.order)
 
 
+def check_batches(recipe: Recipe) -> None:
+    """Raise UserError for a recipe whose batches would lose the labels that this task gives them."""
+    if recipe.pairs or recipe.fmix:
+        option = "pairs" if recipe.pairs else "fmix"
+        raise UserError(f"{option}=true is not for task 'necil', whose batches have labels of their own")
+
+
 class ClassIncremental(Task):
     """Let the model of the first phase take on new classes, and measure it after each phase."""
 
@@ -100,9 +107,7 @@ class ClassIncremental(Task):
         return pool_replay(replace(host, pairs=recipe.pairs, fmix=recipe.fmix), recipe)
 
     def check(self, recipe: Recipe, dataset: Dataset) -> None:
-        if recipe.pairs or recipe.fmix:
-            option = "pairs" if recipe.pairs else "fmix"
-            raise UserError(f"{option}=true is not for task 'necil', whose batches have labels of their own")
+        check_batches(recipe)
         _, height, width = dataset.spec.shape
         turns = isinstance(recipe.extension, IncrementalSpec) and recipe.extension.rotations
         if turns and recipe.images is not None:
