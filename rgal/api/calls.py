@@ -13,6 +13,7 @@ from typing import get_args
 import torch
 from torch import Tensor, nn
 
+from rgal.api.budgets import GivenBudget
 from rgal.core.errors import UserError, nearest
 from rgal.core.precision import Precision
 from rgal.core.seeding import seed_for
@@ -32,13 +33,18 @@ class Call:
         UserError: an entry makes no sense.
     """
 
+    method: str
+    budget: GivenBudget
     seed: int = 0
-    precision: str | None = None
     progress: bool = False
     callback: Callback | None = None
+    device: str | torch.device | None = None
+    precision: str | None = None
     state: str | Path | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.method, str):
+            raise UserError(f"method is a {type(self.method).__name__}, expected a name such as 'cmi+rgal'")
         if isinstance(self.seed, bool) or not isinstance(self.seed, int):
             raise UserError(f"seed {self.seed!r}: expected a whole number")
         if self.precision is not None and self.precision not in get_args(Precision):

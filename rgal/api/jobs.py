@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from rgal.api.budgets import GivenBudget, suite_of
+from rgal.api.budgets import suite_of
 from rgal.api.calls import Call, weights_hash
 from rgal.api.teacher import Teacher
 from rgal.core.errors import UserError
@@ -47,8 +47,7 @@ class Asked:
     Args:
         task: "kd", "dfq" or "necil".
         teacher: on the device of the call.
-        method, budget: as the user gave them.
-        call: how it runs.
+        call: method, budget, and how it runs.
         student: the name of the student's network, for tasks that need one.
         options: the task's own settings.
         images: counts the images of a phase.
@@ -59,8 +58,6 @@ class Asked:
 
     task: str
     teacher: Teacher
-    method: str
-    budget: GivenBudget
     call: Call
     student: str = ""
     options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
@@ -85,12 +82,10 @@ def make_job(
         UserError: the method, its budget or an option makes no sense, or the method needs data.
     """
     task, teacher, call = tasks()[asked.task], asked.teacher, asked.call
-    if not isinstance(asked.method, str):
-        raise UserError(f"method is a {type(asked.method).__name__}, expected a name such as 'cmi+rgal'")
-    suite = suite_of(task.name, asked.budget, asked.options)
+    suite = suite_of(task.name, call.budget, asked.options)
     ((case, options),) = task.cases(check_options(suite, task))
     pair = Pair(teacher=teacher.name, student=asked.student or None)
-    resolved, taken = plan_method(task, asked.method, suite, pair, asked.images)
+    resolved, taken = plan_method(task, call.method, suite, pair, asked.images)
     if not asked.usable(resolved.recipe):
         raise UserError(f"method '{resolved.name}' needs {asked.lacking}; without: {_usable(task, asked)}")
     precision = call.precision or suite.precision or suite.chosen_budget().precision

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,32 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from rgal.api.budgets import GivenBudget
-from rgal.api.calls import Call, Callback, drive, hash_of, shape_of
-from rgal.api.ends import (
-    alone,
-    new_classes,
-    one_linear,
-    pool_of,
-    released,
-    replayed,
-    teacher_on,
-    without_old_images,
-)
+from rgal.api.calls import Call, Callback
 from rgal.api.images import SynthesisedImages
-from rgal.api.jobs import Asked, identity_of, make_job
-from rgal.api.networks import own_copy
 from rgal.api.results import Distilled, Extended, Quantized
-from rgal.api.teacher import Teacher, as_pixels
-from rgal.core.errors import UserError
-from rgal.core.problem import Problem
-from rgal.data import ImageSet
-from rgal.engine.run import RunOptions, TransferRun
-from rgal.suite.running.single import SingleRun
-from rgal.suite.task import tasks
-from rgal.tasks.class_incremental.phases import NewClasses
-from rgal.tasks.class_incremental.protocol import Protocol
-from rgal.tasks.class_incremental.run import IncrementalRun
-from rgal.tasks.class_incremental.task import check_batches
+from rgal.api.runs import run_distillation, run_extension, run_quantization, run_synthesis
+from rgal.api.teacher import Teacher
 
 
 def synthesise(
@@ -74,24 +51,12 @@ def synthesise(
     Raises:
         UserError: an argument makes no sense, or the method cannot work with this network.
     """
-    if student is not None:
-        return distill(
-            teacher, student, method, budget, seed,
-            progress=progress, callback=callback, device=device, precision=precision, state=state,
-        ).synthesised  # fmt: skip
-    call = Call(seed, precision, progress, callback, state)
-    with teacher_on(teacher, device) as (placed, place):
-        left_out: list[str] = []
-        job = make_job(
-            Asked("kd", placed, method, budget, call, adapt=lambda recipe: alone(recipe, placed, left_out))
-        )
-        idle = nn.Linear(1, 1).to(place)  # nobody looks at it, and it takes no step
-        run = TransferRun(
-            job.recipe, job.problem, idle, job.streams, lambda net: {}, RunOptions(job.precision)
-        )
-        drive(run, call, identity_of(job, placed, call="synthesise"), place)
-        pool = run.pool
-        return SynthesisedImages(pool.images, pool.targets, teacher.domain, job.trial.method, tuple(left_out))
+    call = Call(method, budget, seed, progress, callback, device, precision, state)
+    return (
+        run_synthesis(teacher, call)
+        if student is None
+        else run_distillation(teacher, student, call).synthesised
+    )
 
 
 def distill(
@@ -109,14 +74,12 @@ def distill(
 ) -> Distilled:
     """Train a student on images that are synthesised from the teacher, without its data.
 
-    Your network is copied and left as it was; the trained copy is `.student` of the result, which can also be called
-    itself. Nothing that is global in the process is changed.
+    Your network is copied and left as it was; the trained copy is `.student` of the result.
 
     Args:
         teacher: the network to learn from.
-        student: the network to train, an `nn.Module` that starts from the weights it has (parameters without
-            `requires_grad` stay as they are); or a name, such as "resnet8" or "my_nets:tiny", whose weights are then
-            drawn from the seed, as the command line does.
+        student: the network to train, an `nn.Module` that starts from the weights it has; or a name, such as "resnet8"
+            or "my_nets:tiny", whose weights are then drawn from the seed.
         method: "rgal", "cmi+rgal", "fast[k=10]+rgal", "deepinversion", ...: the names of the command line, in the same
             grammar; yours too, once a function is decorated with `rgal.method`.
         budget: "smoke" (seconds), "small" (minutes), "paper" (what the authors ran), or numbers: {"rounds": 3}, which
@@ -128,8 +91,7 @@ def distill(
         device: "cpu", "cuda", "cuda:N" or "auto"; None: where the teacher is.
         precision: "fp32" or "bf16", of the networks' forward passes; None: as the budget says.
         state: a file that holds the state of the run, written every 20 seconds, when the callback stops it, and at the
-            end. The same call goes on from there, and ends with the same numbers, bit for bit on a CPU; once it is
-            finished it returns at once.
+            end. The same call goes on from there, and ends with the same numbers, bit for bit on a CPU.
 
     Returns:
         The trained network: `.student`, `.history`, `.images`, `.agreement(images)`, `.save(path)`.
@@ -137,26 +99,8 @@ def distill(
     Raises:
         UserError: an argument makes no sense, the method needs data, or cannot work with these networks.
     """
-    call = Call(seed, precision, progress, callback, state)
-    with teacher_on(teacher, device) as (placed, place):
-        name = student if isinstance(student, str) else type(student).__name__
-        own = None if isinstance(student, str) else own_copy(student, name, placed.domain, place)
-        if own is not None and not any(parameter.requires_grad for parameter in own.parameters()):
-            raise UserError(
-                f"student '{name}': none of its parameters requires a gradient, expected one to train"
-            )
-        job = make_job(Asked("kd", placed, method, budget, call, student=name), own)
-        run = tasks()["kd"].start(job)
-        assert isinstance(run, SingleRun)
-        identity = identity_of(job, placed, call="distill", network=shape_of(run.student))
-        history, finished = drive(run, call, identity, place)
-        return Distilled(
-            released(run.student, run.transfer.trainable),
-            placed,
-            history,
-            finished,
-            pool_of(job, run.transfer),
-        )
+    call = Call(method, budget, seed, progress, callback, device, precision, state)
+    return run_distillation(teacher, student, call)
 
 
 def quantize(
@@ -194,22 +138,8 @@ def quantize(
     Raises:
         UserError: an argument makes no sense, the method needs data, or cannot work with this network.
     """
-    call = Call(seed, precision, progress, callback, state)
-    with teacher_on(teacher, device) as (placed, place):
-        if not isinstance(bits, str):
-            raise UserError(f"bits {bits!r}: expected one width, such as 'w8a8'")
-        settings = {"bits": bits, "placement": placement, **options}
-        job = make_job(Asked("dfq", placed, method, budget, call, options=settings))
-        run = tasks()["dfq"].start(job)
-        assert isinstance(run, SingleRun)
-        history, finished = drive(run, call, identity_of(job, placed, call="quantize"), place)
-        return Quantized(
-            released(run.student, run.transfer.trainable),
-            placed,
-            history,
-            finished,
-            pool_of(job, run.transfer),
-        )
+    call = Call(method, budget, seed, progress, callback, device, precision, state)
+    return run_quantization(teacher, bits, {"placement": placement, **options}, call)
 
 
 def extend(
@@ -243,25 +173,5 @@ def extend(
     Raises:
         UserError: an argument makes no sense, the method needs images of old classes, or cannot work with this network.
     """
-    call = Call(seed, precision, progress, callback, state)
-    with teacher_on(teacher, device) as (placed, place):
-        images = ImageSet(
-            as_pixels(new_images, placed.domain), new_classes(new_labels, len(new_images), placed)
-        )
-        base, step = placed.classes, int(images.labels.max()) + 1 - placed.classes
-        options = {"base": base, "step": step, "order": "natural"}
-        asked = Asked(
-            "necil", placed, method, budget, call, options=options, images=lambda: len(images),
-            usable=without_old_images, lacking="images of old classes",
-        )  # fmt: skip
-        problem = Problem(copy.deepcopy(placed.net), placed.domain, place)
-        phases = NewClasses(Protocol(tuple(range(base + step)), base, step), images)
-        job = make_job(asked, problem=problem, task_data=phases)
-        check_batches(job.recipe)
-        run = tasks()["necil"].start(job)
-        assert isinstance(run, IncrementalRun)
-        identity = identity_of(job, placed, call="extend", new=hash_of(images.images, images.labels))
-        history, finished = drive(run, call, identity, place)
-        made = replayed(run, job)
-        domain = replace(placed.domain, classes=base + step)
-        return Extended(released(one_linear(run.student)), placed, history, finished, made, domain)
+    call = Call(method, budget, seed, progress, callback, device, precision, state)
+    return run_extension(teacher, new_images, new_labels, call)
