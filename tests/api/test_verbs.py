@@ -151,7 +151,7 @@ def test_new_classes_are_learnt_beside_the_old_ones() -> None:
     """Bright and dark images are easy to tell apart; the classifier is one linear layer again."""
     images = torch.cat([pixels(24) // 8, 224 + pixels(24, seed=1) // 8])
     labels = torch.arange(48) // 24 + 4
-    budget = {**SHORT, "student_steps": 60, "batch": 16}
+    budget = {**SHORT, "student_steps": 40, "batch": 16}
     wider = rgal.extend(teacher(), images, labels, "lwf", budget)
     assert isinstance(wider.student.fc, nn.Linear) and wider.student.fc.out_features == 6
     assert wider.domain.classes == 6 and type(wider.student) is TwoBranches
@@ -231,7 +231,7 @@ def test_what_makes_no_sense_is_refused_in_a_line(call: Any, line: str) -> None:
 
 def test_a_method_that_the_network_cannot_have_is_refused() -> None:
     net = nn.Sequential(nn.Conv2d(1, 4, 3, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(64, 4))
-    with pytest.raises(rgal.UserError, match="batch norm statistics, but it has no BatchNorm2d"):
+    with pytest.raises(rgal.UserError, match="batch norm statistics, but .* no BatchNorm2d"):
         rgal.distill(teacher(net), network(), "rgal", SHORT)
     assert rgal.distill(teacher(net), network(width=2), "dafl", SHORT).finished
 
@@ -246,7 +246,7 @@ def test_a_function_of_the_user_is_a_method(monkeypatch: pytest.MonkeyPatch) -> 
         return plain(bn=bn)
 
     one = rgal.distill(teacher(), network(width=2), "mine[bn=2]+rgal", SHORT)
-    assert one.method == "mine[bn=2.0]+rgal"
+    assert one.method == "mine[bn=2]+rgal"
     same = rgal.distill(teacher(), network(width=2), "plain[bn=2]+rgal", SHORT)
     small.assert_same(small.snapshot(one), small.snapshot(same))
 
