@@ -53,9 +53,10 @@ def test_among_equals_five_percent_of_verdicts_are_wrong_at_most(n: int) -> None
     assert wrong <= 0.05 * DRAWS
 
 
+@pytest.mark.parametrize("draws", [30, pytest.param(DRAWS, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("n", [3, 5, 10])
-def test_rgal_and_an_equal_host_are_told_apart_in_five_percent_at_most(n: int) -> None:
-    random, draws, wrong = np.random.RandomState(n), 30, 0
+def test_rgal_and_an_equal_host_are_told_apart_in_five_percent_at_most(n: int, draws: int) -> None:
+    random, wrong = np.random.RandomState(n), 0
     for _ in range(draws):
         found = versus_hosts(ResultGroup(frame(equals(n, random))).rows, TOP1)
         assert set(found) == {("", "rgal"), ("", "cmi+rgal")}
