@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from importlib.util import find_spec
@@ -13,6 +14,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from typing import TYPE_CHECKING
 
+from rgal.core.ending import NO_READER, WRONG_INPUT, guarded, printable, say
 from rgal.core.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -121,21 +123,33 @@ def _add_output(add: Callable[..., object]) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line, with `argv` or the process's own arguments, and return its exit code."""
-    options = parser().parse_args(argv)
+    printable(sys.stdout, sys.stderr)
+    return guarded(lambda: command(argv))
+
+
+def command(argv: list[str] | None) -> int:
+    """Do what the arguments say and return the exit code; errors of the user end in one line."""
     try:
+        options = parser().parse_args(argv)
         check_links()
         if find_spec("torch") is None:
             raise UserError(f"{sys.executable} has no torch: activate the environment that rgal is in")
         if options.list is not None:
-            print(listing(options.list[0], options.list[1:], options.plugins or ()))
+            print(listing(options.list[0], options.list[1:], options.plugins or ()), flush=True)
             return 0
         return run(options)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        say(f"error: {error}")
+        return WRONG_INPUT
     except BrokenPipeError:  # the reader of our output, `head` say, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        return NO_READER
+    except OSError as error:
+        if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EIO):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        say(f"error: standard output cannot be written: {error.strerror}")
+        return WRONG_INPUT
 
 
 def check_links() -> None:
@@ -178,13 +192,15 @@ def run(options: argparse.Namespace) -> int:
         return 0
     store.prepare()
     with store.lock():
-        complete, outcomes = run_plan(plan, store, how)
-        if complete:
+        store.remove_orphans()
+        stopped, outcomes = run_plan(plan, store, how)
+        if not stopped:
             if options.export:
                 folders = [store.trial_folder(trial.name, trial.key) for trial in plan.trials]
                 print(export_trials(store, folders, options.export), file=sys.stderr)
-            print(report(store, {trial.key for trial in plan.trials}))
-    return exit_code(complete, outcomes)
+            if store.trial_folders():  # there is none if a teacher failed, whose reason has been said
+                print(report(store, {trial.key for trial in plan.trials}))
+    return exit_code(stopped, outcomes)
 
 
 def report(store: Store, ran: set[str] | None = None) -> str:

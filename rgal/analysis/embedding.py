@@ -29,6 +29,8 @@ def embedding(features: NDArray[np.float32], labels: Sequence[int], synthetic: i
         "x", "y", "label" and "synthetic", lists of N values, and "perplexity"; or "skipped" with the reason if t-SNE
         fails for any reason.
     """
+    if not np.ptp(features, axis=0).any():  # native code of scikit-learn ends the process over these
+        return {"skipped": "t-SNE: all features are equal"}
     perplexity = min(PERPLEXITY, (len(features) - 1) / 3)
     try:
         points = _tsne(features, perplexity)

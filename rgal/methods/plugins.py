@@ -84,7 +84,7 @@ def _load_installed() -> tuple[str, ...]:
     for point in importlib.metadata.entry_points(group=GROUP):
         try:
             point.load()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             package = point.dist.name if point.dist else "an unknown package"
             problems.append(f"plug-in '{point.name}' of {package} is left out: {_reason(error, None)}")
     return tuple(problems)
@@ -108,7 +108,7 @@ def _load_file(path: Path) -> str:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a plug-in may not end the process that it is a part of
         del sys.modules[name]
         raise UserError(f"--plugin {path}: {_reason(error, path)}") from error
     if not any(origin == name for _, origin in registered()):
@@ -119,7 +119,7 @@ def _load_file(path: Path) -> str:
     return str(path)
 
 
-def _reason(error: Exception, path: Path | None) -> str:
+def _reason(error: BaseException, path: Path | None) -> str:
     """Put an error in one line, with the number of the line in the file at `path` that it comes from."""
     text = first_line(error)
     if isinstance(error, UserError | ValueError) and "exists already" in text:

@@ -89,7 +89,11 @@ class TaskRun(Run, Protocol):
         ...
 
     def save(self, folder: Path) -> None:
-        """Write the artefacts that people look at or go on with."""
+        """Write what people go on with: weights, kept images, counts. The trial is not finished without these."""
+        ...
+
+    def illustrate(self, folder: Path) -> None:
+        """Draw and measure what came out, once the result is stored: what goes wrong here costs pictures alone."""
         ...
 
 

@@ -9,6 +9,7 @@ A pool to read is untrusted input: nothing in it is executed, and its shape is c
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -52,6 +53,7 @@ def save_pool(
     images, targets = pool.images.cpu(), pool.targets.cpu()
     with replacing(folder / FILE) as temporary:
         save_file({"images": images, "targets": targets}, temporary, dict(metadata))
+        _sort_header(temporary)
     half = folder / f".{FOLDER}.tmp"
     shutil.rmtree(half, ignore_errors=True)
     half.mkdir()
@@ -61,6 +63,23 @@ def save_pool(
         Image.fromarray(_as_picture(image)).save(below / f"{number:06d}.png")
     shutil.rmtree(folder / FOLDER, ignore_errors=True)
     os.replace(half, folder / FOLDER)
+
+
+def _sort_header(path: Path) -> None:
+    """Put the header of a safetensors file in one order: the library's own varies, and with it the file's bytes.
+
+    The file is eight bytes with the length of the header, the header (JSON, padded with spaces), and the tensors, whose
+    places the header counts from its own end.
+    """
+    with open(path, "r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        if "__metadata__" in header:
+            header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) <= length:
+            file.seek(8)
+            file.write(text.ljust(length))
 
 
 def class_folder(label: int, classes: int, class_names: Sequence[str]) -> str:

@@ -234,13 +234,16 @@ class IncrementalRun:
         }
 
     def save(self, folder: Path) -> None:
-        """Write the model, the counts of each phase and a picture of replayed images into the trial's folder."""
+        """Write the model and the counts of each phase into the trial's folder."""
         save_weights(self.student, folder / "student.safetensors")
         phases = [
             {"phase": t, "classes": self.protocol.seen(t), "tasks": [list(pair) for pair in row]}
             for t, row in enumerate(self.counts)
         ]
         write_json(folder / "phases.json", {"phases": phases, "order": list(self.protocol.order)})
+
+    def illustrate(self, folder: Path) -> None:
+        """Draw the images that were replayed into the trial's folder."""
         if self.shown:
             names = [self.job.class_names[c] for c in self.protocol.order] if self.job.class_names else []
             write_replay_grid(folder / "samples.png", self.shown, names)

@@ -118,8 +118,8 @@ class Quantization(SingleRun):
             "layer_note": left_in_float(coverage, self.student.scheme),
         }
 
-    def save(self, folder: Path) -> None:
-        super().save(folder)
+    def illustrate(self, folder: Path) -> None:
+        super().illustrate(folder)
         images = self.job.test.images[:REPORT_IMAGES].to(self.job.problem.device).float() / 255
         layers = layer_report(self.student, self.job.problem.domain.normalise(images))
         write_json(folder / "layers.json", {"layers": layers})

@@ -77,6 +77,7 @@ def test_method(task: str, name: str, options: dict[str, Any], tmp_path: Path) -
     wanted = {"student", "evaluation"} if trains else {"evaluation"}
     must(kinds >= wanted, f"metric rows of the kinds {sorted(wanted - kinds)} are missing")
     going.save(tmp_path)
+    going.illustrate(tmp_path)
     assert {"last", "best", "images", "synthesis_seconds"} <= set(going.result())
     if options == OPTIONS[task][0]:
         check_seeds(going, task, name, options)

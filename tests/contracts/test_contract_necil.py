@@ -187,6 +187,7 @@ def test_method(name: str, tmp_path: Path) -> None:
 
 def _check_files(going: IncrementalRun, folder: Path) -> None:
     going.save(folder)
+    going.illustrate(folder)
     small.assert_same(load_file(folder / "student.safetensors"), small.snapshot(going.student))
     stored = json.loads((folder / "phases.json").read_text())
     assert sorted(stored["order"]) == list(range(CLASSES))

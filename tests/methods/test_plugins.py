@@ -289,6 +289,13 @@ def no_reference():
 """
 
 
+def test_a_plugin_cannot_end_the_process(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "ends.py"
+    path.write_text("import sys\n\nsys.exit(0)\n")
+    assert cli.main(["--plugin", str(path), "--methods", "plain", "--dry-run"]) == 2
+    assert "SystemExit in line 3" in capsys.readouterr().err
+
+
 def test_contracts_say_in_words_what_a_plugin_violates(example: Path, tmp_path: Path) -> None:
     contracts = ("-m", "pytest", "-p", "no:cacheprovider", "tests/contracts/test_contract.py")
     good = python(tmp_path, *contracts, "--plugin", str(example))

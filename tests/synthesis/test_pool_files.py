@@ -76,6 +76,17 @@ def test_the_file_holds_the_images_and_says_whose_they_are(tmp_path: Path) -> No
     assert sorted(p.name for p in tmp_path.iterdir()) == ["pool", "pool.safetensors"]
 
 
+def test_the_same_images_are_the_same_bytes(tmp_path: Path) -> None:
+    """safetensors itself writes what stands beside the tensors in an order that varies from file to file."""
+    files = set()
+    for number in range(8):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        kept(folder)
+        files.add((folder / "pool.safetensors").read_bytes())
+    assert len(files) == 1
+
+
 def test_saving_again_replaces_both(tmp_path: Path) -> None:
     kept(tmp_path)
     (tmp_path / ".pool.tmp").mkdir()  # of a process that was killed

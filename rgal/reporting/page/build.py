@@ -181,7 +181,9 @@ def _trials(contents: Contents, rows: pd.DataFrame, title: str) -> Sheet:
         (Heading("Seconds", "number"), lambda trial: Cell(_seconds(trial[0]))),
         (
             Heading("Started"),
-            lambda trial: Cell(trial[0].environment.get("started", "").replace("T", " ", 1)),
+            lambda trial: Cell(
+                trial[0].environment.get("started", "").replace("T", " ", 1).replace("Z", " UTC")
+            ),
         ),
         (Heading("Files"), lambda trial: Cell(links=_links(trial[0].folder))),
     ]

@@ -1,7 +1,7 @@
 """One process per job: isolation, retry when killed, a clean stop.
 
-Workers are forked from a server that has torch loaded already (0.1 s a job instead of several). They ignore Ctrl-C,
-which the terminal sends to everybody, and stop on SIGTERM from the runner, after the step they are in.
+Workers are forked from a server that has torch loaded already (0.1 s a job instead of several). They ignore Ctrl-C and
+hang-ups, which the terminal sends to everybody, and stop on SIGTERM from the runner, after the step they are in.
 """
 
 from __future__ import annotations
@@ -13,14 +13,16 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from types import FrameType
 from typing import Any
 
 import torch
 
+from rgal.core.ending import handling, stop_signals
 from rgal.suite.running.drive import ProgressMessage
-from rgal.suite.running.work import Outcome, WorkJob, perform
+from rgal.suite.running.work import Outcome, WorkJob, perform, record_failure
 
 ATTEMPTS = 3
 # Loaded once by the server and shared by all workers: what trials import, and is slow to import.
@@ -55,7 +57,8 @@ def _child(job: WorkJob, threads: int, pipe: Connection) -> None:
         nonlocal stopping
         stopping = True
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in stop_signals():  # the terminal sends these to everybody; the runner alone decides
+        signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, on_terminate)
 
     def report(message: ProgressMessage) -> None:
@@ -74,7 +77,7 @@ def run_jobs(
     threads: int,
     on_report: Callable[[WorkJob, ProgressMessage], None],
     on_outcome: Callable[[WorkJob, Outcome], None],
-) -> bool:
+) -> int:
     """Run each job in a process of its own.
 
     Args:
@@ -84,7 +87,7 @@ def run_jobs(
         on_report, on_outcome: told of progress and of how each job ended.
 
     Returns:
-        True if all were run, False if Ctrl-C or SIGTERM stopped them.
+        0 if all were run, else the signal that stopped them.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([*PRELOAD, *(() if torch.cuda.is_available() else PRELOAD_ON_CPU)])
@@ -101,29 +104,25 @@ def run_jobs(
                     told = True
                     for worker in running:
                         worker.process.terminate()
-                for worker in _serve(running, on_report, on_outcome, waiting, stopping()):
+                for worker in _serve(running, on_report, on_outcome, waiting, bool(stopping())):
                     running.remove(worker)
         finally:
             for worker in running:
                 worker.process.terminate()
-        return not stopping()
+        return stopping()
 
 
 @contextmanager
-def _stop_signals() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C and SIGTERM only set what the yielded function tells; the former handlers are put back afterwards."""
-    arrived = False
+def _stop_signals() -> Iterator[Callable[[], int]]:
+    """Stop signals only set what the yielded function tells: the first that arrived, or 0."""
+    arrived = 0
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         nonlocal arrived
-        arrived = True
+        arrived = arrived or number
 
-    previous = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with handling(on_signal, stop_signals()):
         yield lambda: arrived
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def _start(context: Any, job: WorkJob, threads: int, attempt: int) -> _Worker:
@@ -177,9 +176,22 @@ def _died(
         time.sleep(0.2)
         waiting.insert(0, (worker.job, worker.attempt + 1))
     else:
-        cause = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-        reason = f"its process was killed {ATTEMPTS} times (last: {cause}); out of memory?"
-        on_outcome(worker.job, Outcome("failed", reason, "trial"))
+        outcome = Outcome("failed", f"its process ended {ATTEMPTS} times, last {_cause(code)}", "trial")
+        record_failure(worker.job, outcome)  # which the process had no time for
+        on_outcome(worker.job, outcome)
+
+
+def _cause(code: int | None) -> str:
+    """Say what an exit code of a process that ended without a word tells.
+
+    >>> _cause(-11), _cause(3)
+    ('by SIGSEGV: a crash of native code', 'with exit code 3')
+    """
+    if code is None or code >= 0:
+        return f"with exit code {code}"
+    name = signal.Signals(-code).name if -code in signal.valid_signals() else f"signal {-code}"
+    hints = {"SIGKILL": ": out of memory?", "SIGTERM": "", "SIGHUP": ""}
+    return f"by {name}{hints.get(name, ': a crash of native code')}"
 
 
 def run_inline(
@@ -187,7 +199,7 @@ def run_inline(
     on_report: Callable[[WorkJob, ProgressMessage], None],
     on_outcome: Callable[[WorkJob, Outcome], None],
     threads: int | None = None,
-) -> bool:
+) -> int:
     """Run the jobs in this process, one after the other: for debuggers and tests. Ctrl-C stops cleanly here too.
 
     Args:
@@ -196,7 +208,7 @@ def run_inline(
         threads: torch's threads meanwhile; None leaves them as they are.
 
     Returns:
-        True if all were run, False if they were stopped.
+        0 if all were run, else the signal that stopped them.
     """
     before = torch.get_num_threads()
     if threads is not None:
@@ -204,11 +216,11 @@ def run_inline(
     try:
         with _stop_signals() as stopping:
             for job in jobs:
-                outcome = perform(job, lambda message, job=job: on_report(job, message), stopping)  # type: ignore[misc]
-                on_outcome(job, outcome)
+                report = partial(on_report, job)
+                on_outcome(job, perform(job, report, lambda: bool(stopping())))
                 if stopping():
-                    return False
-        return True
+                    break
+        return stopping()
     finally:
         if threads is not None:
             torch.set_num_threads(before)

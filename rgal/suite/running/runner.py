@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from rgal.core.ending import exit_code_of
 from rgal.core.errors import UserError, nearest
 from rgal.data import Dataset
 from rgal.methods.plugins import load_plugins
@@ -228,8 +229,8 @@ def teacher_code(root: Path, trial: Trial) -> str | None:
     return str(content.get("fingerprint", "")) if content and weights.exists() else None
 
 
-def run_plan(plan: Plan, store: Store, how: HowToRun) -> tuple[bool, list[tuple[WorkJob, Outcome]]]:
-    """Run what is not finished, or with `how.fresh` all: whether it ran to the end, and the outcomes of this run.
+def run_plan(plan: Plan, store: Store, how: HowToRun) -> tuple[int, list[tuple[WorkJob, Outcome]]]:
+    """Run what is not finished, or with `how.fresh` all. Return the signal that stopped it, or 0, and the outcomes.
 
     Fresh trials lose what they had once their teachers are there. They are unfinished from then on, so that a plain
     run goes on with them. What today's code has begun is not begun again.
@@ -248,7 +249,7 @@ def run_plan(plan: Plan, store: Store, how: HowToRun) -> tuple[bool, list[tuple[
         outcomes.append((job, outcome))
         console.outcome(job, outcome)
 
-    def run(batch: Sequence[WorkJob], at_once: int, threads: int) -> bool:
+    def run(batch: Sequence[WorkJob], at_once: int, threads: int) -> int:
         if how.slots == 0:
             return run_inline(batch, console.report, on_outcome, how.threads)
         return run_jobs(batch, at_once, threads, console.report, on_outcome)
@@ -256,16 +257,16 @@ def run_plan(plan: Plan, store: Store, how: HowToRun) -> tuple[bool, list[tuple[
     pixels = plan.dataset.spec.shape[1] * plan.dataset.spec.shape[2]
     try:
         if teachers:
-            complete = run(teachers, *share_cores_of_teachers(how, slots, len(teachers), pixels))
-            if not complete or any(outcome.status != "finished" for _, outcome in outcomes):
-                return complete, outcomes
+            stopped = run(teachers, *share_cores_of_teachers(how, slots, len(teachers), pixels))
+            if stopped or any(outcome.status != "finished" for _, outcome in outcomes):
+                return stopped, outcomes
         for one in todo if how.fresh else ():
             if one.finished or one.other_code:
                 store.discard(one.folder)
-        complete = run([_job(plan, store, trial, how, slots) for trial in trials], slots, threads)
-        if not complete and how.fresh:
+        stopped = run([_job(plan, store, trial, how, slots) for trial in trials], slots, threads)
+        if stopped and how.fresh:
             console.write("to go on, leave --fresh out: with it, what has finished now is run again too")
-        return complete, outcomes
+        return stopped, outcomes
     finally:
         console.close()
 
@@ -308,10 +309,10 @@ def _job(plan: Plan, store: Store, trial: Trial, how: HowToRun, slots: int) -> T
     return TrialJob(store.root, trial, code, label, how.tensorboard, slots)
 
 
-def exit_code(complete: bool, outcomes: list[tuple[WorkJob, Outcome]]) -> int:
-    """0: all finished. 2: something the user gave is wrong. 1: a trial failed otherwise. 130: stopped."""
-    if not complete:
-        return 130
+def exit_code(stopped: int, outcomes: list[tuple[WorkJob, Outcome]]) -> int:
+    """Return 0: all finished. 2: something the user gave is wrong. 1: a trial failed otherwise. 130, 143: stopped."""
+    if stopped:
+        return exit_code_of(stopped)
     faults = Counter(outcome.fault for _, outcome in outcomes if outcome.status == "failed")
     if faults["user"]:
         return 2

@@ -91,6 +91,11 @@ class SingleRun:
 
     def save(self, folder: Path) -> None:
         save_weights(self.student, folder / "student.safetensors")
+        pool, domain = self.transfer.pool, self.job.problem.domain
+        if self.job.trial.keep_pool and self.job.recipe.data_free and len(pool):
+            save_pool(pool, folder, self._origin(), domain.classes, self.job.class_names)
+
+    def illustrate(self, folder: Path) -> None:
         pool = self.transfer.pool
         if not self.job.recipe.data_free or not len(pool):
             return
@@ -102,9 +107,6 @@ class SingleRun:
             pool, self.job.recipe, problem.domain, problem.teacher, self.student, self.job.test
         )
         write_json(folder / "diversity.json", measured)
-        if self.job.trial.keep_pool:
-            domain = self.job.problem.domain
-            save_pool(pool, folder, self._origin(), domain.classes, self.job.class_names)
 
     def _origin(self) -> dict[str, str]:
         """Where a kept pool comes from."""

@@ -30,11 +30,12 @@ from rgal.suite.plan.trial import Trial
 from rgal.suite.running.drive import ProgressMessage, drive, unwatched
 from rgal.suite.running.teachers import TeacherSpec, stored_teacher, teacher_files, train_teacher
 from rgal.suite.running.tensorboard import event_files
-from rgal.suite.store.folders import SCHEMA, Store, write_json
-from rgal.suite.store.locks import locked
-from rgal.suite.task import Job, tasks, trial_recipe
+from rgal.suite.store.folders import SCHEMA, Store, read_json, write_json
+from rgal.suite.store.locks import Busy, locked
+from rgal.suite.task import Job, TaskRun, tasks, trial_recipe
 from rgal.synthesis.pool import ImagePool
 
+WAIT_SECONDS = 10.0  # for a worker whose runner was killed: it notices within a second
 Status = Literal["finished", "failed", "interrupted"]
 
 
@@ -121,6 +122,8 @@ def perform(job: WorkJob, report: Callable[[ProgressMessage], None], stop: Calla
         if isinstance(job, TeacherJob):
             return _teacher(job, report, stop)
         return _trial(job, report, stop)
+    except Busy as error:  # another process holds the trial: nothing is written into it
+        return Outcome("failed", str(error), "user")
     except UserError as error:
         outcome = Outcome("failed", str(error), "user")
     except Diverged as error:
@@ -132,7 +135,7 @@ def perform(job: WorkJob, report: Callable[[ProgressMessage], None], stop: Calla
     except Exception as error:  # one broken trial must not take the suite with it; its traceback is kept
         outcome = Outcome("failed", in_short(error), "trial")
         _keep_traceback(job, traceback.format_exc())
-    _record_failure(job, outcome)
+    record_failure(job, outcome)
     return outcome
 
 
@@ -164,9 +167,11 @@ def _trial(job: TrialJob, report: Callable[[ProgressMessage], None], stop: Calla
     trial, store = job.trial, Store(job.root)
     folder = store.trial_folder(trial.name, trial.key)
     folder.mkdir(parents=True, exist_ok=True)
-    # A worker whose runner was killed notices within a second: wait for it.
-    with locked(folder, "trial", busy="another process is working on it", wait_seconds=10):
-        if store.status(folder) == "failed":
+    with locked(folder, "trial", busy="another process is working on it", wait_seconds=WAIT_SECONDS):
+        status = store.status(folder)
+        if status == "finished":  # by a process that died over its pictures
+            return Outcome("finished", result=read_json(folder / "result.json"))
+        if status == "failed":
             (folder / "result.json").unlink()
         fingerprint = job.fingerprint
         if (folder / "checkpoint.pt").exists():
@@ -191,7 +196,16 @@ def _trial(job: TrialJob, report: Callable[[ProgressMessage], None], stop: Calla
         result = {**run.result(), "encoding": prepared.encoding, "test_images": tested}
         write_json(folder / "result.json", {"schema": SCHEMA, "status": "finished", "reason": "", **result})
         (folder / "checkpoint.pt").unlink(missing_ok=True)
+        _illustrate(run, folder)
     return Outcome("finished", result=result)
+
+
+def _illustrate(run: TaskRun, folder: Path) -> None:
+    """Draw and measure what the images are like. What goes wrong here costs pictures, never the result."""
+    try:
+        run.illustrate(folder)
+    except Exception:
+        (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
 
 
 def prepare(root: Path, trial: Trial, device: torch.device) -> Job:
@@ -241,8 +255,9 @@ def _keep_traceback(job: WorkJob, text: str) -> None:
         pass  # the one-line reason still reaches the user
 
 
-def _record_failure(job: WorkJob, outcome: Outcome) -> None:
-    if isinstance(job, TeacherJob):
+def record_failure(job: WorkJob, outcome: Outcome) -> None:
+    """Write into a trial's folder that it failed, unless it has a result."""
+    if isinstance(job, TeacherJob) or Store(job.root).status(_work_folder(job)) == "finished":
         return
     try:
         record = {"schema": SCHEMA, "status": "failed", "reason": outcome.reason}
@@ -262,7 +277,7 @@ def environment() -> dict[str, Any]:
         "processor": _processor(),
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "pid": os.getpid(),
     }
 

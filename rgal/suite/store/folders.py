@@ -22,8 +22,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,14 @@ class Store:
             raise UserError(
                 f"results directory {self.root}: cannot be written ({reason}); choose another with --results"
             ) from error
+
+    def remove_orphans(self) -> None:
+        """Delete the temporary files that killed processes left behind, once they are an hour old."""
+        latest = time.time() - 3600
+        for path in self.root.rglob(".*.tmp"):
+            with suppress(OSError):
+                if path.is_file() and path.stat().st_mtime < latest:
+                    path.unlink()
 
     @contextmanager
     def lock(self) -> Iterator[None]:

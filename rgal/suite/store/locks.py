@@ -15,6 +15,10 @@ from rgal.core.errors import UserError
 WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP)
 
 
+class Busy(UserError):
+    """Another process holds the lock."""
+
+
 @contextmanager
 def locked(folder: Path, what: str, busy: str, advice: str = "", wait_seconds: float = 0.0) -> Iterator[None]:
     """Hold the lock of a folder during a `with` block. The lock of a process that died is gone with it.
@@ -27,8 +31,8 @@ def locked(folder: Path, what: str, busy: str, advice: str = "", wait_seconds: f
         wait_seconds: how long to wait for the lock.
 
     Raises:
-        UserError: another process holds the lock (its number is named), the folder's file system has no locks, or
-            the lock file cannot be opened.
+        Busy: another process holds the lock; its number is named.
+        UserError: the folder's file system has no locks, or the lock file cannot be opened.
     """
     owner = folder / ".lock-owner"  # a file of its own: whoever tries a lock may empty the lock's
     advice = f"; {advice}" if advice else ""
@@ -37,7 +41,7 @@ def locked(folder: Path, what: str, busy: str, advice: str = "", wait_seconds: f
     try:
         lock.acquire()
     except Timeout as error:
-        raise UserError(f"{what} {folder}: {busy} (process {_number_in(owner)}){advice}") from error
+        raise Busy(f"{what} {folder}: {busy} (process {_number_in(owner)}){advice}") from error
     except OSError as error:
         reason = error.strerror or type(error).__name__
         problem = (

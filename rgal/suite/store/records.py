@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -264,11 +265,25 @@ def _environment(environment: Any) -> dict[str, str]:
     """Return the machine as texts; what is neither text nor a whole number is left out."""
     if not isinstance(environment, dict):
         return {}
-    return {
+    texts = {
         name: printable(str(value))[:LONGEST]
         for name, value in environment.items()
         if isinstance(value, str) or (type(value) is int and abs(value) <= LARGEST)
     }
+    return texts | ({"started": in_utc(texts["started"])} if "started" in texts else {})
+
+
+def in_utc(time: str) -> str:
+    """Return a time of any zone in UTC, so that times compare as texts do; a text that is no such time as it is.
+
+    >>> in_utc("2026-03-29T01:30:00+0200"), in_utc("yesterday")
+    ('2026-03-28T23:30:00Z', 'yesterday')
+    """
+    try:
+        moment = datetime.strptime(time, "%Y-%m-%dT%H:%M:%S%z")
+    except ValueError:
+        return time
+    return moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _kind(value: Any) -> str:

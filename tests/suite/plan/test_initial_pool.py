@@ -210,7 +210,7 @@ def test_the_grid_shows_no_given_image(tmp_path: Path, monkeypatch: pytest.Monke
     run = begun("kd", "plain", tmp_path / "given")
     while not run.finished:
         run.advance()
-    run.save(tmp_path)
+    run.illustrate(tmp_path)
     assert len(shown[0]) == run.transfer.images and torch.equal(shown[0], run.transfer.pool.images[5:])
 
 

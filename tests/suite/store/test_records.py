@@ -317,3 +317,19 @@ def judged_as_one_line(record: Record) -> None:
     assert record.reason.isprintable() or record.reason == ""
     if record.status not in ODD:
         assert all(0 <= record.result[name] <= 100 for name in ("last", "best") if record.result.get(name))
+
+
+@pytest.mark.parametrize(
+    ("text", "utc"),
+    [
+        ("2026-03-29T01:30:00+0200", "2026-03-28T23:30:00Z"),
+        ("2026-03-28T23:30:00Z", "2026-03-28T23:30:00Z"),
+        ("2026-03-28T18:30:00-0500", "2026-03-28T23:30:00Z"),
+        ("yesterday", "yesterday"),
+        ("", ""),
+    ],
+)
+def test_times_of_all_zones_are_compared_as_times(text: str, utc: str, tmp_path: Path) -> None:
+    folder = add_trial(tmp_path, "k")
+    change(folder / "trial.json", environment={"started": text})
+    assert read_record(folder).environment["started"] == utc
