@@ -11,11 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
+
+from rgal.core.batch_statistics import StatisticsOfLayers, foldable, image_statistics
 
 WHAT = frozenset({"logits", "feature", "layers", "layer_inputs", "bn", "bn_pooled", "bn_images"})
 
@@ -74,62 +77,6 @@ def _required(value: Tensor | None, name: str) -> Tensor:
     return value
 
 
-class _ChannelStatistics(torch.autograd.Function):
-    """Compute the mean and biased variance of each channel, (N,C,H,W) -> (C,), (C,).
-
-    The results are those of var_mean(correction=0), several times faster on CPU: the forward pass uses the batch
-    norm kernel, and the backward pass is a single multiply-add over the input.
-    """
-
-    @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor) -> tuple[Tensor, Tensor]:
-        # Given float32 running statistics, here a scratch that momentum 0 leaves alone, the kernel computes the
-        # statistics of a bf16 batch in float32.
-        low = x.dtype in (torch.bfloat16, torch.float16)
-        scratch = x.new_zeros(x.shape[1], dtype=torch.float32) if low else None
-        mean, var = torch.batch_norm_update_stats(
-            x, scratch, None if scratch is None else scratch.clone(), 0.0
-        )
-        ctx.save_for_backward(x, mean)
-        return mean.float(), var.float()
-
-    @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> Tensor:  # type: ignore[override]
-        x, mean = ctx.saved_tensors  # type: ignore[attr-defined]
-        grad_mean, grad_var = grads
-        count = x.numel() // x.shape[1]
-        scale = grad_var * (2.0 / count)
-        shift = grad_mean / count - scale * mean.float()
-        scale, shift = (v.to(x.dtype).view(1, -1, 1, 1) for v in (scale, shift))
-        return torch.addcmul(shift, x, scale)
-
-
-def channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the mean and biased variance of every channel of (N,C,H,W), in float32: two (C,) tensors.
-
-    >>> mean, var = channel_statistics(torch.tensor([1.0, 3.0]).view(2, 1, 1, 1))
-    >>> mean.tolist(), var.tolist()
-    ([2.0], [1.0])
-    """
-    mean, var = _ChannelStatistics.apply(x)
-    return mean, var
-
-
-def image_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the mean and unbiased variance of every image's channels, in float32: two (N,C) tensors.
-
-    x: (N,C,H,W). The variance of maps with one pixel is 0.
-
-    >>> mean, var = image_statistics(torch.tensor([1.0, 3.0]).view(1, 1, 1, 2))
-    >>> mean.tolist(), var.tolist()
-    ([[2.0]], [[2.0]])
-    """
-    values = x.float().flatten(2)
-    mean = values.mean(2)
-    deviation = (values - mean[..., None]).square().sum(2)
-    return mean, deviation / max(1, values.shape[2] - 1)
-
-
 def batch_norms(net: nn.Module) -> list[nn.Module]:
     """List the layers that hold running statistics of the channels of maps, in definition order.
 
@@ -157,7 +104,8 @@ def shows_everything(net: nn.Module) -> bool:
 def observe(net: nn.Module, images: Tensor, what: Iterable[str] = ("logits",)) -> Observation:
     """Forward images through a network once and return what was asked for.
 
-    Hooks are removed before this returns, also after an error.
+    Hooks are removed before this returns, also after an error. Where batch norm statistics are asked for, frozen layers
+    compute them together with their output (`rgal.core.batch_statistics`).
 
     Args:
         net: a network that returns logits.
@@ -174,6 +122,7 @@ def observe(net: nn.Module, images: Tensor, what: Iterable[str] = ("logits",)) -
     pooled: list[Tensor] = []
     entering: list[Tensor] = []
     handles: list[RemovableHandle] = []
+    statistics = _Statistics()
     try:
         if "layers" in wanted:
             last = getattr(net, "channels_last_layers", ())
@@ -186,13 +135,17 @@ def observe(net: nn.Module, images: Tensor, what: Iterable[str] = ("logits",)) -
         if "feature" in wanted:
             head = net.get_submodule(net.head_name)  # type: ignore[arg-type]
             handles.append(head.register_forward_pre_hook(_keep_feature(observation)))
-        if wanted & {"bn", "bn_pooled", "bn_images"}:
-            hook = _keep_statistics(observation, pooled, wanted)
+        if wanted & {"bn_pooled", "bn_images"}:
+            hook = _keep_statistics_of_images(observation, pooled, wanted)
             handles += [norm.register_forward_pre_hook(hook) for norm in batch_norms(net)]
+        if "bn" in wanted:
+            statistics.watch(net)
         observation.logits = net(images)
     finally:
         for handle in handles:
             handle.remove()
+        statistics.leave()
+    observation.bn = statistics.read()
     observation.bn_pooled = torch.cat(pooled, dim=1) if pooled else None
     observation.layer_inputs = torch.cat(entering, dim=1) if entering else None
     return observation
@@ -235,15 +188,59 @@ def _keep_feature(observation: Observation):  # type: ignore[no-untyped-def]
     return hook
 
 
-def _keep_statistics(observation: Observation, pooled: list[Tensor], wanted: frozenset[str]):  # type: ignore[no-untyped-def]
+def _keep_statistics_of_images(observation: Observation, pooled: list[Tensor], wanted: frozenset[str]):  # type: ignore[no-untyped-def]
     def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         x = inputs[0]
-        running = module.get_buffer("running_mean"), module.get_buffer("running_var")
-        if "bn" in wanted:
-            observation.bn.append(BatchNormStatistics(*channel_statistics(x), *running))
         if "bn_images" in wanted:
+            running = module.get_buffer("running_mean"), module.get_buffer("running_var")
             observation.bn_images.append(BatchNormStatistics(*image_statistics(x), *running))
         if "bn_pooled" in wanted:
             pooled.append(x.mean((2, 3)).float())
 
     return hook
+
+
+class _Statistics:
+    """Take the batch statistics of all batch norm layers' inputs during one forward pass."""
+
+    def __init__(self) -> None:
+        self.layers = StatisticsOfLayers()
+        self.seen: list[nn.Module] = []
+        self.handles: list[RemovableHandle] = []
+        self.replaced: list[nn.Module] = []
+
+    def watch(self, net: nn.Module) -> None:
+        """Let plain layers compute the statistics with their output, and hook all others."""
+        for norm in batch_norms(net):
+            if type(norm) is nn.BatchNorm2d and "forward" not in vars(norm):
+                norm.forward = partial(self._forward, norm)  # type: ignore[method-assign]
+                self.replaced.append(norm)
+            else:
+                self.handles.append(norm.register_forward_pre_hook(self._hook))
+
+    def leave(self) -> None:
+        """Leave the network as it was."""
+        for handle in self.handles:
+            handle.remove()
+        for norm in self.replaced:
+            del norm.forward
+
+    def read(self) -> list[BatchNormStatistics]:
+        """Return what was seen, in the order in which the layers were called."""
+        if not self.seen:
+            return []
+        return [
+            BatchNormStatistics(mean, var, norm.get_buffer("running_mean"), norm.get_buffer("running_var"))
+            for (mean, var), norm in zip(self.layers.moments(), self.seen, strict=True)
+        ]
+
+    def _forward(self, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
+        self.seen.append(norm)
+        if foldable(norm, x):
+            return self.layers.normalised(norm, x)
+        self.layers.of(x)
+        return nn.BatchNorm2d.forward(norm, x)
+
+    def _hook(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        self.seen.append(module)
+        self.layers.of(inputs[0])

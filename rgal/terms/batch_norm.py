@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from rgal.core.batch_statistics import segment_norms
 from rgal.core.observe import BatchNormStatistics, channels_of
-from rgal.terms.inversion import teacher_norms
+from rgal.terms.inversion import joined, teacher_norms
 from rgal.terms.objective import Context, FunctionTerm, LossTerm, Reads, Term, TermContext
 
 EPSILON = 1e-5  # added to variances as batch norm does; the variance of a dead channel is 0
@@ -21,12 +22,11 @@ def bn_gaussian_loss(statistics: Sequence[BatchNormStatistics]) -> Tensor:
     and biased variance, (M, V) the running ones; 1e-5 is added to both variances. From Choi et al. 2020; CMI's copy of
     that method uses `bn_l2_loss` instead.
     """
-    parts = []
-    for s in statistics:
-        var, wanted = s.var + EPSILON, s.running_var + EPSILON
-        divergence = ((s.mean - s.running_mean).square() + var) / wanted - (var / wanted).log() - 1
-        parts.append(0.5 * divergence.sum())
-    return torch.stack(parts).sum()
+    now, running = joined(statistics)
+    (var, mean), (wanted, wanted_mean) = now.chunk(2), running.chunk(2)
+    var, wanted = var + EPSILON, wanted + EPSILON
+    divergence = ((mean - wanted_mean).square() + var) / wanted - (var / wanted).log() - 1
+    return 0.5 * divergence.sum()
 
 
 class BnMomentum(Term):
@@ -62,12 +62,10 @@ class BnMomentum(Term):
         return self.momentum * (self.rounds > 0)
 
     def forward(self, ctx: Context) -> Tensor:
-        share, norms = self._share(), []
-        memory = zip(self.mean.split(self.sizes), self.var.split(self.sizes), strict=True)
-        for s, (mean, var) in zip(ctx.of("teacher").bn, memory, strict=True):
-            for running, now, past in ((s.running_var, s.var, var), (s.running_mean, s.mean, mean)):
-                norms.append(torch.linalg.vector_norm(running - (1 - share) * now - share * past))
-        return torch.stack(norms).sum()
+        share = self._share()
+        now, running = joined(ctx.of("teacher").bn)
+        past = torch.cat([self.var, self.mean])
+        return segment_norms(running - (1 - share) * now - share * past, 2 * self.sizes).sum()
 
     @torch.no_grad()
     def kept(self, ctx: Context, better: Tensor) -> None:

@@ -13,8 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rgal.core.batch_statistics import image_statistics, segment_norms
 from rgal.core.errors import UserError
-from rgal.core.observe import BatchNormStatistics, batch_norms, image_statistics
+from rgal.core.observe import BatchNormStatistics, batch_norms
 from rgal.terms.objective import Context, FunctionTerm, LossTerm, Reads, Term, TermContext, stateless
 
 
@@ -38,17 +39,22 @@ def kl_div(
     return per_sample if reduction == "none" else per_sample.mean()
 
 
+def joined(statistics: Sequence[BatchNormStatistics]) -> tuple[Tensor, Tensor]:
+    """Join the layers' variances, then their means: (2 * sum of C_l,) each, of the batch and the running ones."""
+    now = torch.cat([*(s.var for s in statistics), *(s.mean for s in statistics)])
+    running = torch.cat([*(s.running_var for s in statistics), *(s.running_mean for s in statistics)])
+    return now, running
+
+
 def bn_l2_loss(statistics: Sequence[BatchNormStatistics], first: float = 1.0) -> Tensor:
     """Compute sum_l f_l (||var_l - running_var_l||_2 + ||mean_l - running_mean_l||_2), with f_1 = first, else 1.
 
     The norms are neither squared nor divided, and the batch variance is biased: DeepInversion (Yin et al. 2020, eq. 4)
     in the form of its own code, where first is 10 on ImageNet and 1 on CIFAR-10, and of CMI's.
     """
-    norms = [
-        torch.linalg.vector_norm(s.running_var - s.var) + torch.linalg.vector_norm(s.running_mean - s.mean)
-        for s in statistics
-    ]
-    return torch.stack([first * norms[0], *norms[1:]]).sum()
+    now, wanted = joined(statistics)
+    norms = segment_norms(wanted - now, 2 * [len(s.mean) for s in statistics]).view(2, -1)
+    return norms.sum() if first == 1 else norms[:, 1:].sum() + first * norms[:, 0].sum()
 
 
 def bn_mse_loss(statistics: Sequence[BatchNormStatistics]) -> Tensor:
@@ -56,11 +62,10 @@ def bn_mse_loss(statistics: Sequence[BatchNormStatistics]) -> Tensor:
 
     GDFQ (Xu et al. 2020, eq. 4) in the form of its code; the batch variance is biased.
     """
-    errors = [
-        F.mse_loss(s.mean, s.running_mean.float()) + F.mse_loss(s.var, s.running_var.float())
-        for s in statistics
-    ]
-    return torch.stack(errors).mean()
+    now, running = joined(statistics)
+    sizes = 2 * [len(s.mean) for s in statistics]
+    errors = torch.stack([part.mean() for part in (now - running).square().split(sizes)])
+    return errors.sum() / len(statistics)
 
 
 def bn_images_loss(statistics: Sequence[BatchNormStatistics], images: Tensor) -> Tensor:

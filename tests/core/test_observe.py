@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from rgal.core.observe import WHAT, batch_norms, channel_statistics, image_statistics, observe
+from rgal.core.batch_statistics import channel_statistics, image_statistics
+from rgal.core.observe import WHAT, batch_norms, observe
 from rgal.core.problem import Problem
 from tests.helpers import naive, small
 

@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from rgal.core.batch_statistics import channel_statistics
 from rgal.core.errors import UserError
 from rgal.core.observe import (
     BatchNormStatistics,
     batch_norms,
-    channel_statistics,
     image_statistics,
     observe,
 )

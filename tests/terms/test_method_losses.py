@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from rgal.core.batch_statistics import channel_statistics
 from rgal.core.errors import UserError
-from rgal.core.observe import BatchNormStatistics, Observation, channel_statistics
+from rgal.core.observe import BatchNormStatistics, Observation
 from rgal.core.seeding import Streams
 from rgal.methods.registry import resolve
 from rgal.synthesis.image_source import Adam

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from rgal.core.batch_statistics import channel_statistics
 from rgal.core.errors import UserError
-from rgal.core.observe import BatchNormStatistics, Observation, channel_statistics
+from rgal.core.observe import BatchNormStatistics, Observation
 from rgal.tasks.class_incremental import replay
 from rgal.terms.batch_norm import bn_gaussian_loss
 from rgal.terms.objective import Objective, Progress, TermContext

@@ -1,0 +1,109 @@
+"""Statistics of all layers in one node, against torch's own operations one layer at a time."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from rgal.core.batch_statistics import StatisticsOfLayers, channel_statistics, foldable, segment_norms
+from tests.helpers import small
+
+SHAPES = [(4, 3, 5, 5), (2, 7, 3, 4), (1, 3, 2, 2), (3, 8, 1, 1)]  # more channels than images; one image
+
+
+def frozen_norm(channels: int, affine: bool = True, dtype: torch.dtype = torch.float32) -> nn.BatchNorm2d:
+    norm = nn.BatchNorm2d(channels, affine=affine)
+    with torch.no_grad():
+        for seed, value in enumerate(t for t in norm.state_dict().values() if t.is_floating_point()):
+            value.copy_(small.rand(channels, seed=seed) + 0.5)
+    return norm.to(dtype).eval().requires_grad_(False)
+
+
+def by_hand(x: Tensor) -> tuple[Tensor, Tensor]:
+    var, mean = torch.var_mean(x, (0, 2, 3), correction=0)
+    return mean, var
+
+
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_outputs_and_statistics_of_frozen_layers_have_right_gradients(
+    shape: tuple[int, ...], affine: bool
+) -> None:
+    norms = [frozen_norm(shape[1], affine, torch.float64) for _ in range(2)]
+    x = small.randn(*shape).double().requires_grad_()
+
+    def together(x: Tensor) -> tuple[Tensor, ...]:
+        layers = StatisticsOfLayers()
+        y = layers.normalised(norms[1], layers.normalised(norms[0], x).square())
+        return y, *(value for moments in layers.moments() for value in moments)
+
+    inner = norms[0](x).square()
+    apart = (norms[1](inner), *by_hand(x), *by_hand(inner))
+    for found, expected in zip(together(x), apart, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+    assert torch.autograd.gradcheck(together, x)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_statistics_alone_have_right_gradients(shape: tuple[int, ...]) -> None:
+    x = small.randn(*shape).double().requires_grad_()
+    for found, expected in zip(channel_statistics(x), by_hand(x), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+    assert torch.autograd.gradcheck(channel_statistics, x)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_gradients_in_float32_are_those_of_float64(memory_format: torch.memory_format) -> None:
+    x = (100 + small.randn(16, 6, 4, 4)).contiguous(memory_format=memory_format)
+    norm = frozen_norm(6)
+
+    def gradient(x: Tensor, layer: nn.BatchNorm2d) -> Tensor:
+        x = x.detach().requires_grad_()
+        layers = StatisticsOfLayers()
+        y = layers.normalised(layer, x)
+        ((mean, var),) = layers.moments()
+        (grad,) = torch.autograd.grad((y.square().mean() + mean.sum() + var.square().sum()), x)
+        return grad
+
+    found, expected = gradient(x, norm), gradient(x.double(), frozen_norm(6, dtype=torch.float64))
+    assert found.is_contiguous(memory_format=memory_format)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
+
+
+def test_half_precision_maps_have_statistics_in_float32() -> None:
+    x = (3 + small.randn(64, 4, 8, 8)).to(torch.bfloat16).requires_grad_()
+    mean, var = channel_statistics(x)
+    assert mean.dtype == var.dtype == torch.float32
+    for found, expected in zip((mean, var), by_hand(x.float()), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    (grad,) = torch.autograd.grad(var.sum(), x)
+    expected = 2 * (x.float() - mean.view(1, -1, 1, 1)) / (64 * 64)
+    assert grad.dtype == torch.bfloat16
+    torch.testing.assert_close(grad.float(), expected.detach(), rtol=0.05, atol=2e-5)
+
+
+def test_only_frozen_layers_in_evaluation_mode_are_folded() -> None:
+    x, norm = small.randn(2, 4, 3, 3), frozen_norm(4)
+    assert foldable(norm, x) and not foldable(norm, x.bfloat16())
+    assert not foldable(frozen_norm(4).train(), x)
+    assert not foldable(frozen_norm(4).requires_grad_(True), x)
+    assert not foldable(nn.BatchNorm2d(4, track_running_stats=False).eval().requires_grad_(False), x)
+
+    class Own(nn.BatchNorm2d):
+        pass
+
+    assert not foldable(Own(4).eval().requires_grad_(False), x)
+
+
+def test_norms_of_segments_equal_those_of_their_parts() -> None:
+    values = small.randn(9).double()
+    values[2:5] = 0
+    values.requires_grad_()
+    sizes, weight = [2, 3, 1, 3], torch.tensor([1.0, -2.0, 0.5, 3.0], dtype=torch.float64)
+    parts = torch.stack([torch.linalg.vector_norm(part) for part in values.split(sizes)])
+    found = segment_norms(values, sizes)
+    assert torch.equal(found, parts)
+    gradients = [torch.autograd.grad((norms * weight).sum(), values)[0] for norms in (found, parts)]
+    torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-12)
+    assert not gradients[0][2:5].any()
