@@ -12,15 +12,9 @@ from rgal.api.networks import own_copy
 from rgal.api.teacher import Teacher
 from rgal.core.errors import UserError, nearest
 from rgal.core.seeding import Streams, seed_for
+from rgal.terms.negatives import BANDS, BandName, sample_negatives
 from rgal.terms.objective import LossTerm, Objective, Progress, TermContext
-from rgal.terms.relation import (
-    BANDS,
-    BandName,
-    Polarity,
-    fallback_share,
-    sample_negatives,
-    triplet,
-)
+from rgal.terms.relation import Polarity, fallback_share, triplet
 
 # As RGAL has it: negatives lie in the finite band in synthesis, in the clamped one where a student is trained.
 _BAND: Mapping[Polarity, BandName] = {"spread": "focal", "gather": "distance"}
@@ -100,8 +94,8 @@ class RelationLoss(nn.Module):
                 "expected (N,D) or (N,C,H,W), (N,) and (N,classes)"
             )
         negatives = sample_negatives(logits.detach(), labels, self.band, self._generator(labels.device))
-        self.fallback = fallback_share(labels, negatives)
-        return triplet(rows, labels, negatives, self.polarity, self.margin)
+        self.fallback = fallback_share(negatives)
+        return triplet(rows, negatives, self.polarity, self.margin)
 
     def _generator(self, device: torch.device) -> torch.Generator:
         if self._rng is None or self._rng.device != device:

@@ -49,7 +49,7 @@ def test_it_says_what_was_found() -> None:
     assert "Teacher TwoBranches" in text and "images 1x8x8, 4 classes, mean 0.3, std 0.4" in text
     assert "layers: right (4x4x4), top (8x2x2)" in text
     assert "head: fc (Linear)" in text and "norms: 3 of 3" in text
-    assert "parameters: 436" in text
+    assert "parameters: 732" in text
 
 
 def test_norms_without_statistics_are_counted_too() -> None:
