@@ -47,6 +47,7 @@ def load(
     data_root: str | Path | None = None,
     size: int | None = None,
     cache: str | Path | None = None,
+    test_split: str | None = None,
 ) -> Dataset:
     """Load both splits of a data set into memory.
 
@@ -56,6 +57,8 @@ def load(
             a folder called `name`, that folder is read instead. Not needed for `names()`.
         size: pixels; images are resized to size x size (shorter side, then centre crop). None keeps their own size.
         cache: where decoded images are kept; by default $RGAL_CACHE or ~/.cache/rgal/decoded.
+        test_split: "test" or "validation": which split of a folder is evaluated on. None takes the test split, or the
+            validation split where the test split is missing or has no labels.
 
     Raises:
         UserError: something is missing, damaged or not as expected.
@@ -67,11 +70,14 @@ def load(
     if size is not None and size < 1:
         raise UserError(f"image size is {size}; expected at least 1 pixel")
     root = None if data_root is None else Path(data_root).expanduser()
-    decoded = _finish(name, _read(name, root, _decode_size(name, size), cache_folder(cache)), size)
-    return Dataset(data_spec(name, decoded), decoded.train, decoded.test)
+    if test_split is not None and test_split not in ("test", "validation"):
+        raise UserError(f"--test-split {test_split}: {nearest(test_split, ('test', 'validation'))}")
+    read = _read(name, root, _decode_size(name, size), cache_folder(cache), test_split)
+    decoded = _finish(name, read, size)
+    return Dataset(data_spec(name, decoded), decoded.train, decoded.test, decoded.notes)
 
 
-def _read(name: str, root: Path | None, size: int | None, cache: Path) -> Decoded:
+def _read(name: str, root: Path | None, size: int | None, cache: Path, test_split: str | None) -> Decoded:
     """Find the source of a data set by its name and read it."""
     if name == "digits":
         if root is not None:
@@ -95,20 +101,20 @@ def _read(name: str, root: Path | None, size: int | None, cache: Path) -> Decode
         raise UserError(
             f"--data-root '{root}' cannot be opened: no permission; expected a folder you may read"
         )
-    return _read_below(name, root, size, cache)
+    return _read_below(name, root, size, cache, test_split)
 
 
-def _read_below(name: str, root: Path, size: int | None, cache: Path) -> Decoded:
+def _read_below(name: str, root: Path, size: int | None, cache: Path, test_split: str | None) -> Decoded:
     """Read the data set from `root`/`name`, else from `root`: parquet, else image folders, else torchvision's files."""
     # A name becomes a path only when it is a single word.
     plain = name not in ("", ".", "..") and Path(name).name == name
     for place in [root / name, root] if plain and (root / name).is_dir() else [root]:
         shards = parquet.parquet_files(place)
         if shards:
-            return parquet.read(place, shards, size, cache)
-        images = folder.image_files(place)
-        if images:
-            return folder.read(place, images, size, cache)
+            return parquet.read(place, shards, size, cache, test_split)
+        found = folder.image_files(place)
+        if found.splits:
+            return folder.read(found, size, cache, test_split)
     if name in torchvision_sets.SETS:
         return torchvision_sets.read(name, root)
     entries = sorted(path.name for path in root.iterdir())
@@ -138,4 +144,5 @@ def _finish(name: str, decoded: Decoded, size: int | None) -> Decoded:
     train, test = finish(decoded.train), finish(decoded.test)
     if train.images is decoded.train.images:
         return decoded
-    return Decoded(train, test, decoded.class_names, fingerprint(train, test), decoded.encoding)
+    names, notes = decoded.class_names, decoded.notes
+    return Decoded(train, test, names, fingerprint(train, test), decoded.encoding, notes)

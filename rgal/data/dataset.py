@@ -88,7 +88,7 @@ class DataSpec:
 class Decoded:
     """Hold what a source returns: both splits, class names in the order of the labels, and a fingerprint of both.
 
-    `encoding` is "JPEG" if the source stores its first test image so, else "".
+    `encoding` is "JPEG" if the source stores its first test image so, else "". `notes` say what was left out.
     """
 
     train: ImageSet
@@ -96,13 +96,18 @@ class Decoded:
     class_names: tuple[str, ...]
     fingerprint: str
     encoding: str = ""
+    notes: tuple[str, ...] = ()
 
 
 class Dataset:
-    """Hold a training split that can be closed for good, and a test split that stays open."""
+    """Hold a training split that can be closed for good, and a test split that stays open.
 
-    def __init__(self, spec: DataSpec, train: ImageSet, test: ImageSet) -> None:
+    `notes` say in words what of its files was left out.
+    """
+
+    def __init__(self, spec: DataSpec, train: ImageSet, test: ImageSet, notes: tuple[str, ...] = ()) -> None:
         self.spec = spec
+        self.notes = notes
         self.test = test
         self._train: ImageSet | None = train
 
@@ -138,7 +143,7 @@ class Dataset:
             raise UserError(f"nothing to hold out: no class of '{self.spec.name}' has two training images")
         origin = f"{self.spec.fingerprint} hold_out {fraction!r} {HOLD_OUT_SEED}"
         spec = replace(self.spec, fingerprint=hashlib.sha256(origin.encode()).hexdigest()[:12])
-        return Dataset(spec, train.subset(rest), train.subset(held))
+        return Dataset(spec, train.subset(rest), train.subset(held), self.notes)
 
     def select(self, classes: Sequence[int]) -> Dataset:
         """Restrict both splits to some classes; a label becomes the class's position in `classes`.

@@ -57,6 +57,8 @@ def decode(data: bytes) -> Tensor:
         if picture.mode.startswith("I;16"):  # 65535 -> 255, rounded; Pillow's own conversion would clip
             wide = np.array(picture).astype(np.int32)
             pixels = ((wide + 128) // 257).astype(np.uint8)
+        elif picture.mode == "F":
+            raise ValueError("pixels are floats, of an unknown range")
         else:
             pixels = np.array(picture.convert("L" if picture.mode in ("1", "L", "LA") else "RGB"))
     return torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).permute(2, 0, 1)
@@ -127,7 +129,7 @@ def _decode_example(example: Example) -> Tensor:
     except Exception as error:  # decoders raise whatever they meet in broken bytes
         raise UserError(
             f"{example.where}: found {len(example.data)} bytes that do not decode ({one_line(error)}), "
-            "expected a PNG, JPEG, WEBP, GIF or BMP image"
+            "expected an image in a format that Pillow reads"
         ) from error
 
 

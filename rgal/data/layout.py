@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from rgal.core.errors import UserError
 
@@ -24,7 +25,17 @@ def files_below(root: Path) -> Iterator[Path]:
     # Path.rglob does not enter linked folders. Hidden are, for instance, .git, .cache/huggingface and macOS's ._ files.
     for folder, folders, files in os.walk(root, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in folders:
+            _check_loop(Path(folder, name))
         yield from (Path(folder, name) for name in sorted(files) if not name.startswith("."))
+
+
+def _check_loop(folder: Path) -> None:
+    """Refuse a link to a folder that it lies in: what is below it would be there again and again."""
+    if folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve()):
+        raise UserError(
+            f"'{folder}' is a link to a folder that it lies in, expected no loop; remove the link"
+        )
 
 
 def split_of(path: PurePath) -> str | None:
@@ -46,23 +57,53 @@ def split_of(path: PurePath) -> str | None:
     return None
 
 
-def train_and_test(splits: Mapping[str, Sequence[T]], root: Path) -> tuple[Sequence[T], Sequence[T]]:
-    """Choose the training and the test split; "test" is preferred to "validation".
+@dataclass(frozen=True)
+class Chosen(Generic[T]):
+    """Hold the files of both splits, and what was left out in choosing them."""
+
+    train: Sequence[T]
+    test: Sequence[T]
+    notes: tuple[str, ...] = ()
+
+
+def train_and_test(
+    splits: Mapping[str, Sequence[T]],
+    root: Path,
+    test_split: str | None = None,
+    labelled: Callable[[Sequence[T]], bool] = lambda files: True,
+) -> Chosen[T]:
+    """Choose the training and the test split; "test" is preferred to "validation" if it has labels.
 
     Args:
         splits: files by the name of their split.
         root: the folder of the data set, for messages.
+        test_split: "test" or "validation", to take this one; None to choose.
+        labelled: tells whether files have labels; asked only where there is a choice.
 
     Raises:
         UserError: one of the two is missing.
 
-    >>> train_and_test({"train": ["a"], "validation": ["b"]}, Path("data"))
-    (['a'], ['b'])
+    >>> train_and_test({"train": ["a"], "validation": ["b"]}, Path("data")).test
+    ['b']
     """
-    train = splits.get("train", ())
-    test = splits.get("test", ()) or splits.get("validation", ())
-    for files, wanted in ((train, "training split (train*)"), (test, "test split (test* or val*)")):
+    present = [name for name in ("test", "validation") if splits.get(name)]
+    notes = []
+    if test_split:
+        chosen = test_split
+        notes += [f"the {name} split is left out" for name in present if name != chosen]
+    elif len(present) == 2 and not labelled(splits["test"]):
+        chosen = "validation"
+        notes.append(
+            "the test split has no labels and is left out: what is called test here is its validation split"
+        )
+    else:
+        chosen = present[0] if present else "test"
+        notes += [f"the {name} split is left out; --test-split {name} takes it" for name in present[1:]]
+    train, test = splits.get("train", ()), splits.get(chosen, ())
+    kinds = {"test": "test split (test* or val*)", "validation": "validation split (val*)"}
+    wanted = kinds[chosen] if test_split != "test" else "test split (test*)"
+    for files, name in ((train, "training split (train*)"), (test, wanted)):
         if not files:
-            present = ", ".join(sorted(name for name, files in splits.items() if files)) or "no split"
-            raise UserError(f"'{root}' has no {wanted}; found: {present}")
-    return train, test
+            there = ", ".join(sorted(name for name, files in splits.items() if files)) or "no split"
+            raise UserError(f"'{root}' has no {name}; found: {there}")
+    return Chosen(train, test, tuple(notes))

@@ -13,10 +13,12 @@ from rgal.data.assemble import assemble
 from rgal.data.cache import cached
 from rgal.data.dataset import Decoded, ImageSet
 from rgal.data.decode import Example, decode_split, encoding_of, one_line
+from rgal.data.label_columns import LabelKind, label_column, label_reader
 from rgal.data.layout import files_below, split_of, train_and_test
+from rgal.data.shards import check_shards
 
 IMAGE_NAMES = ("image", "img")
-LABEL_NAMES = ("label", "fine_label", "labels")
+_IDENTIFIERS = 20  # training images from which on as many classes as images are no classes
 BATCH = 1024  # rows of encoded images in memory at a time
 
 
@@ -26,6 +28,7 @@ class _Columns:
 
     image: str
     label: str
+    kind: LabelKind
     class_names: tuple[str, ...] | None
 
 
@@ -34,7 +37,9 @@ def parquet_files(root: Path) -> list[Path]:
     return [path for path in files_below(root) if path.suffix == ".parquet"]
 
 
-def read(root: Path, files: Sequence[Path], size: int | None, cache: Path) -> Decoded:
+def read(
+    root: Path, files: Sequence[Path], size: int | None, cache: Path, test_split: str | None = None
+) -> Decoded:
     """Decode the shards of a data set, or take them from the cache.
 
     Args:
@@ -42,19 +47,36 @@ def read(root: Path, files: Sequence[Path], size: int | None, cache: Path) -> De
         files: its shards, from `parquet_files`.
         size: pixels that images are resized to, or None for their own size.
         cache: the folder of decoded data sets.
+        test_split: "test" or "validation", which is then evaluated on; None to choose.
 
     Raises:
-        UserError: a split is missing, or a shard is damaged or has no images or labels.
+        UserError: a split or a shard is missing or there twice, or a shard is damaged or has no images or labels.
     """
     splits: dict[str, list[Path]] = {}
+    stray: list[Path] = []
     for path in files:
         split = split_of(path.relative_to(root))
-        if split is not None:
-            splits.setdefault(split, []).append(path)
-    train, test = train_and_test(splits, root)
+        (stray if split is None else splits.setdefault(split, [])).append(path)
+    chosen = train_and_test(splits, root, test_split, _has_labels)
+    check_shards(root, {"train": chosen.train, "test": chosen.test})
+    train, test = chosen.train, chosen.test
     decoded = cached(root, [*train, *test], size, cache, lambda: _decode(root, train, test, size))
-    first = next(_examples(test[0], _columns(test[0])), None)
-    return replace(decoded, encoding=encoding_of(first.data) if first else "")
+    first = next(_rows(test[0], _columns(test[0])), None)
+    notes = chosen.notes
+    if stray:
+        notes += (
+            f"{len(stray)} Parquet files of no split are left out, such as '{stray[0].relative_to(root)}'",
+        )
+    return replace(decoded, encoding=encoding_of(first[0]) if first and first[0] else "", notes=notes)
+
+
+def _has_labels(files: Sequence[Path]) -> bool:
+    """Tell whether the first shard of a split has a column of labels, and the first row a label."""
+    try:
+        first = next(_rows(files[0], _columns(files[0])), None)
+    except UserError:
+        return False
+    return first is not None and first[1] is not None and first[1] != -1
 
 
 def _decode(root: Path, train: Sequence[Path], test: Sequence[Path], size: int | None) -> Decoded:
@@ -67,9 +89,30 @@ def _decode(root: Path, train: Sequence[Path], test: Sequence[Path], size: int |
                 f"'{path}': found {_describe(other)}, expected {_describe(columns)} as in '{train[0].name}'; "
                 "one folder holds one data set"
             )
-    return assemble(
+    if columns.kind != "integer" and columns.class_names is None:
+        columns = replace(columns, class_names=_names_in(train, columns))
+    decoded = assemble(
         _read_split(train, columns, size), _read_split(test, columns, size), columns.class_names, root
     )
+    rows = len(decoded.train)
+    if columns.class_names is None and len(decoded.class_names) == rows and rows > _IDENTIFIERS:
+        raise UserError(
+            f"'{root}': every training image has a label of its own in '{columns.label}', expected classes; "
+            "is it a number of the row? call the column of labels 'label'"
+        )
+    return decoded
+
+
+def _names_in(files: Sequence[Path], columns: _Columns) -> tuple[str, ...] | None:
+    """List the classes of a column of names, sorted; of truth values both. None: labels are numbers."""
+    if columns.kind == "bool":
+        return ("False", "True")
+    if columns.kind == "float":
+        return None
+    names = {
+        label for path in files for _, labels in _batches(path, columns, images=False) for label in labels
+    }
+    return tuple(sorted(str(name) for name in names if name is not None))
 
 
 def _describe(columns: _Columns) -> str:
@@ -100,29 +143,32 @@ def _open(path: Path) -> Any:
 
 def _examples(path: Path, columns: _Columns) -> Iterator[Example]:
     """Yield the rows of one shard. Raises UserError for a damaged shard or a row without an image or a label."""
-    row = 0
+    number = label_reader(columns.kind, columns.label, columns.class_names)
+    for row, (data, label) in enumerate(_rows(path, columns)):
+        where = f"'{path}', row {row} (from 0)"
+        if data is None:
+            raise UserError(f"{where}: found no image bytes in '{columns.image}', expected an encoded image")
+        try:
+            yield Example(data, number(label), where)
+        except ValueError as error:
+            raise UserError(f"{where}: {error}") from error
+
+
+def _rows(path: Path, columns: _Columns) -> Iterator[tuple[bytes | None, Any]]:
+    """Yield the image bytes and the label of every row of one shard."""
     for images, labels in _batches(path, columns):
-        for data, label in zip(images, labels, strict=True):
-            where = f"'{path}', row {row} (from 0)"
-            if data is None:
-                raise UserError(
-                    f"{where}: found no image bytes in '{columns.image}', expected an encoded image"
-                )
-            if label is None or label < 0:
-                raise UserError(
-                    f"{where}: found label {'null' if label is None else label} in '{columns.label}', "
-                    "expected an integer from 0; a split without labels cannot be used"
-                )
-            yield Example(data, label, where)
-            row += 1
+        yield from zip(images, labels, strict=True)
 
 
-def _batches(path: Path, columns: _Columns) -> Iterator[tuple[list[bytes | None], list[int | None]]]:
-    """Yield the image bytes and labels of one shard, BATCH rows at a time."""
+def _batches(
+    path: Path, columns: _Columns, images: bool = True
+) -> Iterator[tuple[list[bytes | None], list[Any]]]:
+    """Yield the image bytes and labels of one shard, BATCH rows at a time; with `images` False, labels alone."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    batches = _open(path).iter_batches(batch_size=BATCH, columns=[columns.image, columns.label])
+    wanted = [columns.image, columns.label] if images else [columns.label]
+    batches = _open(path).iter_batches(batch_size=BATCH, columns=wanted)
     while True:
         try:
             batch = next(batches, None)
@@ -132,24 +178,23 @@ def _batches(path: Path, columns: _Columns) -> Iterator[tuple[list[bytes | None]
             ) from error
         if batch is None:
             return
-        images = batch.column(columns.image)
-        if pa.types.is_struct(images.type):
-            images = pc.struct_field(images, "bytes")  # None where the struct itself is null
-        yield images.to_pylist(), batch.column(columns.label).to_pylist()
+        labels = batch.column(columns.label).to_pylist()
+        if not images:
+            yield [], labels
+            continue
+        pictures = batch.column(columns.image)
+        if pa.types.is_struct(pictures.type):
+            pictures = pc.struct_field(pictures, "bytes")  # None where the struct itself is null
+        yield pictures.to_pylist(), labels
 
 
 def _columns(path: Path) -> _Columns:
     """Find the image and the label column of a shard by their types."""
-    import pyarrow as pa
-
     schema = _open(path).schema_arrow
     images = [field.name for field in schema if _holds_bytes(field.type)]
-    integers = [
-        field.name for field in schema if pa.types.is_integer(field.type) and not field.name.startswith("__")
-    ]  # `__index_level_0__` is the row index that pandas leaves behind
-    image = _only(path, schema, "image", "bytes or struct{bytes, ...}", images, IMAGE_NAMES)
-    label = _only(path, schema, "label", "integers", integers, LABEL_NAMES)
-    return _Columns(image, label, _class_names(schema, label))
+    image = _only(path, schema, images)
+    label, kind = label_column(path, schema)
+    return _Columns(image, label, kind, _class_names(schema, label) if kind == "integer" else None)
 
 
 def _holds_bytes(kind: Any) -> bool:
@@ -162,22 +207,22 @@ def _holds_bytes(kind: Any) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
-def _only(
-    path: Path, schema: Any, purpose: str, kind: str, candidates: Sequence[str], usual: Sequence[str]
-) -> str:
-    """Choose the candidate with a usual name, or the only one. Raises UserError, listing the columns."""
-    for name in usual:
+def _only(path: Path, schema: Any, candidates: Sequence[str]) -> str:
+    """Choose the image column: one with a usual name, or the only one. Raises UserError, listing the columns."""
+    for name in IMAGE_NAMES:
         if name in candidates:
             return name
     if len(candidates) == 1:
         return candidates[0]
     if candidates:
         raise UserError(
-            f"'{path}': found several columns that may be the {purpose} ({', '.join(candidates)}), "
-            f"expected one, or one called {', '.join(usual)}"
+            f"'{path}': found several columns that may be the image ({', '.join(candidates)}), "
+            f"expected one, or one called {', '.join(IMAGE_NAMES)}"
         )
     columns = ", ".join(f"{field.name}: {field.type}" for field in schema)
-    raise UserError(f"'{path}': found no {purpose} column, expected one of {kind}; columns: {columns}")
+    raise UserError(
+        f"'{path}': found no image column, expected one of bytes or struct{{bytes, ...}}; columns: {columns}"
+    )
 
 
 def _class_names(schema: Any, label: str) -> tuple[str, ...] | None:
