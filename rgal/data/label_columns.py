@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -91,10 +92,11 @@ def label_reader(kind: LabelKind, column: str, names: Sequence[str] | None) -> C
             if label not in position:
                 first = next(iter(position), "")
                 raise ValueError(
-                    f"{label!r}, expected one of the {len(position)} training classes ({first!r}, ...)"
+                    f"found label {label!r} in '{column}', expected one of the {len(position)} training classes "
+                    f"({first!r}, ...)"
                 )
             return position[label]
-        if label != label or int(label) != label:
+        if not math.isfinite(label) or int(label) != label:
             raise ValueError(f"found label {label} in '{column}', expected a whole number")
         if label < 0:
             raise ValueError(

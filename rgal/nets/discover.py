@@ -1,8 +1,8 @@
 """Detect the layers and the classifier of a network that does not name them, by watching one forward pass.
 
 The names are set as plain attributes `layer_names`, `head_name` and, where maps are (N,H,W,C), `channels_last_layers`
-(see `rgal.core.observe`); nothing else changes. The same pass shows whether the network can be used at all; if not, a
-UserError says why in one line.
+(see `rgal.core.observe`), beside `layers_are_tokens`; nothing else changes. The same pass shows whether the network can
+be used at all; if not, a UserError says why in one line.
 """
 
 from __future__ import annotations
@@ -63,7 +63,9 @@ def find_parts(net: nn.Module, name: str, classes: int, shape: tuple[int, int, i
         net.head_name = head.name if head else ""  # type: ignore[assignment]
     if not hasattr(net, "layer_names"):
         ended = watched.calls if head is None else watched.calls[: head.began]
-        layers = _find_layers(ended, shape[1:]) or find_tokens(ended)
+        maps = _find_layers(ended, shape[1:])
+        layers = maps or find_tokens(ended)
+        net.layers_are_tokens = bool(layers) and not maps  # type: ignore[assignment]
         net.layer_names = tuple(call.name for call in layers)  # type: ignore[assignment]
         last = tuple(
             call.name for call in layers if not _is_map(call.shape, shape[1:]) and len(call.shape) == 4

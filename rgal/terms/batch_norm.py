@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rgal.core.batch_statistics import segment_norms
 from rgal.core.observe import BatchNormStatistics, channels_of
-from rgal.terms.inversion import joined, teacher_norms
+from rgal.terms.inversion import joined, matched, teacher_norms
 from rgal.terms.objective import Context, FunctionTerm, LossTerm, Reads, Term, TermContext
 
 EPSILON = 1e-5  # added to variances as batch norm does; the variance of a dead channel is 0
@@ -85,15 +85,14 @@ class BnMomentum(Term):
 
 
 def bn_gaussian(weight: float) -> LossTerm:
-    """Match the teacher's batch norm statistics by `bn_gaussian_loss`. The teacher must have BatchNorm2d layers."""
-
-    def build(context: TermContext) -> Term:
-        teacher_norms(context)
-        return FunctionTerm(lambda ctx: bn_gaussian_loss(ctx.of("teacher").bn), [Reads("teacher", "bn")])
-
-    return LossTerm("bn", weight, build)
+    """Match the teacher's batch norm statistics by `bn_gaussian_loss`, or what `matched` puts in their place."""
+    term = FunctionTerm(lambda ctx: bn_gaussian_loss(ctx.of("teacher").bn), [Reads("teacher", "bn")])
+    return LossTerm("bn", weight, lambda context: matched(context, lambda: term))
 
 
 def bn_momentum(weight: float, momentum: float = 0.9) -> LossTerm:
-    """Match the teacher's batch norm statistics by `BnMomentum`, with momentum in [0,1)."""
-    return LossTerm("bn", weight, lambda context: BnMomentum(context, momentum))
+    """Match the teacher's batch norm statistics by `BnMomentum`, or what `matched` puts in their place.
+
+    momentum: in [0,1).
+    """
+    return LossTerm("bn", weight, lambda context: matched(context, lambda: BnMomentum(context, momentum)))

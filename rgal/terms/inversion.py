@@ -6,7 +6,7 @@ Notation: N images, C classes, t and s the logits of teacher and student, p = so
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -17,6 +17,7 @@ from rgal.core.batch_statistics import image_statistics, segment_norms
 from rgal.core.errors import UserError
 from rgal.core.observe import BatchNormStatistics, batch_norms
 from rgal.terms.objective import Context, FunctionTerm, LossTerm, Reads, Term, TermContext, stateless
+from rgal.terms.patches import has_tokens, patch_similarity
 
 
 def kl_div(
@@ -174,8 +175,21 @@ def teacher_norms(context: TermContext) -> list[nn.Module]:
     )
 
 
+def matched(context: TermContext, statistics: Callable[[], Term]) -> Term:
+    """Make the term of batch norm statistics; for a teacher of tokens, `patch_similarity` in its place.
+
+    Raises:
+        UserError: the teacher has neither.
+    """
+    teacher = context.nets["teacher"]
+    if has_tokens(teacher) and not batch_norms(teacher):
+        return patch_similarity()
+    teacher_norms(context)
+    return statistics()
+
+
 def bn_statistics(weight: float, form: Literal["l2", "mse", "images"] = "l2", first: float = 1.0) -> LossTerm:
-    """Match the teacher's batch norm statistics. The teacher must have BatchNorm2d layers.
+    """Match the teacher's batch norm statistics; of a teacher of tokens, make its patches differ (`matched`).
 
     Args:
         weight: the term's weight.
@@ -191,11 +205,7 @@ def bn_statistics(weight: float, form: Literal["l2", "mse", "images"] = "l2", fi
         ),
     }
 
-    def build(context: TermContext) -> Term:
-        teacher_norms(context)
-        return terms[form]
-
-    return LossTerm("bn", weight, build)
+    return LossTerm("bn", weight, lambda context: matched(context, lambda: terms[form]))
 
 
 def adversarial(weight: float, form: str = "kl", after_warmup: bool = True) -> LossTerm:
