@@ -105,7 +105,7 @@ class IncrementalRun:
         freeze(old)
         self.student = copy.deepcopy(old).requires_grad_(True)
         seed = (*self.job.trial.seed_parts(), "head", self.phase)
-        growing_head(self.student).add(self.protocol.step * self.spec.outputs, *seed)
+        growing_head(self.student).add(self.protocol.sizes[self.phase] * self.spec.outputs, *seed)
         if self.spec.translates:
             self._freeze_extractor()
         self.transfer = self._transfer_run(old)
@@ -275,7 +275,7 @@ class IncrementalRun:
         self.phase = int(state["phase"])
         open_phase = state["transfer"] is not None
         for phase in range(1, self.phase + (not open_phase)):
-            growing_head(self.student).add(self.protocol.step * self.spec.outputs, phase)
+            growing_head(self.student).add(self.protocol.sizes[phase] * self.spec.outputs, phase)
         if open_phase:
             growing_head(self.student).unit = bool(state["old_unit"])
             self.student.load_state_dict(state["old"])

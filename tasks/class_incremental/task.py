@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field, StrictInt
@@ -66,16 +66,26 @@ MEASURES = (
 
 
 class Options(Strict):
-    """Say which classes come when: `base` first, then `step` in each phase. See `class_incremental.protocol`."""
+    """Say which classes come when: `base` first, then `step` in each phase, or as many as `step` lists for each.
+
+    See `class_incremental.protocol`.
+    """
 
     base: StrictInt = Field(4, ge=1)
-    step: StrictInt = Field(2, ge=1)
+    step: Annotated[StrictInt, Field(ge=1)] | list[Annotated[StrictInt, Field(ge=1)]] = 2
     order: str = "seed1993"
 
 
 def protocol_of(dataset: Dataset, options: Options) -> Protocol:
     """Return the protocol that the options name. Raises UserError if it does not fit the data set."""
     return make_protocol(dataset.spec.classes, options.base, options.step, options.order)
+
+
+def _phases(options: Options) -> str:
+    """Say in words how many classes the phases after the base add."""
+    if isinstance(options.step, int):
+        return f"{options.step} a phase"
+    return f"{', '.join(map(str, options.step))} in phases"
 
 
 def check_batches(recipe: Recipe) -> None:
@@ -98,7 +108,7 @@ class ClassIncremental(Task):
 
     def setting(self, dataset: str, teacher: str, student: str, options: Options) -> str:
         order = "" if options.order == Options.model_fields["order"].default else f", order {options.order}"
-        return f"{dataset} {teacher}, {options.base} classes then {options.step} a phase{order}"
+        return f"{dataset} {teacher}, {options.base} classes then {_phases(options)}{order}"
 
     def adapt(self, recipe: Recipe) -> Recipe:
         """Return ABD's losses on the images of a recipe that was written for distillation, with its terms of RGAL."""

@@ -169,6 +169,15 @@ def test_dry_run_counts_the_steps_of_all_phases(workplace: Path, capsys: pytest.
     assert [(row[0], row[3]) for row in steps] == [("6", "6"), ("0", "6"), ("0", "0")]
 
 
+@pytest.mark.usefixtures("no_plots")
+def test_phases_of_uneven_sizes(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(workplace, "--methods", "finetune", "rgal", "--set", "step=[3,1,2]") == 0
+    paths = list((workplace / "results" / "trials").glob("*s0*/result.json"))
+    results = [json.loads(path.read_text()) for path in paths]
+    uneven = [result for result in results if result.get("protocol") == "4+3,1,2"]
+    assert len(uneven) == 2 and all(0 <= result["aia"] <= 100 for result in uneven)
+
+
 def test_the_suite_that_comes_with_it(capsys: pytest.CaptureFixture[str]) -> None:
     """`--task necil` alone: every method is planned in every budget."""
     for budget in ("smoke", "small", "paper"):

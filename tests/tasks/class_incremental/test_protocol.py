@@ -172,3 +172,19 @@ def test_bad_settings(base: int, step: int, fragments: list[str]) -> None:
 def test_a_protocol_is_consistent_however_it_is_made(order: tuple[int, ...], base: int, step: int) -> None:
     with pytest.raises(ValueError, match="permutation|fit"):
         Protocol(order, base, step)
+
+
+def test_phases_of_uneven_sizes() -> None:
+    """Labels come one after the other; equal sizes in a list are those of a number."""
+    protocol = make_protocol(10, 4, [3, 1, 2], "natural")
+    assert (protocol.name, protocol.phases, protocol.sizes) == ("4+3,1,2", 3, (4, 3, 1, 2))
+    assert [list(protocol.labels(phase)) for phase in range(4)] == [[0, 1, 2, 3], [4, 5, 6], [7], [8, 9]]
+    even, listed = make_protocol(10, 4, 2, "natural"), make_protocol(10, 4, [2, 2, 2], "natural")
+    assert even.sizes == listed.sizes and even.seen(2) == listed.seen(2) == 8
+
+
+@pytest.mark.parametrize(
+    ("step", "said"), [([3, 1], "add 4 classes"), ([3, 0, 3], "at least 1 class"), ([], "at least")]
+)
+def test_uneven_phases_that_do_not_fit(step: list[int], said: str) -> None:
+    refused(lambda: make_protocol(10, 4, step, "natural"), said)
