@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import os
+import sys
+from collections.abc import Iterator
 
 import pytest
 
-# Before torch is imported: see run_suite.py.
+# Before torch is imported: see run_suite.py. Tests are small, and one runs on each core: more threads only wait.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import hypothesis
 import torch
 from torch import nn
 
+from rgal import nets
 from rgal.core.errors import UserError
 from rgal.core.precision import reproducible
 from rgal.core.problem import Domain, Problem
 from rgal.core.seeding import Streams
+from rgal.data import digits, sources
+from rgal.methods import registry
 from rgal.methods.plugins import load_plugins
-from tests.helpers import small
+from rgal.suite import task
+from tests.helpers import small, suites
 
 # The same few examples in every run: a failure can be repeated, and slow machines set no deadline.
 hypothesis.settings.register_profile("rgal", derandomize=True, max_examples=30, deadline=None, database=None)
@@ -66,7 +75,41 @@ def streams() -> Streams:
     return Streams("cpu", "tests")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def digits_are_parsed_once() -> Iterator[None]:
+    """Hundreds of small runs read scikit-learn's file three times each."""
+    parsed = functools.cache(digits.read)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(digits, "read", lambda: copy.deepcopy(parsed()))
+        yield
+
+
 @pytest.fixture
 def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For tests of what a run does: drawing its plots is two thirds of a smoke run, and tests/reporting draws them."""
+    """For tests of the tables of a run: its plots cost twice as much as all else, and tests/reporting draws them."""
     monkeypatch.setattr("rgal.reporting.report.write_plots", lambda *_: [])
+
+
+@pytest.fixture
+def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of what a run does and stores: its tables, plots and page cost more than the run."""
+    suites.leave_out_the_report(monkeypatch)
+
+
+@pytest.fixture
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests that do not look at the images of a trial: drawing the grid of a small one costs as much as it."""
+    monkeypatch.setattr("rgal.suite.running.single.write_grid", lambda *_, **__: None)
+
+
+@pytest.fixture
+def nothing_stays(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What a test registers, or loads as a plug-in, is gone after it."""
+    registry.methods()  # our own are there
+    for module, name in ((registry, "_METHODS"), (sources, "_SOURCES"), (nets, "_ADDED"), (task, "_ADDED")):
+        monkeypatch.setattr(module, name, dict(getattr(module, name)))
+    before = set(sys.modules)
+    yield
+    for name in set(sys.modules) - before:
+        if name.startswith("rgal_plugin_"):
+            del sys.modules[name]

@@ -13,7 +13,7 @@ import pytest
 from rgal import cli
 from tests.helpers.suites import SUITE
 
-pytestmark = pytest.mark.usefixtures("no_plots")
+pytestmark = pytest.mark.usefixtures("no_report", "no_pictures")
 
 
 def test_help_fits_one_screen(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

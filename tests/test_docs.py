@@ -14,7 +14,7 @@ from rgal.methods import registry
 from tests.helpers.documents import ROOT, code_blocks
 from tests.helpers.suites import SUITE
 
-pytestmark = pytest.mark.usefixtures("no_plots")
+pytestmark = pytest.mark.usefixtures("no_report", "no_pictures")
 
 
 def test_the_documented_baseline_is_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

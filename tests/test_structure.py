@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
@@ -51,7 +52,12 @@ class Import(NamedTuple):
 
 def python_files(folder: str) -> Iterator[tuple[str, ast.Module]]:
     for path in sorted((ROOT / folder).rglob("*.py")):
-        yield path.relative_to(ROOT).as_posix(), ast.parse(path.read_text(encoding="utf-8"))
+        yield path.relative_to(ROOT).as_posix(), parsed(path.resolve())
+
+
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 def rooms() -> list[str]:
@@ -73,16 +79,16 @@ def imported(tree: ast.Module) -> Iterator[tuple[int, str]]:
 
 def imports(room: str) -> list[Import]:
     """All that a room imports of rgal's rooms; `from rgal import __version__` names no room."""
-    lines = [(file, *found) for file, tree in python_files(f"rgal/{room}") for found in imported(tree)]
-    return [Import(*line) for line in lines if re.match(r"rgal\.(?!__)", line[2])]
+    every = [Import(file, *place) for file, tree in python_files(f"rgal/{room}") for place in imported(tree)]
+    return [one for one in every if re.match(r"rgal\.(?!__)", one.module)]
 
 
 def test_imports_go_down() -> None:
-    found = [(room, one) for room in rooms() for one in imports(room)]
     wrong = [
         f"{one.file}:{one.line} imports {one.module}: {room} may import only "
         f"{', '.join(sorted(MAY_IMPORT[room])) or 'what is no part of rgal'}"
-        for room, one in found
+        for room in rooms()
+        for one in imports(room)
         if one.room not in MAY_IMPORT[room] | {room}
     ]
     assert not wrong, "\n".join(["an import goes up:", *wrong])
@@ -133,9 +139,11 @@ def test_no_file_is_long() -> None:
 
 def test_no_test_file_is_taken_for_a_library() -> None:
     """What several test files use stands in tests/helpers."""
-    found = [(file, line, name) for file, tree in python_files("tests") for line, name in imported(tree)]
     wrong = [
-        f"{file}:{line} imports {name}" for file, line, name in found if re.match(r"tests\..*\btest_", name)
+        f"{file}:{line} imports {name}"
+        for file, tree in python_files("tests")
+        for line, name in imported(tree)
+        if re.match(r"tests\..*\btest_", name)
     ]
     assert not wrong, "\n".join(["move what is shared to tests/helpers:", *wrong])
 
@@ -166,6 +174,6 @@ def runs(lines: list[str]) -> set[tuple[str, ...]]:
 
 
 def test_no_two_methods_share_six_lines_in_a_row() -> None:
-    found = {path.name: runs(code_lines(path)) for path in sorted((ROOT / "baselines").glob("*.py"))}
-    copies = {(a, b): found[a] & found[b] for a, b in combinations(found, 2) if found[a] & found[b]}
+    of_file = {path.name: runs(code_lines(path)) for path in sorted((ROOT / "baselines").glob("*.py"))}
+    copies = {(a, b): of_file[a] & of_file[b] for a, b in combinations(of_file, 2) if of_file[a] & of_file[b]}
     assert not copies

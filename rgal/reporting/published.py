@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from rgal.core.errors import UserError
+from rgal.suite.plan.settings import SAFE_LOADER
 
 TEACHER = "teacher"
 
@@ -195,7 +196,8 @@ def load_reference(path: str | Path) -> Reference:
 
 def _read(file: Path) -> PublishedFile:
     try:
-        return PublishedFile.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
+        text = file.read_text(encoding="utf-8")
+        return PublishedFile.model_validate(yaml.load(text, Loader=SAFE_LOADER))  # noqa: S506 (a SafeLoader)
     except OSError as error:
         raise UserError(f"{file}: cannot read the reference results ({error.strerror})") from error
     except ValidationError as error:

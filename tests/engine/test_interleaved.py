@@ -19,7 +19,7 @@ from rgal.synthesis.generators import ConditionalGenerator
 from rgal.synthesis.pool import to_uint8
 from rgal.terms.transfer import distillation
 from tests.helpers import small
-from tests.helpers.runs import TINY, Outcome, finish, make_run, measure, named, real_pool, stopped_at
+from tests.helpers.runs import TINY, Outcome, assert_resumes, finish, make_run, measure, named, real_pool
 
 BATCH = 6
 
@@ -219,22 +219,8 @@ RESUMED = {
 
 @pytest.mark.parametrize("name", RESUMED)
 def test_a_run_stopped_at_any_step_ends_with_the_same_bytes(name: str) -> None:
-    recipe = RESUMED[name]
-    expected, calls = finish(make_run(recipe)), length(recipe)
-    for stop, (state, rows) in stopped_at(recipe, range(calls)).items():
-        transfer = make_run(recipe)
-        transfer.load_state_dict(state)
-        outcome = finish(transfer, rows)
-        outcome.assert_same(expected)
-        assert weights(outcome) == weights(expected), stop
-
-
-def length(recipe: Recipe) -> int:
-    transfer, calls = make_run(recipe), 0
-    while not transfer.finished:
-        transfer.advance()
-        calls += 1
-    return calls
+    expected = assert_resumes(RESUMED[name], range(100))
+    assert weights(finish(make_run(RESUMED[name]))) == weights(expected)
 
 
 def weights(outcome: Outcome) -> list[bytes]:

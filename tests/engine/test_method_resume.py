@@ -14,7 +14,7 @@ from rgal.engine.run import SHOWN
 from rgal.methods.recipe import Recipe
 from rgal.synthesis.noisy import NoisyGenerator
 from tests.helpers import small
-from tests.helpers.runs import ROUNDS, finish, make_run, named, stopped_at
+from tests.helpers.runs import ROUNDS, assert_resumes, finish, make_run, named
 
 METHODS = (
     "dafl",
@@ -47,25 +47,13 @@ def recipe(method: str) -> Recipe:
     return replace(chosen, images=images, rounds=replace(ROUNDS, warmup=1))
 
 
-def untimed(state: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in state.items() if key not in ("seconds", "cpu_seconds")}
-
-
 @pytest.mark.parametrize(
     "method",
     [pytest.param(name, marks=pytest.mark.slow if "follows=paper" in name else ()) for name in METHODS],
 )
 def test_a_stopped_method_goes_on_bit_for_bit(method: str) -> None:
     """The state survives the trip as it is, and what follows is the same, memory and optimisers included."""
-    whole = make_run(recipe(method))
-    expected = finish(whole)
-    end = untimed(whole.state_dict())
-    for state, rows in stopped_at(recipe(method), STOPS).values():
-        again = make_run(recipe(method))
-        again.load_state_dict(state)
-        small.assert_same(untimed(again.state_dict()), untimed(state))
-        finish(again, rows).assert_same(expected)
-        small.assert_same(untimed(again.state_dict()), end)
+    assert_resumes(recipe(method), STOPS)
 
 
 @pytest.mark.parametrize("method", ["dafl", "zskt", "dfad", "adversarial_dfq"])

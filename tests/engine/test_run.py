@@ -22,6 +22,7 @@ from tests.helpers.runs import (
     RECIPES,
     ROUNDS,
     STOPS,
+    assert_resumes,
     finish,
     make_problem,
     make_run,
@@ -29,7 +30,6 @@ from tests.helpers.runs import (
     named,
     real_pool,
     reference,
-    stopped_at,
 )
 
 # Stop and go ----------------------------------------------------------------------------------------------------
@@ -42,13 +42,7 @@ SLOW = ("plain", "cmi", "reptile")  # parts of others, or stopped in tests/engin
     "name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in RECIPES]
 )
 def test_a_stopped_run_ends_with_the_same_numbers(name: str) -> None:
-    recipe, expected = RECIPES[name], reference(name)
-    calls = sum(1 for _ in iterate(make_run(recipe)))
-    stops = [stop for stop in STOPS if stop < calls]
-    for state, rows in stopped_at(recipe, stops).values():
-        transfer = make_run(recipe)
-        transfer.load_state_dict(state)
-        finish(transfer, rows).assert_same(expected)
+    assert_resumes(RECIPES[name], STOPS).assert_same(reference(name))
 
 
 def iterate(transfer: TransferRun) -> Iterable[list[Row]]:

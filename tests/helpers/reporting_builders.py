@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
+from rgal.reporting.figures import write as plots
 from rgal.reporting.published import Reference
 from rgal.reporting.results import ResultGroup
 from rgal.reporting.tables.accuracy import accuracy_table
@@ -22,6 +24,25 @@ REFERENCE = Path(__file__).parents[2] / "benchmarks" / "reference"
 TEX = next(filter(None, map(shutil.which, ("pdflatex", "xelatex", "tectonic"))), None)
 needs_tex = pytest.mark.skipif(TEX is None, reason="no LaTeX on this machine")
 CMI_README = "README of github.com/zju-vipa/CMI"
+
+
+def count_drawings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Draw no figure. Returns the formats of the files that would hold one; a file says which of them it is."""
+    formats: list[str] = []
+
+    def draw(_: Figure, fmt: str) -> bytes:
+        formats.append(fmt)
+        number = f"{len(formats)}"
+        return f'<svg width="72pt" height="36pt">{number}</svg>'.encode() if fmt == "svg" else number.encode()
+
+    monkeypatch.setattr(plots, "figure_bytes", draw)
+    return formats
+
+
+def draw_svg_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw all that a figure shows as SVG and leave its PNG, which takes three times as long, empty."""
+    draw = plots.figure_bytes
+    monkeypatch.setattr(plots, "figure_bytes", lambda figure, fmt: draw(figure, fmt) if fmt == "svg" else b"")
 
 
 def trial(method: str, order: int, seed: int, last: float, **other: object) -> dict[str, object]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -116,14 +117,38 @@ def reference(name: str) -> Outcome:
     return finish(make_run(RECIPES[name]))
 
 
-def stopped_at(recipe: Recipe, stops: Iterable[int]) -> dict[int, tuple[Any, list[Row]]]:
-    """State (through a file) and rows so far of one run, before its k-th call, for several k."""
-    transfer, rows, kept = make_run(recipe), [], {}
-    for call in range(max(stops) + 1):
-        if call in stops:
-            kept[call] = (small.reloaded(transfer.state_dict()), list(rows))
-        rows += transfer.advance()
-    return kept
+def timeless(state: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in state.items() if key not in ("seconds", "cpu_seconds")}
+
+
+def assert_resumes(recipe: Recipe, stops: Iterable[int]) -> Outcome:
+    """A run stopped before its k-th call and taken up from a file goes on bit for bit, for several k.
+
+    Each is followed up to the next stop only, where it must be in the state that the whole run had there, and the last
+    one to the end: what follows from one state is the same.
+
+    Returns:
+        What the whole run has to show.
+    """
+    whole, rows, states = make_run(recipe), list[Row](), {}
+    calls = 0
+    while not whole.finished:
+        if calls in stops:
+            states[calls] = (small.reloaded(whole.state_dict()), len(rows))
+        rows += whole.advance()
+        calls += 1
+    states[calls] = (whole.state_dict(), len(rows))
+    expected = finish(whole, rows)
+    for (stop, (state, told)), (end, (later, known)) in pairwise(states.items()):
+        again = make_run(recipe)
+        again.load_state_dict(state)
+        if stop:  # else no stream has been drawn from, and a new run has more of them
+            small.assert_same(timeless(again.state_dict()), timeless(state), f"taken up at call {stop}")
+        more = [row for _ in range(end - stop) for row in again.advance()]
+        small.assert_same(untimed(more), untimed(rows[told:known]), f"rows from call {stop} on")
+        small.assert_same(timeless(again.state_dict()), timeless(later), f"from call {stop} to {end}")
+    finish(again, rows[:told] + more).assert_same(expected)
+    return expected
 
 
 def real_pool() -> ImagePool:

@@ -77,13 +77,23 @@ def run_in_pieces(arguments: list[str], folder: Path, monkeypatch: pytest.Monkey
     assert 3 < stops < 30
 
 
-def start(folder: Path, results: str, method: str, interval: float) -> subprocess.Popen[bytes]:
-    """The suite in a process group of its own, with checkpoints every `interval` seconds."""
+def start(
+    folder: Path, results: str, method: str, interval: float, jobs: str = "0"
+) -> subprocess.Popen[bytes]:
+    """Run the suite, without its report, in a process group of its own.
+
+    Args:
+        folder: of the suite file.
+        results: the name of the results below it.
+        method: the only one to run.
+        interval: seconds between checkpoints; of this process alone, not of workers.
+        jobs: as on the command line.
+    """
     code = (
-        "import sys; from rgal import cli; import rgal.suite.store.checkpoint as c;"
+        "import sys; from rgal import cli; import rgal.suite.store.checkpoint as c; cli.report = lambda *_: '';"
         f"c.INTERVAL_SECONDS = {interval}; c.WRITE_SHARE = 1.0; sys.exit(cli.main(sys.argv[1:]))"
     )
-    arguments = [*command(folder, results, method), "--jobs", "0"]
+    arguments = [*command(folder, results, method), "--jobs", jobs, "--threads", "1"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         [sys.executable, "-c", code, *arguments],

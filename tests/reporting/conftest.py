@@ -1,10 +1,29 @@
-"""What tests of reporting share: results and curves of distillation. Those of other tasks take the place in a file."""
+"""What tests of reporting share: results and curves of distillation, and drawings that cost little.
+
+Tests of other tasks' results put those in the place of these, in their file.
+"""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.helpers.reporting_builders import some_curves, some_results
+from rgal.reporting.figures import write as plots
+from tests.helpers.reporting_builders import count_drawings, draw_svg_alone, some_curves, some_results
 
 results = pytest.fixture(some_results)
 curves = pytest.fixture(some_curves)
+
+
+@pytest.fixture(autouse=True)
+def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw here, however many groups there are: a process takes seconds to start."""
+    monkeypatch.setattr(plots, "granted_cores", lambda: 1)
+
+
+@pytest.fixture
+def drawings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The formats of the files that would be drawn; a file holds a number that tells which it is."""
+    return count_drawings(monkeypatch)
+
+
+svg_alone = pytest.fixture(draw_svg_alone)

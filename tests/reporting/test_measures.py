@@ -64,7 +64,8 @@ def toy_store(root: Path) -> Store:
     return Store(root)
 
 
-def test_a_measure_of_a_plugin_is_everywhere(toy: None, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("drawings", "toy")
+def test_a_measure_of_a_plugin_is_everywhere(tmp_path: Path) -> None:
     store = toy_store(tmp_path / "r")
     rendered = render(store)
     main, plugin = (path for path in rendered.tables if path.suffix == ".md")
@@ -105,6 +106,7 @@ def test_a_record_is_judged_by_the_measures_of_a_plugin(toy: None, tmp_path: Pat
     assert read_record(folder).reason == "result.json: miou: found 130.0, expected a percentage"
 
 
+@pytest.mark.usefixtures("drawings")
 def test_a_store_of_a_task_that_is_not_installed_is_reported(tmp_path: Path) -> None:
     store = toy_store(tmp_path)
     rendered = render(store)
@@ -153,6 +155,7 @@ def test_rows_that_several_codes_made_are_marked() -> None:
     assert "fingerprints" not in accuracy_of(made_by(cmi=[A, A])).text("csv")
 
 
+@pytest.mark.usefixtures("drawings")
 def test_the_fingerprint_of_a_record_reaches_the_table(tmp_path: Path) -> None:
     for seed, fingerprint in enumerate((A, B)):
         folder = add_trial(tmp_path, f"{seed}".rjust(12, "0"), settings("cmi", seed))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +15,9 @@ from rgal.suite.task import Task, task, tasks
 from tests.helpers.documents import code_blocks
 from tests.helpers.suites import SUITE
 
-pytestmark = pytest.mark.usefixtures("no_plots")
+pytestmark = pytest.mark.usefixtures("no_plots", "nothing_stays")
 
 OWN_SUITE = SUITE.replace("task: kd", "task: self").replace("student: resnet8\n", "")
-
-
-@pytest.fixture(autouse=True)
-def nothing_stays(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What a test registers is gone after it."""
-    monkeypatch.setattr(suite_task, "_ADDED", {})
-    before = set(sys.modules)
-    yield
-    for name in set(sys.modules) - before:
-        if name.startswith("rgal_plugin_"):
-            del sys.modules[name]
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from rgal.terms.transfer import cross_entropy
 from tests.helpers import naive_classes as naive
 from tests.helpers import small
 from tests.helpers.image_builders import OPTIMISER, TARGETS, TINY, N, loss_of
-from tests.helpers.runs import finish, make_run, shared_problem, stopped_at
+from tests.helpers.runs import assert_resumes, finish, make_run, shared_problem
 
 CLASSES = small.COLOUR.classes
 CPU = torch.device("cpu")
@@ -180,12 +180,7 @@ RECIPES["rounds"] = replace(RECIPES["rounds"], rounds=Rounds(3, 3, 2, synthesis_
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_stopped_run_ends_with_the_same_numbers(name: str) -> None:
-    recipe = RECIPES[name]
-    expected = finish(make_run(recipe))
-    for state, rows in stopped_at(recipe, (1, 2, 3, 6, 11)).values():
-        transfer = make_run(recipe)
-        transfer.load_state_dict(state)
-        finish(transfer, rows).assert_same(expected)
+    assert_resumes(RECIPES[name], (1, 2, 3, 6, 11))
 
 
 def test_the_student_sees_shares_and_the_pool_labels() -> None:

@@ -214,6 +214,7 @@ def test_means_over_several_cases_or_settings_are_refused(
             draw(phases, results.assign(budget=[f"b{seed}" for seed in results["seed"]]))
 
 
+@pytest.mark.usefixtures("svg_alone")
 def test_groups_with_phases_have_their_own_figures(
     results: pd.DataFrame, phases: pd.DataFrame, tmp_path: Path
 ) -> None:
@@ -229,6 +230,7 @@ def test_groups_with_phases_have_their_own_figures(
         assert path.read_bytes() == (tmp_path / "a" / path.name).read_bytes(), path.name
 
 
+@pytest.mark.usefixtures("drawings")
 def test_a_store_of_phases_is_rendered(tmp_path: Path) -> None:
     for seed in (0, 1):
         stored_trial(tmp_path, increment_trial("abd", 0, seed, 60.0 + seed), COUNTS)

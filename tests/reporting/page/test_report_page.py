@@ -20,7 +20,7 @@ from rgal.reporting.tables.table import Table
 from rgal.reporting.tables.write import group_tables
 from rgal.suite.store.folders import Store
 from tests.helpers.html_reader import Page
-from tests.helpers.reporting_builders import some_results
+from tests.helpers.reporting_builders import draw_svg_alone, some_results
 from tests.helpers.store_builders import ENVIRONMENT, add_trial, change, grid_png, settings
 
 NASTY = """<script>alert("1")</script>'&amp;<b onclick=x>"""
@@ -50,7 +50,9 @@ def some_store(root: Path) -> Path:
 @pytest.fixture(scope="module")
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = some_store(tmp_path_factory.mktemp("store"))
-    return render(Store(root)).page
+    with pytest.MonkeyPatch.context() as patch:
+        draw_svg_alone(patch)
+        return render(Store(root)).page
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +144,7 @@ def test_headers_sort_and_containers_take_the_focus(page: Page) -> None:
     assert len(regions) == len(page.all("table")) and all(found["tabindex"] == "0" for found in regions)
 
 
+@pytest.mark.usefixtures("svg_alone")
 def test_the_same_store_gives_the_same_bytes(rendered: Path, tmp_path: Path) -> None:
     """Elsewhere, from files in another order, over an older page."""
     copy = tmp_path / "moved"
@@ -170,6 +173,7 @@ def test_a_store_without_any_trial_of_ours(tmp_path: Path) -> None:
     assert "Results: no trial that can be read" in found.text and len(found.tables["left-out-table"]) == 2
 
 
+@pytest.mark.usefixtures("drawings")
 def test_equal_slugs_keep_their_own_plots_and_grids(tmp_path: Path) -> None:
     for number, setting in enumerate(("a -> b", "a b", "a b small time")):
         folder = add_trial(tmp_path, f"{number:012x}", settings(setting=setting), last=50.0 + number)

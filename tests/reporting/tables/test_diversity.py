@@ -226,6 +226,7 @@ def test_no_table_without_numbers(results: pd.DataFrame) -> None:
 # A suite -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("drawings")
 def test_a_suite_measures_its_data_free_trials(tmp_path: Path) -> None:
     """From the command line to the files: what is measured, and that references on real data have none."""
     (tmp_path / "suite.yaml").write_text(SUITE.replace("rounds: 1", "rounds: 2"))

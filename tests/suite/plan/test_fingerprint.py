@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,19 +33,30 @@ def copy_of_the_package(folder: Path) -> Path:
     return Path(shutil.copytree(Path(rgal.__file__).parent, folder / "rgal", ignore=others))
 
 
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy that tests may edit if they leave it as it was: parsing another one takes two seconds."""
+    return copy_of_the_package(tmp_path_factory.mktemp("copy"))
+
+
 class Workplace:
     """A suite of a method with RGAL and one without, results, and a copy of the package to edit."""
 
-    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def __init__(self, folder: Path, package: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.folder, self.capsys, self.results = folder, capsys, folder / "r"
-        self.code = copy_of_the_package(folder)
+        self.code, self.edited = package, set[str]()
         (folder / "suite.yaml").write_text(SUITE.replace("[plain]", "[plain, plain+rgal]"))
 
     def edit(self, module: str, old: str, new: str) -> None:
         path = self.code / module
         text = path.read_text()
         assert old in text
+        self.edited.add(module)
         path.write_text(text.replace(old, new, 1))
+
+    def restore(self) -> None:
+        for module in self.edited:
+            shutil.copy2(Path(rgal.__file__).parent / module, self.code / module)
 
     def run(self, *arguments: str) -> str:
         """What is said on a run that succeeds."""
@@ -56,8 +68,8 @@ class Workplace:
 
     def records(self) -> dict[str, dict[str, Any]]:
         """trial.json by method."""
-        found = [json.loads(path.read_text()) for path in self.results.glob("trials/*/trial.json")]
-        return {record["settings"]["method"]: record for record in found}
+        every = [json.loads(path.read_text()) for path in self.results.glob("trials/*/trial.json")]
+        return {record["settings"]["method"]: record for record in every}
 
     def fingerprints(self) -> dict[str, str]:
         return {method: record["fingerprint"] for method, record in self.records().items()}
@@ -68,10 +80,18 @@ class Workplace:
 
 
 @pytest.fixture
-def place(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Workplace:
-    workplace = Workplace(tmp_path, capsys)
-    monkeypatch.setattr(fingerprint, "ROOT", workplace.code)
-    return workplace
+def place(
+    package: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    no_report: None,
+    no_pictures: None,
+) -> Iterator[Workplace]:
+    workplace = Workplace(tmp_path, package, capsys)
+    monkeypatch.setattr(fingerprint, "ROOT", package)
+    yield workplace
+    workplace.restore()
 
 
 def test_an_edited_loss_is_told_and_run_again_when_asked(place: Workplace) -> None:
@@ -204,11 +224,6 @@ TRIALS = {
     "given": replace(TRIAL, method="plain", teacher_key="given-1"),
 }
 EVERY = set(TRIALS)
-
-
-@pytest.fixture(scope="module")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return copy_of_the_package(tmp_path_factory.mktemp("copy"))
 
 
 def prints() -> dict[str, str]:

@@ -21,10 +21,8 @@ from rgal.suite.task import tasks
 from rgal.synthesis.pool_files import load_pool, pool_key
 from tests.helpers import small
 from tests.helpers.stopped_runs import command, outcome, run_in_pieces, suite_file
-from tests.helpers.suites import DFQ_SUITE, PAIRS, SUITE, SWEEP, trials
+from tests.helpers.suites import DFQ_SUITE, PAIRS, SUITE, SWEEP, leave_out_the_report, trials
 from tests.helpers.trials import OPTIONS, TRIAL, job
-
-pytestmark = pytest.mark.usefixtures("no_plots")
 
 SHAPE = (1, 8, 8)
 GIVEN = 16  # images: two rounds of eight
@@ -36,8 +34,10 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pools")
     (folder / "suite.yaml").write_text(SUITE.replace("rounds: 1", "rounds: 2"))
     (folder / "dfq.yaml").write_text(DFQ_SUITE)
-    assert call(folder, "--set", "keep_pool=true") == 0
-    assert call(folder, "--methods", "deepinversion") == 0
+    with pytest.MonkeyPatch.context() as patch:
+        leave_out_the_report(patch)
+        assert call(folder, "--set", "keep_pool=true") == 0
+        assert call(folder, "--methods", "deepinversion") == 0
     shutil.copytree(kept(folder), folder / "kept")
     return folder
 
@@ -73,6 +73,7 @@ def test_what_a_run_keeps(workplace: Path) -> None:
     assert not (without / "pool").exists() and not (without / "pool.safetensors").exists()
 
 
+@pytest.mark.usefixtures("no_report")
 def test_file_trial_and_pngs_start_the_same_run(workplace: Path, tmp_path: Path) -> None:
     """Same key, same numbers, same student; and not those of a run from nothing."""
     forms = {"file": "pool.safetensors", "trial": ".", "pngs": "pool"}
@@ -93,9 +94,12 @@ def test_file_trial_and_pngs_start_the_same_run(workplace: Path, tmp_path: Path)
     assert alone.read_bytes() != started.read_bytes()
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_tables_tell_the_row_and_name_the_pool(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Beside the same method without given images, and references that do not use them and keep their key."""
-    assert call(workplace, "--methods", "scratch") == 0
+    with pytest.MonkeyPatch.context() as patch:
+        leave_out_the_report(patch)
+        assert call(workplace, "--methods", "scratch") == 0
     capsys.readouterr()
     assert call(workplace, "--methods", "plain", "scratch", "--init-pool", str(workplace / "kept")) == 0
     printed = capsys.readouterr()
@@ -108,6 +112,7 @@ def test_tables_tell_the_row_and_name_the_pool(workplace: Path, capsys: pytest.C
     assert rows.count("plain") == rows.count(f"plain (pool {key[:6]})") == rows.count("scratch †") == 1
 
 
+@pytest.mark.usefixtures("no_report")
 def test_a_pool_that_started_from_another_is_kept_whole(workplace: Path, tmp_path: Path) -> None:
     shutil.copytree(workplace / "r" / "teachers", tmp_path / "r" / "teachers")
     arguments = ["--init-pool", str(workplace / "kept"), "--set", "keep_pool=true", "--methods", "cmi"]
@@ -119,6 +124,7 @@ def test_a_pool_that_started_from_another_is_kept_whole(workplace: Path, tmp_pat
     assert torch.equal(images[:GIVEN], first) and torch.equal(targets[:GIVEN], labels)
 
 
+@pytest.mark.usefixtures("no_report")
 @pytest.mark.parametrize(
     ("task", "method"), [("kd", "cmi"), pytest.param("dfq", "plain", marks=pytest.mark.slow)]
 )

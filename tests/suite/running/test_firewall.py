@@ -11,7 +11,7 @@ from rgal import cli
 from rgal.data import DataFirewallError, Dataset, ImageSet
 from tests.helpers.suites import DFQ_SUITE, SUITE
 
-pytestmark = pytest.mark.usefixtures("no_plots")
+pytestmark = pytest.mark.usefixtures("no_report", "no_pictures")
 
 ROOT = Path(cli.__file__).parents[1]
 METHODS = ["plain", "rgal", "cmi", "deepinversion"]
@@ -27,16 +27,16 @@ def call(folder: Path, *arguments: str, text: str = SUITE) -> int:
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A list that grows with every read of real training images."""
-    seen: list[str] = []
+    names: list[str] = []
     original = Dataset.train.fget
     assert original is not None
 
     def watched(self: Dataset) -> ImageSet:
-        seen.append(self.spec.name)
+        names.append(self.spec.name)
         return original(self)
 
     monkeypatch.setattr(Dataset, "train", property(watched))
-    return seen
+    return names
 
 
 def test_only_the_teacher_and_reference_rows_read(reads: list[str], tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from tests.helpers import foreign_builders as build
 from tests.helpers import small
 from tests.helpers.suites import SUITE, fails
 
-pytestmark = pytest.mark.usefixtures("no_plots")
+pytestmark = pytest.mark.usefixtures("no_report", "no_pictures")
 
 # Names ----------------------------------------------------------------------------------------------------------
 

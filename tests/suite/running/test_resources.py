@@ -52,6 +52,7 @@ def test_nonsense_is_refused(arguments: list[str], capsys: pytest.CaptureFixture
     assert " ".join(arguments) + ": expected" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("no_report", "no_pictures")
 def test_the_record_holds_the_threads(tmp_path: Path) -> None:
     (tmp_path / "suite.yaml").write_text(SUITE)
     before = torch.get_num_threads()

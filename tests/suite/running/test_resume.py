@@ -21,10 +21,11 @@ from tests.helpers.stopped_runs import (
     kill_at_random_moments,
     outcome,
     run_in_pieces,
+    start,
     suite_file,
 )
 
-pytestmark = pytest.mark.usefixtures("no_plots")
+pytestmark = pytest.mark.usefixtures("no_report")
 
 # Every method is stopped in tests/contracts/test_contract.py as well; these through the command line.
 ALSO_STOPPED = [("kd", "cmi"), ("kd", "deepinversion"), ("dfq", "rgal"), ("dfq", "zeroq")]
@@ -60,13 +61,8 @@ def test_killed_at_ten_random_moments(task: str, method: str, tmp_path: Path) ->
 def test_worker_process_killed_is_taken_up_again(tmp_path: Path) -> None:
     """A worker that dies (out of memory, say) is started again by the runner, and the run ends as if it had not."""
     suite_file(tmp_path, rounds=4, steps=6)
-    assert cli.main([*command(tmp_path, "whole", "rgal"), "--jobs", "1"]) == 0
-    arguments = [*command(tmp_path, "cut", "rgal"), "--jobs", "1"]
-    runner = subprocess.Popen(
-        [sys.executable, str(ROOT / "run_suite.py"), *arguments],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    assert cli.main([*command(tmp_path, "whole", "rgal"), "--jobs", "0", "--threads", "1"]) == 0
+    runner = start(tmp_path, "cut", "rgal", 1e9, jobs="1")
     try:
         worker = _wait_for_worker(tmp_path / "cut", runner)
         os.kill(worker, signal.SIGKILL)

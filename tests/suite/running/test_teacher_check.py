@@ -38,7 +38,7 @@ def test_far_below_the_record_beside_the_file_is_weak(tmp_path: Path) -> None:
         check_given(weights, "digits", 50.0, 10)
 
 
-@pytest.mark.usefixtures("no_plots")
+@pytest.mark.usefixtures("no_report", "no_pictures")
 def test_weights_near_chance_stop_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "suite.yaml").write_text(SUITE)
     save_file(nets.build("wrn10_1", 10, 1, 8).state_dict(), str(tmp_path / "untrained.safetensors"))
@@ -53,7 +53,7 @@ def test_weights_near_chance_stop_the_run(tmp_path: Path, capsys: pytest.Capture
     )  # also when it was allowed before
 
 
-@pytest.mark.usefixtures("no_plots")
+@pytest.mark.usefixtures("no_report", "no_pictures")
 def test_a_trained_teacher_near_chance_is_warned_of(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

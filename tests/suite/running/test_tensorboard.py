@@ -14,7 +14,7 @@ from rgal.suite.running.tensorboard import costs, event_files, scalars
 from tests.helpers.stopped_runs import command, run_in_pieces, suite_file
 from tests.helpers.suites import SUITE
 
-pytestmark = pytest.mark.usefixtures("no_plots")
+pytestmark = pytest.mark.usefixtures("no_report", "no_pictures")
 
 Events = dict[str, list[tuple[int, float]]]
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ with Store(Path(sys.argv[1])).lock():
 
 
 @pytest.fixture
-def holder(tmp_path: Path) -> subprocess.Popen[str]:
+def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """Another process that holds the lock of `tmp_path`."""
     process = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None and process.stdout.readline() == "held\n"
@@ -54,9 +55,14 @@ def test_the_message_names_the_holder_whose_lock_dies_with_it(
     assert not (tmp_path / ".lock-owner").exists()
 
 
-def test_it_waits_as_long_as_it_is_told(holder: subprocess.Popen[str], tmp_path: Path) -> None:
+def test_it_waits_as_long_as_it_is_told(tmp_path: Path) -> None:
+    """Here another part of this process holds it."""
     began = time.monotonic()
-    with pytest.raises(UserError, match="trial"), locked(tmp_path, "trial", busy="busy", wait_seconds=0.3):
+    with (
+        locked(tmp_path, "trial", busy="busy"),
+        pytest.raises(UserError, match="trial"),
+        locked(tmp_path, "trial", busy="busy", wait_seconds=0.3),
+    ):
         pass
     assert 0.3 <= time.monotonic() - began < 5
 

@@ -16,8 +16,6 @@ from tests.helpers.data_builders import image_folder
 from tests.helpers.suites import SUITE
 from tests.helpers.trials import TRIAL
 
-pytestmark = pytest.mark.usefixtures("no_plots")
-
 
 @pytest.mark.parametrize(
     "change",
@@ -84,6 +82,7 @@ def test_status(tmp_path: Path) -> None:
     assert store.status(folder) == "broken" and read_json(folder / "result.json") is None
 
 
+@pytest.mark.usefixtures("no_plots", "no_pictures")
 def test_frames_survive_broken_records(tmp_path: Path) -> None:
     (tmp_path / "suite.yaml").write_text(SUITE)
     arguments = ["--suite", str(tmp_path / "suite.yaml"), "--results", str(tmp_path / "r"), "--jobs", "0"]
@@ -98,6 +97,7 @@ def test_frames_survive_broken_records(tmp_path: Path) -> None:
     assert cli.main([*arguments, "--report-only"]) == 0
 
 
+@pytest.mark.usefixtures("no_report", "no_pictures")
 def test_a_budget_that_was_edited_is_not_averaged_with_itself(tmp_path: Path) -> None:
     """Tables show the newest trial of a method and seed. Another seed, or validation images, stand for themselves."""
     (tmp_path / "suite.yaml").write_text(SUITE)
@@ -115,6 +115,7 @@ def test_a_budget_that_was_edited_is_not_averaged_with_itself(tmp_path: Path) ->
     assert len(newest(results)) == 3 and results["setting"].nunique() == 2
 
 
+@pytest.mark.usefixtures("no_report", "no_pictures")
 def test_how_the_images_are_stored_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RGAL_CACHE", str(tmp_path / "decoded"))
     root = image_folder(tmp_path / "set", suffix="jpeg")
@@ -125,6 +126,7 @@ def test_how_the_images_are_stored_is_recorded(tmp_path: Path, monkeypatch: pyte
     assert list(results["encoding"]) == ["JPEG"]
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_finished_trials_are_not_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "suite.yaml").write_text(SUITE)
     arguments = ["--suite", str(tmp_path / "suite.yaml"), "--results", str(tmp_path / "r"), "--jobs", "0"]
@@ -139,6 +141,7 @@ def test_finished_trials_are_not_run_again(tmp_path: Path, capsys: pytest.Captur
     assert {p.name: p.read_bytes() for p in (tmp_path / "r" / "tables").iterdir()} == tables
 
 
+@pytest.mark.usefixtures("no_report", "no_pictures")
 def test_failed_trials_are_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from rgal.suite.running import work
 
