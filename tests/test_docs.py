@@ -19,12 +19,12 @@ pytestmark = pytest.mark.usefixtures("no_report", "no_pictures")
 
 def test_the_documented_baseline_is_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The file from docs/adding_a_baseline.md, dropped into the package, runs, with RGAL too."""
-    known = dict(registry.methods())  # before the package holds one more
+    registered = dict(registry.methods())  # before the package holds one more
     (source,) = code_blocks("adding_a_baseline.md")
     assert len(source.splitlines()) <= 30
     (tmp_path / "entropy.py").write_text(source)
     monkeypatch.setattr(baselines, "__path__", [*baselines.__path__, str(tmp_path)])
-    monkeypatch.setattr(registry, "_METHODS", known)
+    monkeypatch.setattr(registry, "_METHODS", registered)
     (tmp_path / "suite.yaml").write_text(SUITE)
     arguments = ["--suite", str(tmp_path / "suite.yaml"), "--results", str(tmp_path / "r"), "--jobs", "0"]
     try:

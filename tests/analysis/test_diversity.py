@@ -66,12 +66,12 @@ def filled(sizes: list[int], capacity: int | None = None) -> ImagePool:
 
 def record(
     pool: ImagePool,
-    chosen: Recipe,
+    made_by: Recipe,
     teacher: nn.Module = TEACHER,
     student: nn.Module = STUDENT,
     real: ImageSet = FEW,
 ) -> Any:
-    return diversity(pool, chosen, DOMAIN, teacher, student, real)
+    return diversity(pool, made_by, DOMAIN, teacher, student, real)
 
 
 def logits_of(n: int, classes: int = 6, seed: int = 0) -> Tensor:
@@ -79,9 +79,9 @@ def logits_of(n: int, classes: int = 6, seed: int = 0) -> Tensor:
     return close_rows(n, classes, seed) + 0.8 * nn.functional.one_hot(labels_of(n, classes, seed), classes)
 
 
-def approximately(found: dict[str, Any], wanted: dict[str, Any]) -> bool:
-    return found.keys() == wanted.keys() and all(
-        found[name] is None if value is None else found[name] == pytest.approx(value, abs=2e-6)
+def approximately(measured: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    return measured.keys() == wanted.keys() and all(
+        measured[name] is None if value is None else measured[name] == pytest.approx(value, abs=2e-6)
         for name, value in wanted.items()
     )
 
@@ -92,10 +92,10 @@ def approximately(found: dict[str, Any], wanted: dict[str, Any]) -> bool:
 @pytest.mark.parametrize(("n", "classes"), [(1, 3), (2, 2), (7, 1), (23, 4), (30, 100)])
 def test_pairs_are_those_of_a_loop(n: int, classes: int) -> None:
     rows, labels = small.randn(n, 5), labels_of(n, classes)
-    for found, wanted in zip(
+    for measured, wanted in zip(
         pair_distances(rows, labels), naive_diversity.pairs(rows, labels.tolist()), strict=True
     ):
-        assert sorted(found.tolist()) == pytest.approx(sorted(wanted), abs=1e-6)
+        assert sorted(measured.tolist()) == pytest.approx(sorted(wanted), abs=1e-6)
 
 
 @pytest.mark.parametrize("sizes", [[1], [2], [24], [24, 9, 1, 16]])
@@ -113,8 +113,8 @@ def test_quantities_are_those_of_a_loop(sizes: list[int]) -> None:
     for kind, rows in (("same", 1), ("different", 1), ("negatives", 0)):
         values = []
         for batch in batches:
-            found = naive_diversity.pairs(batch[rows], naive_diversity.argmax(batch[0]))
-            values += found[0] if kind == "same" else found[1]
+            looped = naive_diversity.pairs(batch[rows], naive_diversity.argmax(batch[0]))
+            values += looped[0] if kind == "same" else looped[1]
         counts = torch.stack([part.histograms[kind] for part in parts]).sum(0)
         assert counts.tolist() == naive_diversity.histogram(values)
 
@@ -124,18 +124,18 @@ def test_fallback_is_the_share_of_anchors_without_a_negative_in_the_band() -> No
     near = torch.tensor([[1.0, 0.99, 0.0], [0.99, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.4, 0.0]])
     near[1] = torch.tensor([0.4, 1.0, 0.0])
     logits = near[[3, 3, 1, 1, 2, 2]]
-    found = averages([measure_batch(logits, logits)])
-    assert found["fallback"] == pytest.approx(1 / 3, abs=1e-6) and found["in_band"] == pytest.approx(
+    means = averages([measure_batch(logits, logits)])
+    assert means["fallback"] == pytest.approx(1 / 3, abs=1e-6) and means["in_band"] == pytest.approx(
         4 / 12, abs=1e-6
     )
-    assert found["same"] == 0 and "student_same" not in found
+    assert means["same"] == 0 and "student_same" not in means
 
 
 def test_one_class_has_no_negatives() -> None:
     logits = torch.ones(8, 4) + torch.tensor([3.0, 0, 0, 0])
-    found = averages([measure_batch(logits, small.randn(8, 5))])
-    assert found["different"] is found["in_band"] is found["fallback"] is None
-    assert found["same_pairs"] == 28 and found["different_pairs"] == 0
+    means = averages([measure_batch(logits, small.randn(8, 5))])
+    assert means["different"] is means["in_band"] is means["fallback"] is None
+    assert means["same_pairs"] == 28 and means["different_pairs"] == 0
 
 
 def test_nothing_measured_is_nothing_known() -> None:
@@ -147,8 +147,8 @@ def test_a_number_that_is_none_is_unknown() -> None:
     """A student may end with weights that are not finite."""
     broken = small.randn(6, 3)
     broken[2] = math.nan
-    found = averages([measure_batch(logits_of(6), small.randn(6, 3), broken)])
-    assert found["student_different"] is None and found["different"] > 0
+    means = averages([measure_batch(logits_of(6), small.randn(6, 3), broken)])
+    assert means["student_different"] is None and means["different"] > 0
     assert histogram(torch.tensor([math.nan, 0.01])).sum() == 1
 
 
@@ -173,13 +173,13 @@ def test_batches_are_those_that_the_pool_still_has(sizes: list[int], capacity: i
         pool.add(values.to(torch.uint8).view(-1, 1, 1, 1), values)
         number += size
     rows = oldest_first(pool)
-    found = [(b.round, pool.targets[rows[b.rows]].tolist()) for b in kept_batches(made, len(pool))]
+    batches = [(b.round, pool.targets[rows[b.rows]].tolist()) for b in kept_batches(made, len(pool))]
     if capacity is None or max(sizes) <= capacity:
-        assert found == naive_diversity.kept(made, capacity)
+        assert batches == naive_diversity.kept(made, capacity)
     else:
         assert all(
             set(images) <= set(naive_diversity.kept([made[r - 1]], None)[0][1]) or images
-            for r, images in found
+            for r, images in batches
         )
 
 
@@ -206,9 +206,9 @@ def test_every_method_adds_the_batches_that_its_recipe_says(
     """Whatever its steps do: here they do nothing, which is quick."""
     monkeypatch.setattr(Inversion, "step", lambda *_: None)
     monkeypatch.setattr(StudentLoop, "step", lambda *_: None)
-    chosen = tasks()[task].recipe(name, SHORT).recipe
+    resolved = tasks()[task].recipe(name, SHORT).recipe
     student = small.network("lenet5", DOMAIN, 2)
-    transfer = TransferRun(chosen, Problem(TEACHER, DOMAIN), student, Streams("cpu", 0), lambda _: {})
+    transfer = TransferRun(resolved, Problem(TEACHER, DOMAIN), student, Streams("cpu", 0), lambda _: {})
     added: list[tuple[int, int]] = []
     add = transfer.pool.add
 
@@ -219,7 +219,7 @@ def test_every_method_adds_the_batches_that_its_recipe_says(
     monkeypatch.setattr(transfer.pool, "add", watched)
     while not transfer.finished:
         transfer.advance()
-    assert added == batches_made(chosen) and len(added) >= chosen.rounds.count - chosen.rounds.warmup
+    assert added == batches_made(resolved) and len(added) >= resolved.rounds.count - resolved.rounds.warmup
 
 
 # The record --------------------------------------------------------------------------------------------------------
@@ -227,55 +227,55 @@ def test_every_method_adds_the_batches_that_its_recipe_says(
 
 def test_the_record_is_that_of_a_loop_over_rounds() -> None:
     pool = filled([12, 12, 12, 12, 12])
-    found = record(pool, recipe(count=5, warmup=2))
+    content = record(pool, recipe(count=5, warmup=2))
     batches = []
     for images in pool.images.split(12):
         inputs = DOMAIN.normalise(images.float() / 255)
         theirs, own = (observe(net.eval(), inputs, ("logits", "feature")) for net in (TEACHER, STUDENT))
         batches.append((theirs.logits.detach(), theirs.feature.detach(), own.feature.detach()))
-    for entry, batch in zip(found["rounds"], batches, strict=True):
+    for entry, batch in zip(content["rounds"], batches, strict=True):
         assert approximately(
             entry, naive_diversity.summary([batch]) | {"round": entry["round"], "images": 12}
         )
-    assert [entry["round"] for entry in found["rounds"]] == [1, 2, 3, 4, 5]
-    assert approximately(found["after_warmup"], naive_diversity.summary(batches[2:]))
-    assert approximately(found["last"], naive_diversity.summary(batches[-3:]))
-    assert sum(found["histograms"]["same"]) == found["after_warmup"]["same_pairs"]
-    assert sum(found["histograms"]["negatives"]) == found["after_warmup"]["different_pairs"]
-    assert found["band"] == [0.5, 1.0] and found["warmup"] == 2 and "student_skipped" not in found
+    assert [entry["round"] for entry in content["rounds"]] == [1, 2, 3, 4, 5]
+    assert approximately(content["after_warmup"], naive_diversity.summary(batches[2:]))
+    assert approximately(content["last"], naive_diversity.summary(batches[-3:]))
+    assert sum(content["histograms"]["same"]) == content["after_warmup"]["same_pairs"]
+    assert sum(content["histograms"]["negatives"]) == content["after_warmup"]["different_pairs"]
+    assert content["band"] == [0.5, 1.0] and content["warmup"] == 2 and "student_skipped" not in content
 
 
 def test_a_full_pool_has_its_last_rounds() -> None:
-    found = record(filled([12] * 5, capacity=30), recipe(count=5))
+    content = record(filled([12] * 5, capacity=30), recipe(count=5))
     whole = record(filled([12] * 5), recipe(count=5))
-    assert found["rounds"] == whole["rounds"][3:]
+    assert content["rounds"] == whole["rounds"][3:]
 
 
 def test_batches_of_one_round_are_one_entry() -> None:
     """Interleaved rounds of a pool: each step made a batch; pairs stay inside it."""
     rounds = Rounds(2, synthesis_steps=3, student_steps=3, synthesis_batch=6, interleaved=True)
-    found = record(filled([6] * 6), replace(recipe(), rounds=rounds))
-    assert [(e["round"], e["images"], e["same_pairs"] + e["different_pairs"]) for e in found["rounds"]] == [
+    content = record(filled([6] * 6), replace(recipe(), rounds=rounds))
+    assert [(e["round"], e["images"], e["same_pairs"] + e["different_pairs"]) for e in content["rounds"]] == [
         (1, 18, 45),
         (2, 18, 45),
     ]
 
 
 def test_one_image_a_round() -> None:
-    found = record(filled([1, 1, 1]), recipe(synthesis_batch=1))
-    assert found["after_warmup"]["same"] is None and found["embedding"]["skipped"].startswith(
+    content = record(filled([1, 1, 1]), recipe(synthesis_batch=1))
+    assert content["after_warmup"]["same"] is None and content["embedding"]["skipped"].startswith(
         "3 kept and 5 real"
     )
-    assert sum(found["histograms"]["same"]) == 0
+    assert sum(content["histograms"]["same"]) == 0
 
 
 def test_a_net_without_a_head_is_skipped_with_a_reason() -> None:
     pool = filled([12] * 3)
     headless = nn.Sequential(nn.Flatten(), nn.Linear(64, DOMAIN.classes)).requires_grad_(False)
     assert "teacher names no head" in record(pool, recipe(), teacher=headless)["skipped"]
-    found = record(pool, recipe(), student=headless)
-    assert "student names no head" in found["student_skipped"] and "student_same" not in found["last"]
-    assert found["last"] == {k: v for k, v in record(pool, recipe())["last"].items() if "student" not in k}
+    content = record(pool, recipe(), student=headless)
+    assert "student names no head" in content["student_skipped"] and "student_same" not in content["last"]
+    assert content["last"] == {k: v for k, v in record(pool, recipe())["last"].items() if "student" not in k}
 
 
 def test_a_failure_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -289,11 +289,11 @@ def test_measuring_changes_nothing() -> None:
     teacher, student, pool = copy.deepcopy(TEACHER), copy.deepcopy(STUDENT).train(), filled([12] * 3)
     before = [small.snapshot(teacher), small.snapshot(student), pool.state_dict()]
     streams = torch.get_rng_state()
-    found = record(pool, recipe(), teacher, student, REAL)
+    content = record(pool, recipe(), teacher, student, REAL)
     small.assert_same([small.snapshot(teacher), small.snapshot(student), pool.state_dict()], before)
     assert torch.equal(torch.get_rng_state(), streams) and student.training and not teacher.training
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in (*teacher.modules(), *student.modules()))
-    text = json.dumps(found, allow_nan=False)
+    text = json.dumps(content, allow_nan=False)
     assert text == json.dumps(record(pool, recipe(), teacher, student, REAL), allow_nan=False)
 
 
@@ -309,12 +309,12 @@ def test_chunks_change_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_map_shows_kept_and_real_images() -> None:
-    found = record(filled([12] * 4), recipe(count=4, warmup=1), real=REAL)["embedding"]
-    assert found["synthetic"] == [True] * 36 + [False] * 40
-    assert len(found["x"]) == len(found["y"]) == len(found["label"]) == 76
-    assert found["label"][36:] == REAL.labels.tolist()
-    assert all(round(v, 2) == v and math.isfinite(v) for v in [*found["x"], *found["y"]])
-    assert found["perplexity"] == 25.0
+    points = record(filled([12] * 4), recipe(count=4, warmup=1), real=REAL)["embedding"]
+    assert points["synthetic"] == [True] * 36 + [False] * 40
+    assert len(points["x"]) == len(points["y"]) == len(points["label"]) == 76
+    assert points["label"][36:] == REAL.labels.tolist()
+    assert all(round(v, 2) == v and math.isfinite(v) for v in [*points["x"], *points["y"]])
+    assert points["perplexity"] == 25.0
 
 
 def test_neighbours_stay_neighbours() -> None:
@@ -322,8 +322,8 @@ def test_neighbours_stay_neighbours() -> None:
     rows = torch.nn.functional.normalize(
         torch.cat([small.randn(30, 6) + 9, small.randn(30, 6, seed=1) - 9]), dim=1
     )
-    found = embedding.embedding(rows.numpy(), [0] * 30 + [1] * 30, 30)
-    plane = torch.tensor([found["x"], found["y"]]).T.double()
+    points = embedding.embedding(rows.numpy(), [0] * 30 + [1] * 30, 30)
+    plane = torch.tensor([points["x"], points["y"]]).T.double()
     nearest = (torch.cdist(plane, plane) + 1e9 * torch.eye(60)).argmin(1)
     assert ((nearest < 30) == (torch.arange(60) < 30)).all()
 
@@ -337,18 +337,20 @@ def test_a_map_that_fails_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
         raise MemoryError
 
     monkeypatch.setattr(embedding, "_tsne", fails)
-    found = record(filled([12] * 4), recipe(count=4), real=REAL)
-    assert found["embedding"] == {"skipped": "t-SNE: MemoryError: no message"} and found["last"]["same"] > 0
+    content = record(filled([12] * 4), recipe(count=4), real=REAL)
+    assert (
+        content["embedding"] == {"skipped": "t-SNE: MemoryError: no message"} and content["last"]["same"] > 0
+    )
 
 
 def test_the_number_of_threads_changes_no_point() -> None:
     rows = small.randn(120, 8).numpy()
     threads = torch.get_num_threads()
-    found = []
+    maps = []
     try:
         for count in (1, 2):
             torch.set_num_threads(count)
-            found.append(embedding.embedding(rows, [0] * 120, 60))
+            maps.append(embedding.embedding(rows, [0] * 120, 60))
     finally:
         torch.set_num_threads(threads)
-    assert found[0] == found[1]
+    assert maps[0] == maps[1]

@@ -199,10 +199,10 @@ def test_progress_is_shown_where_it_is_wanted(capsys: pytest.CaptureFixture[str]
 
 
 def test_the_callback_is_told_where_the_run_is() -> None:
-    seen: list[Any] = []
-    CALLS["distill"](callback=seen.append)
-    assert seen[-1].done == 1 and [p.done for p in seen] == sorted(p.done for p in seen)
-    assert {p.mode for p in seen} == {"synthesis", "student"} and seen[0].of == 2
+    told: list[Any] = []
+    CALLS["distill"](callback=told.append)
+    assert told[-1].done == 1 and [p.done for p in told] == sorted(p.done for p in told)
+    assert {p.mode for p in told} == {"synthesis", "student"} and told[0].of == 2
 
 
 @pytest.mark.parametrize(

@@ -112,11 +112,11 @@ def test_the_network_of_the_user_stays_as_it_was() -> None:
     net.left.eval()
     net.fc.bias.requires_grad_(False)
     net.fc.weight.grad = torch.ones_like(net.fc.weight)
-    seen: list[int] = []
-    net.top.register_forward_hook(lambda *_: seen.append(1))
+    calls: list[int] = []
+    net.top.register_forward_hook(lambda *_: calls.append(1))
     before, attributes = copy.deepcopy(net), set(vars(net))
     made = teacher(net)
-    seen.clear()
+    calls.clear()
     made.logits(pixels())
     small.assert_same(small.snapshot(net), small.snapshot(before))
     assert [m.training for m in net.modules()] == [m.training for m in before.modules()]

@@ -90,11 +90,11 @@ def _saved(result: nn.Module, folder: Path) -> Path:
 def test_agreement_is_one_with_the_teacher_itself() -> None:
     made = teacher()
     result = rgal.distill(made, network(), "rgal", {**SHORT, "student_steps": 1, "student_lr": 1e-9})
-    found = result.agreement(pixels())
-    assert found.top1 == 100 and 0 <= found.kl < 1e-3
+    agreement = result.agreement(pixels())
+    assert agreement.top1 == 100 and 0 <= agreement.kl < 1e-3
     assert result.agreement(pixels().float() / 255).top1 == 100
     other = rgal.distill(made, network(width=2, seed=4), "rgal", SHORT).agreement(pixels())
-    assert other.kl > found.kl
+    assert other.kl > agreement.kl
 
 
 def test_the_same_seed_gives_the_same_student_and_another_one_another() -> None:

@@ -51,15 +51,15 @@ def must(held: bool, sentence: str) -> None:
 
 def run_in_pieces(task: str, name: str, options: dict[str, Any]) -> Any:
     """The same run, killed every few steps and taken up by an object that knows nothing but the stored state."""
-    chosen = tasks()[task]
-    going: Any = chosen.start(job(task, name, options, 0))
+    its_task = tasks()[task]
+    going: Any = its_task.start(job(task, name, options, 0))
     with TemporaryDirectory() as folder:
         checkpoint = Checkpoint(Path(folder) / "checkpoint.pt")
         while not going.finished:
             for _ in range(3):  # a round has more
                 going.finished or going.advance()
             checkpoint.save(going.state_dict())
-            going = chosen.start(job(task, name, options, 0))
+            going = its_task.start(job(task, name, options, 0))
             state = checkpoint.load(small.DEVICE)
             assert state is not None
             going.load_state_dict(state)
@@ -142,10 +142,10 @@ def check_seeds(going: Any, task: str, name: str, options: dict[str, Any]) -> No
 )
 def test_rgal_adds_its_terms(name: str, task: str) -> None:
     """On every method of every task; on real data, and where no student is trained, there is no such phase."""
-    chosen = tasks()[task]
-    host, plugged = (chosen.recipe(n, SHORT).recipe for n in (name, f"{name}+rgal"))
+    its_task = tasks()[task]
+    host, plugged = (its_task.recipe(n, SHORT).recipe for n in (name, f"{name}+rgal"))
     added = {w.name: w.weight for w in plugged.transfer if w.name not in {v.name for v in host.transfer}}
-    assert added == {"cd": chosen.defaults.get("cd", 0.1), "gram": 0.0, "gather": 0.1}
+    assert added == {"cd": its_task.defaults.get("cd", 0.1), "gram": 0.0, "gather": 0.1}
     if host.data_free:
         assert [w.name for w in plugged.synthesis] == [*(w.name for w in host.synthesis), "spread"]
     _, rows = run(task, f"{name}+rgal", OPTIONS[task][0])
@@ -157,13 +157,13 @@ def test_rgal_adds_its_terms(name: str, task: str) -> None:
 @pytest.mark.parametrize("name", CHOSEN)
 def test_declaration(name: str) -> None:
     """Parameters are annotated and have defaults, the method says where it is from, and its name round-trips."""
-    chosen = methods()[name]
-    must(bool(chosen.reference), f"@method('{name}') says nothing in reference=: where was it published?")
-    unknown = set(chosen.tasks) - set(tasks())
-    must(bool(chosen.tasks) and not unknown, f"@method('{name}') is for unknown tasks {sorted(unknown)}")
-    without = [k for k, p in inspect.signature(chosen.function).parameters.items() if p.default is p.empty]
+    declared = methods()[name]
+    must(bool(declared.reference), f"@method('{name}') says nothing in reference=: where was it published?")
+    unknown = set(declared.tasks) - set(tasks())
+    must(bool(declared.tasks) and not unknown, f"@method('{name}') is for unknown tasks {sorted(unknown)}")
+    without = [k for k, p in inspect.signature(declared.function).parameters.items() if p.default is p.empty]
     must(not without, f"parameters without a default: {without}")
-    typed = all(parameter.kind in (bool, int, float, str) for parameter in chosen.parameters.values())
+    typed = all(parameter.kind in (bool, int, float, str) for parameter in declared.parameters.values())
     must(typed, "a parameter is no bool, int, float, str, or choice of words")
     assert resolve(name).name == name
     assert resolve(f" {name} ").recipe.rounds == resolve(name).recipe.rounds

@@ -76,9 +76,9 @@ class Walk:
             old, images = going.transfer.problem.teacher, going.domain.normalise(NOISE.to(small.DEVICE))
             small.assert_same(small.snapshot(old), before)
             with torch.no_grad(), evaluating(going.student):
-                known, grown = old(images), going.student(images)
-            assert grown.shape[1] == known.shape[1] + STEP * going.spec.outputs
-            assert torch.equal(grown[:, : known.shape[1]], known)  # the moment a phase opens
+                old_logits, grown = old(images), going.student(images)
+            assert grown.shape[1] == old_logits.shape[1] + STEP * going.spec.outputs
+            assert torch.equal(grown[:, : old_logits.shape[1]], old_logits)  # the moment a phase opens
             self.old.append((old, before))
             self.seeds.add(going.transfer.streams.get("student batches").initial_seed())
 
@@ -147,14 +147,14 @@ def first(name: str, seed: int = 0) -> dict[str, Tensor]:
 def test_method(name: str, tmp_path: Path) -> None:
     """Finite and seeded; budget kept; what is measured is complete; the old model stays as it was."""
     walk = walked(name)
-    going, chosen = walk.going, walk.going.recipe
+    going, walked_recipe = walk.going, walk.going.recipe
     assert all(torch.isfinite(v).all() for v in walk.students[-1].values())
-    rounds, replays = chosen.rounds, chosen.images is not None
+    rounds, replays = walked_recipe.rounds, walked_recipe.images is not None
     synthesised = PHASES * rounds.count * rounds.synthesis_steps if replays else 0
     learnt = PHASES * rounds.total_student_steps()
     fresh = (
         rounds.batch * learnt
-        if chosen.source == "generator"
+        if walked_recipe.source == "generator"
         else PHASES * rounds.count * rounds.synthesis_batch
     )
     result = going.result()

@@ -40,16 +40,16 @@ def test_outputs_and_statistics_of_frozen_layers_have_right_gradients(
 
     inner = norms[0](x).square()
     apart = (norms[1](inner), *by_hand(x), *by_hand(inner))
-    for found, expected in zip(together(x), apart, strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+    for of_both, expected in zip(together(x), apart, strict=True):
+        torch.testing.assert_close(of_both, expected, rtol=1e-10, atol=1e-12)
     assert torch.autograd.gradcheck(together, x)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_statistics_alone_have_right_gradients(shape: tuple[int, ...]) -> None:
     x = small.randn(*shape).double().requires_grad_()
-    for found, expected in zip(channel_statistics(x), by_hand(x), strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+    for statistic, expected in zip(channel_statistics(x), by_hand(x), strict=True):
+        torch.testing.assert_close(statistic, expected, rtol=1e-10, atol=1e-12)
     assert torch.autograd.gradcheck(channel_statistics, x)
 
 
@@ -66,17 +66,17 @@ def test_gradients_in_float32_are_those_of_float64(memory_format: torch.memory_f
         (grad,) = torch.autograd.grad((y.square().mean() + mean.sum() + var.square().sum()), x)
         return grad
 
-    found, expected = gradient(x, norm), gradient(x.double(), frozen_norm(6, dtype=torch.float64))
-    assert found.is_contiguous(memory_format=memory_format)
-    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
+    single, expected = gradient(x, norm), gradient(x.double(), frozen_norm(6, dtype=torch.float64))
+    assert single.is_contiguous(memory_format=memory_format)
+    torch.testing.assert_close(single.double(), expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
 
 
 def test_half_precision_maps_have_statistics_in_float32() -> None:
     x = (3 + small.randn(64, 4, 8, 8)).to(torch.bfloat16).requires_grad_()
     mean, var = channel_statistics(x)
     assert mean.dtype == var.dtype == torch.float32
-    for found, expected in zip((mean, var), by_hand(x.float()), strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    for statistic, expected in zip((mean, var), by_hand(x.float()), strict=True):
+        torch.testing.assert_close(statistic, expected, rtol=1e-4, atol=1e-4)
     (grad,) = torch.autograd.grad(var.sum(), x)
     expected = 2 * (x.float() - mean.view(1, -1, 1, 1)) / (64 * 64)
     assert grad.dtype == torch.bfloat16
@@ -102,8 +102,8 @@ def test_norms_of_segments_equal_those_of_their_parts() -> None:
     values.requires_grad_()
     sizes, weight = [2, 3, 1, 3], torch.tensor([1.0, -2.0, 0.5, 3.0], dtype=torch.float64)
     parts = torch.stack([torch.linalg.vector_norm(part) for part in values.split(sizes)])
-    found = segment_norms(values, sizes)
-    assert torch.equal(found, parts)
-    gradients = [torch.autograd.grad((norms * weight).sum(), values)[0] for norms in (found, parts)]
+    at_once = segment_norms(values, sizes)
+    assert torch.equal(at_once, parts)
+    gradients = [torch.autograd.grad((norms * weight).sum(), values)[0] for norms in (at_once, parts)]
     torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-12)
     assert not gradients[0][2:5].any()

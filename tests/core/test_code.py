@@ -26,8 +26,8 @@ def graph(folder: Path, **modules: str) -> CodeGraph:
     return CodeGraph(file_of)
 
 
-def names(found: CodeGraph, *entries: tuple[str, str]) -> set[str]:
-    return {f"{module}.{name}" for module, name in found.reach(entries) if name not in ("", "*")}
+def names(code_graph: CodeGraph, *entries: tuple[str, str]) -> set[str]:
+    return {f"{module}.{name}" for module, name in code_graph.reach(entries) if name not in ("", "*")}
 
 
 LOSS = """
@@ -84,7 +84,7 @@ def test_what_may_change_a_number(old: str, new: str, tmp_path: Path) -> None:
 
 
 def test_names_are_followed_wherever_they_come_from(tmp_path: Path) -> None:
-    found = graph(
+    code_graph = graph(
         tmp_path,
         a="""
             from p.b import one as first
@@ -105,13 +105,13 @@ def test_names_are_followed_wherever_they_come_from(tmp_path: Path) -> None:
             "sub/e": "def three(): return five()\ndef five(): ...\ndef six(): ...",
         },
     )
-    assert names(found, ("p.a", "start")) == {
+    assert names(code_graph, ("p.a", "start")) == {
         "p.a.start", "p.b.one", "p.b.late", "p.b.unused", "p.d.two", "p.d.Base", "p.sub.e.three", "p.sub.e.five",
     }  # fmt: skip
 
 
 def test_what_only_readers_and_type_checkers_see_is_not_followed(tmp_path: Path) -> None:
-    found = graph(
+    code_graph = graph(
         tmp_path,
         a="""
             from typing import TYPE_CHECKING
@@ -127,20 +127,20 @@ def test_what_only_readers_and_type_checkers_see_is_not_followed(tmp_path: Path)
         """,
         b="class One: ...\nclass Two: ...\ndef complain(): ...",
     )
-    assert names(found, ("p.a", "start")) == {"p.a.start"}
+    assert names(code_graph, ("p.a", "start")) == {"p.a.start"}
 
 
 def test_a_module_handed_on_counts_as_a_whole(tmp_path: Path) -> None:
-    found = graph(
+    code_graph = graph(
         tmp_path,
         a="from p import b\ndef start(): return vars(b)",
         b="def one(): ...\nX = 1\nif X:\n    Y = 2",
     )
-    assert names(found, ("p.a", "start")) == {"p.a.start", "p.b.one", "p.b.X", "p.b.Y"}
+    assert names(code_graph, ("p.a", "start")) == {"p.a.start", "p.b.one", "p.b.X", "p.b.Y"}
 
 
 def test_one_function_of_a_class(tmp_path: Path) -> None:
-    found = graph(
+    code_graph = graph(
         tmp_path,
         a="""
             class A:
@@ -150,8 +150,8 @@ def test_one_function_of_a_class(tmp_path: Path) -> None:
             def second(): ...
         """,
     )
-    assert names(found, ("p.a", "A.one")) == {"p.a.A.one", "p.a.first"}
-    assert found.fingerprint([("p.a", "A.one")]) != found.fingerprint([("p.a", "A.two")])
+    assert names(code_graph, ("p.a", "A.one")) == {"p.a.A.one", "p.a.first"}
+    assert code_graph.fingerprint([("p.a", "A.one")]) != code_graph.fingerprint([("p.a", "A.two")])
 
 
 def test_functions_may_move(tmp_path: Path) -> None:

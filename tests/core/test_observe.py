@@ -49,9 +49,9 @@ class ByHand:
 
     @staticmethod
     def _before(module: nn.Module, inputs: list[Tensor], modules: list[nn.Module]) -> RemovableHandle:
-        def hook(seen: nn.Module, args: tuple[Tensor, ...]) -> None:
+        def hook(layer: nn.Module, args: tuple[Tensor, ...]) -> None:
             inputs.append(args[0].clone())
-            modules.append(seen)
+            modules.append(layer)
 
         return module.register_forward_pre_hook(hook)
 
@@ -62,38 +62,38 @@ class ByHand:
 @pytest.mark.parametrize("name", NETS)
 def test_an_observation_equals_hand_made_hooks(name: str) -> None:
     net, x = small.network(name, small.COLOUR), inputs()
-    seen, hand = observe(net, x, WHAT), ByHand(net, x)
-    assert torch.equal(seen.logits, net(x)) and torch.equal(seen.logits, hand.logits)
-    assert torch.equal(seen.feature, hand.feature[0]) and len(hand.feature) == 1
-    small.assert_same(seen.layers, hand.layers)
-    assert len(seen.bn) == len(hand.bn_layers) and set(hand.bn_layers) == set(batch_norms(net))
+    observed, hand = observe(net, x, WHAT), ByHand(net, x)
+    assert torch.equal(observed.logits, net(x)) and torch.equal(observed.logits, hand.logits)
+    assert torch.equal(observed.feature, hand.feature[0]) and len(hand.feature) == 1
+    small.assert_same(observed.layers, hand.layers)
+    assert len(observed.bn) == len(hand.bn_layers) and set(hand.bn_layers) == set(batch_norms(net))
     pooled = torch.cat([b.mean((2, 3)) for b in hand.bn_inputs], dim=1)
-    torch.testing.assert_close(seen.bn_pooled, pooled)
+    torch.testing.assert_close(observed.bn_pooled, pooled)
     entering = torch.cat([x.mean((2, 3)) for x in hand.layer_inputs], dim=1)
-    torch.testing.assert_close(seen.layer_inputs, entering)
-    for layer, b, found in zip(hand.bn_layers, hand.bn_inputs, seen.bn, strict=True):
-        assert found.running_mean is layer.running_mean and found.running_var is layer.running_var
+    torch.testing.assert_close(observed.layer_inputs, entering)
+    for layer, b, of_layer in zip(hand.bn_layers, hand.bn_inputs, observed.bn, strict=True):
+        assert of_layer.running_mean is layer.running_mean and of_layer.running_var is layer.running_var
         var, mean = torch.var_mean(b, (0, 2, 3), correction=0)
-        torch.testing.assert_close(found.mean, mean, rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(found.var, var, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(of_layer.mean, mean, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(of_layer.var, var, rtol=1e-4, atol=1e-5)
 
 
 def test_statistics_of_images_are_those_of_each_image_alone() -> None:
     net, x = small.network("wrn10_1", small.COLOUR), inputs()
     together, hand = observe(net, x, ["bn_images"]).bn_images, ByHand(net, x)
     alone = [observe(net, image[None], ["bn"]).bn for image in x]
-    for found, layer, b, *single in zip(together, hand.bn_layers, hand.bn_inputs, *alone, strict=True):
-        assert found.running_mean is layer.running_mean and found.running_var is layer.running_var
+    for of_layer, layer, b, *single in zip(together, hand.bn_layers, hand.bn_inputs, *alone, strict=True):
+        assert of_layer.running_mean is layer.running_mean and of_layer.running_var is layer.running_var
         pixels = b.shape[2] * b.shape[3]
         unbiased = torch.stack([s.var for s in single]) * pixels / (pixels - 1)
-        torch.testing.assert_close(found.mean, torch.stack([s.mean for s in single]), rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(found.var, unbiased, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(of_layer.mean, torch.stack([s.mean for s in single]), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(of_layer.var, unbiased, rtol=1e-4, atol=1e-5)
 
 
 def test_only_what_is_asked_for_is_there(problem: Problem) -> None:
     for what in WHAT:
-        seen = observe(problem.teacher, inputs(), [what])
-        there = {name for name, value in vars(seen).items() if not is_empty(value)}
+        observed = observe(problem.teacher, inputs(), [what])
+        there = {name for name, value in vars(observed).items() if not is_empty(value)}
         assert there == {"logits", what}
 
 
@@ -105,7 +105,7 @@ def test_gradients_flow_through_everything_seen() -> None:
     net = small.network("wrn10_1", small.COLOUR)
     for what in sorted(WHAT):
         x = inputs().requires_grad_()
-        seen = observe(net, x, [what])
+        observed = observe(net, x, [what])
         loss = {
             "logits": lambda s: s.logits,
             "feature": lambda s: s.feature,
@@ -114,14 +114,14 @@ def test_gradients_flow_through_everything_seen() -> None:
             "layer_inputs": lambda s: s.layer_inputs,
             "bn_pooled": lambda s: s.bn_pooled,
             "bn_images": lambda s: torch.cat([b.mean + b.var for b in s.bn_images], 1),
-        }[what](seen)
+        }[what](observed)
         (gradient,) = torch.autograd.grad(loss.square().sum(), x)
         assert gradient.abs().max() > 0
 
 
 def test_a_net_without_batch_norm_has_no_statistics() -> None:
-    seen = observe(nn.Conv2d(3, 4, 3), inputs(), ["bn", "bn_pooled"])
-    assert seen.bn == [] and seen.bn_pooled is None
+    observed = observe(nn.Conv2d(3, 4, 3), inputs(), ["bn", "bn_pooled"])
+    assert observed.bn == [] and observed.bn_pooled is None
 
 
 def test_unknown_names_are_refused(problem: Problem) -> None:

@@ -54,14 +54,14 @@ def test_fingerprint_changes_with_any_label_or_pixel(tmp_path: Path) -> None:
         "train pixel": ([encoded(other), *images[1:]], [0, 1, 0, 1], images[:2], [0, 1]),
         "test pixel": (images, [0, 1, 0, 1], [encoded(other), images[1]], [0, 1]),
     }
-    found = {}
+    prints = {}
     for case, (train, train_labels, test, test_labels) in cases.items():
         shard(tmp_path / case / "train.parquet", train, train_labels)
         shard(tmp_path / case / "test.parquet", test, test_labels)
-        found[case] = load("mine", tmp_path / case).spec.fingerprint
-    assert found["same"] == found["again"]
-    assert len(set(found.values())) == 5
-    assert all(len(value) == 12 and int(value, 16) >= 0 for value in found.values())
+        prints[case] = load("mine", tmp_path / case).spec.fingerprint
+    assert prints["same"] == prints["again"]
+    assert len(set(prints.values())) == 5
+    assert all(len(value) == 12 and int(value, 16) >= 0 for value in prints.values())
 
 
 def test_closed_training_data_is_gone(tmp_path: Path) -> None:
@@ -132,12 +132,12 @@ def test_hold_out_errors() -> None:
 
 def test_select_restricts_both_splits_and_renumbers() -> None:
     data = load("digits")
-    chosen = [7, 0, 3]
-    part = data.select(chosen)
+    classes = [7, 0, 3]
+    part = data.select(classes)
     for whole, selected in ((data.train, part.train), (data.test, part.test)):
-        keep = torch.isin(whole.labels, torch.tensor(chosen))
+        keep = torch.isin(whole.labels, torch.tensor(classes))
         assert torch.equal(selected.images, whole.images[keep])  # in the order of the split
-        assert selected.labels.tolist() == [chosen.index(label) for label in whole.labels[keep].tolist()]
+        assert selected.labels.tolist() == [classes.index(label) for label in whole.labels[keep].tolist()]
     assert part.spec.classes == 3
     assert part.spec.class_names == ("7", "0", "3")
     kept = ("name", "shape", "mean", "std", "flip", "crop_padding")
@@ -147,10 +147,10 @@ def test_select_restricts_both_splits_and_renumbers() -> None:
 def test_select_has_a_fingerprint_of_its_own() -> None:
     data = load("digits")
     choices: list[list[int]] = [[7, 0, 3], [0, 7, 3], [0, 3], list(range(10))]
-    found = [data.select(chosen).spec.fingerprint for chosen in choices]
-    found.append(data.hold_out().select([7, 0, 3]).spec.fingerprint)
-    assert len({data.spec.fingerprint, *found}) == 6
-    assert all(len(value) == 12 and int(value, 16) >= 0 for value in found)
+    prints = [data.select(classes).spec.fingerprint for classes in choices]
+    prints.append(data.hold_out().select([7, 0, 3]).spec.fingerprint)
+    assert len({data.spec.fingerprint, *prints}) == 6
+    assert all(len(value) == 12 and int(value, 16) >= 0 for value in prints)
     assert data.select((7, 0, 3)).spec == data.select([7, 0, 3]).spec
     assert data.select(np.array([7, 0, 3])).spec == data.select([7, 0, 3]).spec  # type: ignore[arg-type]
 

@@ -28,9 +28,9 @@ def test_lossless_formats_are_exact(kind: str) -> None:
 @pytest.mark.parametrize(("mode", "channels"), [("RGBA", 3), ("LA", 1), ("1", 1)])
 def test_alpha_is_dropped_and_bits_are_black_and_white(mode: str, channels: int) -> None:
     image = Image.fromarray(pixels(3)).convert(mode)
-    found = decode(encoded(image)).permute(1, 2, 0).numpy()
+    decoded = decode(encoded(image)).permute(1, 2, 0).numpy()
     plain = np.array(image.convert("RGB" if channels == 3 else "L")).reshape(8, 8, channels)
-    assert np.array_equal(found, plain)
+    assert np.array_equal(decoded, plain)
 
 
 def test_deep_png_is_scaled_to_a_byte() -> None:
@@ -96,10 +96,12 @@ def test_resize_is_shorter_side_then_centre_crop() -> None:
 def test_resize_is_pillows(size: int) -> None:
     picture = pixels(4, 16, 16)
     reference = np.array(Image.fromarray(picture).resize((size, size), Image.Resampling.BILINEAR))
-    found = fit(torch.from_numpy(picture).permute(2, 0, 1), size).permute(1, 2, 0).numpy()
-    assert np.abs(found.astype(int) - reference.astype(int)).max() <= 1  # Pillow rounds after each direction
+    resized = fit(torch.from_numpy(picture).permute(2, 0, 1), size).permute(1, 2, 0).numpy()
+    assert (
+        np.abs(resized.astype(int) - reference.astype(int)).max() <= 1
+    )  # Pillow rounds after each direction
     pair = torch.from_numpy(np.stack([pixels(4, 16, 16), pixels(5, 16, 16)])).permute(0, 3, 1, 2)
-    assert np.array_equal(fit(pair, size)[0].permute(1, 2, 0).numpy(), found)
+    assert np.array_equal(fit(pair, size)[0].permute(1, 2, 0).numpy(), resized)
 
 
 def test_native_size_is_not_resampled(tmp_path: Path) -> None:

@@ -42,11 +42,11 @@ def draw(pool: ImagePool, n: int, per_class: int, rng: torch.Generator) -> dict[
     numbers = (images[:, 0, 0, 0] * 255).round().long()
     assert torch.equal(images, (numbers / 255).view(-1, 1, 1, 1).expand(-1, *SHAPE))
     owner = dict(zip(pool.images[:, 0, 0, 0].tolist(), pool.targets.tolist(), strict=True))
-    found: dict[int, list[int]] = {}
+    counts: dict[int, list[int]] = {}
     for number, label in zip(numbers.tolist(), labels.tolist(), strict=True):
         assert owner[number] == label
-        found.setdefault(label, []).append(number)
-    return found
+        counts.setdefault(label, []).append(number)
+    return counts
 
 
 def sizes(batch: dict[int, list[int]]) -> list[int]:
@@ -113,12 +113,12 @@ def test_one_class_and_one_image() -> None:
 
 def test_gaps_between_labels_are_never_drawn() -> None:
     pool, rng = pool_of(*[2] * 5, *[40] * 5, *[999] * 5), small.rng()
-    seen: set[int] = set()
+    labels: set[int] = set()
     for _ in range(30):
         batch = draw(pool, 4, 2, rng)
         assert sizes(batch) == [2, 2] and unrepeated(batch)
-        seen |= set(batch)
-    assert seen == {2, 40, 999}
+        labels |= set(batch)
+    assert labels == {2, 40, 999}
 
 
 def test_class_batches_depend_on_the_generator_alone() -> None:
@@ -148,9 +148,9 @@ def test_the_empty_pool_says_so() -> None:
         ImagePool(SHAPE).sample(4, small.rng(), per_class=2)
 
 
-def within(found: int, trials: float, p: float) -> bool:
+def within(count: int, trials: float, p: float) -> bool:
     """Whether a count is less than five deviations from what is expected."""
-    return abs(found - trials * p) < 5 * (trials * p * (1 - p)) ** 0.5 + 1
+    return abs(count - trials * p) < 5 * (trials * p * (1 - p)) ** 0.5 + 1
 
 
 def test_classes_are_drawn_alike_and_images_alike_inside_a_class() -> None:
@@ -165,8 +165,8 @@ def test_classes_are_drawn_alike_and_images_alike_inside_a_class() -> None:
         images.update(number for numbers in batch.values() for number in numbers)
         two_classes.update(combinations(sorted(batch), 2))
         two_images.update(combinations(sorted(batch.get(4, [])), 2))
-    assert drawn.keys() == counts.keys() and all(within(found, trials, 2 / 5) for found in drawn.values())
-    assert len(two_classes) == 10 and all(within(found, trials, 1 / 10) for found in two_classes.values())
+    assert drawn.keys() == counts.keys() and all(within(times, trials, 2 / 5) for times in drawn.values())
+    assert len(two_classes) == 10 and all(within(times, trials, 1 / 10) for times in two_classes.values())
     for number, label in enumerate(pool.targets.tolist()):
         assert within(images[number], drawn[label], 4 / counts[label])
     for two in combinations((pool.targets == 4).nonzero().flatten().tolist(), 2):
@@ -214,11 +214,11 @@ def targets(n: int, per_class: int, rounds: int = 1) -> list[Tensor]:
     inversion = Inversion(
         recipe.inversion(), shared_problem(), small.student(small.GREY), Streams("cpu", "targets"), "fp32"
     )
-    found = []
+    drawn = []
     for _ in range(rounds):
         inversion.begin()
-        found.append(inversion.targets)
-    return found
+        drawn.append(inversion.targets)
+    return drawn
 
 
 @pytest.mark.parametrize(
@@ -253,15 +253,15 @@ def test_every_class_is_as_likely_a_target(per_class: int) -> None:
 def test_a_recipe_of_class_batches_synthesises_and_trains_on_them() -> None:
     recipe = named("plain", per_class=2, rounds=replace(ROUNDS, synthesis_batch=6, batch=4))
     transfer = make_run(recipe)
-    train, seen = transfer.loop.step, []
+    train, batches = transfer.loop.step, []
 
     def step(batch: StudentBatch, *more: object) -> None:
-        seen.append(batch.targets)
+        batches.append(batch.targets)
         train(batch, *more)  # type: ignore[arg-type]
 
     transfer.loop.step = step  # type: ignore[method-assign]
     outcome = finish(transfer)
     for made in outcome.pool[1].view(3, 6):
         assert sorted(Counter(made.tolist()).values()) == [2, 2, 2]
-    assert len(seen) == 6
-    assert all(sorted(Counter(labels.tolist()).values()) == [2, 2] for labels in seen)
+    assert len(batches) == 6
+    assert all(sorted(Counter(labels.tolist()).values()) == [2, 2] for labels in batches)

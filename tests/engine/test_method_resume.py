@@ -37,14 +37,14 @@ STOPS = (1, 3, 4, 6, 7, 11)  # 3, 7: after the last step of a phase of rounds in
 @cache
 def recipe(method: str) -> Recipe:
     """Three rounds; of games, two generator steps and four student steps a round in turns."""
-    chosen = named(method)
-    if chosen.source != "pool":
+    published = named(method)
+    if published.source != "pool":
         rounds = replace(ROUNDS, synthesis_steps=2, student_steps=4, interleaved=True)
-        return replace(chosen, rounds=rounds)
-    images = chosen.images
+        return replace(published, rounds=rounds)
+    images = published.images
     if isinstance(images, NoisyGenerator):
         images = replace(images, hidden=16)
-    return replace(chosen, images=images, rounds=replace(ROUNDS, warmup=1))
+    return replace(published, images=images, rounds=replace(ROUNDS, warmup=1))
 
 
 @pytest.mark.parametrize(

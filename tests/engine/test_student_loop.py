@@ -93,8 +93,8 @@ def test_steps_drop_at_the_published_epochs(method: str) -> None:
         total, rates = epochs * per_epoch, [spec.lr, *(spec.lr * factor for _, factor in drops)]
         edges = [0, *(epoch * per_epoch for epoch in at), total]
         for rate, start, stop in zip(rates, edges, edges[1:], strict=False):
-            found = [spec.learning_rate(step, total) for step in (start, (start + stop) // 2, stop - 1)]
-            assert found == pytest.approx([rate] * 3), (per_epoch, start)
+            of_steps = [spec.learning_rate(step, total) for step in (start, (start + stop) // 2, stop - 1)]
+            assert of_steps == pytest.approx([rate] * 3), (per_epoch, start)
 
 
 def test_steps_by_hand() -> None:
@@ -112,12 +112,12 @@ def test_steps_by_hand() -> None:
 
 def test_the_learning_rate_reaches_the_optimiser_and_ends_near_zero() -> None:
     spec, images = SGD(lr=0.05, lr_warmup=0.25), small.rand(8, *small.GREY.shape)
-    loop, seen = make_loop(spec, 8), []
+    loop, rates = make_loop(spec, 8), []
     for _ in range(8):
         loop.step(StudentBatch(images, torch.zeros(8, dtype=torch.int64)))
-        seen.append(loop.optimiser.param_groups[0]["lr"])
-    assert seen == pytest.approx(expected_rates(spec, 8))
-    assert seen[1] == pytest.approx(0.05) and 0 < seen[-1] < 0.005
+        rates.append(loop.optimiser.param_groups[0]["lr"])
+    assert rates == pytest.approx(expected_rates(spec, 8))
+    assert rates[1] == pytest.approx(0.05) and 0 < rates[-1] < 0.005
     assert loop.learning_rate(8) == pytest.approx(0, abs=1e-9) and loop.learning_rate(
         100
     ) == loop.learning_rate(8)
@@ -159,8 +159,8 @@ def test_two_steps_of_adam_by_hand() -> None:
         with torch.no_grad():
             p = F.softmax(teacher(x) / 20, dim=1)
         kd = 400 * F.kl_div(F.log_softmax(student(x) / 20, dim=1), p, reduction="batchmean")
-        found = torch.autograd.grad(kd, list(student.parameters()))
-        for weight, m, v, gradient in zip(student.parameters(), first, second, found, strict=True):
+        gradients = torch.autograd.grad(kd, list(student.parameters()))
+        for weight, m, v, gradient in zip(student.parameters(), first, second, gradients, strict=True):
             g = gradient + 0.1 * weight.detach()
             m.mul_(0.9).add_(0.1 * g)
             v.mul_(0.999).add_(0.001 * g * g)
@@ -184,16 +184,16 @@ def test_the_default_step_size_of_adam_is_its_own() -> None:
 
 def watched(**options: Any) -> tuple[StudentLoop, list[Context]]:
     """A loop whose only term keeps what it is shown."""
-    seen: list[Context] = []
+    contexts: list[Context] = []
 
     def loss(ctx: Context) -> Tensor:
-        seen.append(ctx)
+        contexts.append(ctx)
         return ctx.of("student").logits.square().mean()
 
     terms: tuple[LossTerm, ...] = (stateless("watch", 1.0, loss, Reads("student")),)
     nets = {"student": small.student(small.GREY)}
     spec = StudentSpec(terms, SGD(), 10, IncrementalAugmentation(**options))
-    return StudentLoop(nets, small.GREY, spec, Streams("cpu", 0)), seen
+    return StudentLoop(nets, small.GREY, spec, Streams("cpu", 0)), contexts
 
 
 def shown(ctx: Context) -> Tensor:
@@ -211,26 +211,26 @@ def batch(images: Tensor, real: int = 0) -> StudentBatch:
 
 @pytest.mark.parametrize("real", [0, 3, 5])
 def test_real_images_are_cropped_and_replayed_ones_seen_as_the_recipe_says(real: int) -> None:
-    loop, seen = watched(view=identity)
+    loop, contexts = watched(view=identity)
     images = small.rand(5, *small.GREY.shape)
     loop.step(batch(images, real=real))
     stream = Streams("cpu", 0).get("view of new images")
     crops = crop_flip(images[:real], small.GREY, stream) if real else images[:0]
-    torch.testing.assert_close(shown(seen[0]), torch.cat([crops, images[real:]]))
-    assert real_images(seen[0]) == real and torch.equal(seen[0].targets, TARGETS)
-    assert torch.equal(seen[0].images, images)
+    torch.testing.assert_close(shown(contexts[0]), torch.cat([crops, images[real:]]))
+    assert real_images(contexts[0]) == real and torch.equal(contexts[0].targets, TARGETS)
+    assert torch.equal(contexts[0].images, images)
     assert not torch.equal(crops, images[:real]) or real == 0
 
 
 def test_the_views_of_real_and_of_replayed_images_draw_from_streams_of_their_own() -> None:
-    loop, seen = watched()
+    loop, contexts = watched()
     images = small.rand(5, *small.GREY.shape)
     loop.step(batch(images, real=3))
     alone, seen_alone = watched()
     alone.step(StudentBatch(images[3:], TARGETS[3:]))
-    assert torch.equal(shown(seen[0])[3:], shown(seen_alone[0]))
+    assert torch.equal(shown(contexts[0])[3:], shown(seen_alone[0]))
     expected = crop_flip(images[:3], small.GREY, Streams("cpu", 0).get("view of new images"))
-    torch.testing.assert_close(shown(seen[0])[:3], expected)
+    torch.testing.assert_close(shown(contexts[0])[:3], expected)
 
 
 def test_without_real_images_no_stream_of_theirs_is_touched() -> None:
@@ -244,21 +244,21 @@ def test_without_real_images_no_stream_of_theirs_is_touched() -> None:
 @pytest.mark.parametrize("real", [0, 5])
 def test_rotations_turn_what_the_view_has_made(real: int) -> None:
     """Of real images of new classes, and of those of a first phase, for which there is no count."""
-    loop, seen = watched(rotations=True)
+    loop, contexts = watched(rotations=True)
     images = small.rand(5, *small.GREY.shape)
     loop.step(batch(images, real=real))
     purpose = "view of new images" if real else "student view"
     crops = crop_flip(images, small.GREY, Streams("cpu", 0).get(purpose))
     turned, labels = rotations(crops, TARGETS)
-    torch.testing.assert_close(shown(seen[0]), turned)
-    assert torch.equal(seen[0].targets, labels) and real_images(seen[0]) == 4 * real
-    assert len(seen[0].images) == 20
+    torch.testing.assert_close(shown(contexts[0]), turned)
+    assert torch.equal(contexts[0].targets, labels) and real_images(contexts[0]) == 4 * real
+    assert len(contexts[0].images) == 20
 
 
 def test_the_progress_inside_a_phase_reaches_the_terms() -> None:
-    loop, seen = watched()
+    loop, contexts = watched()
     loop.step(batch(small.rand(5, *small.GREY.shape), real=5), Progress(0, 1, within=0.25))
-    assert seen[0].progress.fraction == 0.25
+    assert contexts[0].progress.fraction == 0.25
 
 
 def test_pairs_show_every_image_twice() -> None:

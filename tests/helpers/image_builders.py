@@ -57,12 +57,12 @@ def loss_of(problem: Problem, images: Tensor) -> Tensor:
 
 def optimise(images: ImageSource, problem: Problem, steps: int) -> list[Tensor]:
     """The images of every step, as they were before it."""
-    seen = []
+    before_each = []
     for _ in range(steps):
         made = images.images()
-        seen.append(made.detach().clone())
+        before_each.append(made.detach().clone())
         images.step(loss_of(problem, made))
-    return seen
+    return before_each
 
 
 def values(tensors: list[Tensor]) -> list[Tensor]:

@@ -17,7 +17,7 @@ SETTINGS = ("task", "setting", "budget", "dataset", "method", "order", "seed")
 
 def increment_trial(method: str, order: int, seed: int, aia: float, **other: object) -> dict[str, object]:
     """One row of `results` of a trial that learned classes in phases; its `last` is ten points below its AIA."""
-    about: dict[str, object] = {
+    columns: dict[str, object] = {
         "task": "necil",
         "setting": "cifar100 50+5x10 resnet18",
         "dataset": "cifar100",
@@ -36,7 +36,7 @@ def increment_trial(method: str, order: int, seed: int, aia: float, **other: obj
         "memory_mb": 0.25,
         "base_top1": 80.0,
     }
-    row = trial(method, order, seed, aia - 10, **{**about, **other})
+    row = trial(method, order, seed, aia - 10, **{**columns, **other})
     return {**row, "best": row["last"]}
 
 

@@ -32,12 +32,12 @@ def mean(values: Sequence[float]) -> float | None:
 def anchors(logits: Tensor) -> list[bool]:
     """Of the anchors with another image of their label and one of another: whether none of these is in the band."""
     labels, table = argmax(logits), naive.distances(logits.double())
-    found = []
+    members = []
     for i, label in enumerate(labels):
         others = [j for j in range(len(labels)) if labels[j] != label]
         if others and labels.count(label) > 1:
-            found.append(not any(LOW < float(table[i][j]) < HIGH for j in others))
-    return found
+            members.append(not any(LOW < float(table[i][j]) < HIGH for j in others))
+    return members
 
 
 def summary(batches: Sequence[tuple[Tensor, Tensor, Tensor]]) -> dict[str, float | int | None]:
@@ -54,18 +54,18 @@ def summary(batches: Sequence[tuple[Tensor, Tensor, Tensor]]) -> dict[str, float
         values["in_band"] += [float(LOW < d < HIGH) for d in pairs(logits, labels)[1]]
         values["fallback"] += [float(missing) for missing in anchors(logits)]
     counts = {f"{name}_pairs": len(values[name]) for name in ("same", "different")}
-    return {name: mean(found) for name, found in values.items()} | counts
+    return {name: mean(numbers) for name, numbers in values.items()} | counts
 
 
 def histogram(values: Sequence[float], low: float = 0.0, high: float = 2.0, bins: int = 40) -> list[int]:
     """How many values lie in each bin; the upper end belongs to the last one."""
-    found = [0] * bins
+    counts = [0] * bins
     for value in values:
         for place in range(bins):
             start, end = (low + (high - low) * edge / bins for edge in (place, place + 1))
             if start <= value < end or (place == bins - 1 and value >= end):
-                found[place] += 1
-    return found
+                counts[place] += 1
+    return counts
 
 
 def kept(added: Sequence[tuple[int, int]], capacity: int | None) -> list[tuple[int, list[int]]]:

@@ -1,4 +1,4 @@
-"""Slow, obvious versions of what class-incremental learners minimise and keep: loops over images, classes and channels.
+"""Slow, obvious versions of what class-incremental methods minimise and keep: loops over images, classes and channels.
 
 Written from the formulas of papers and releases, not from the code under test. float64 and differentiable, as in
 `naive`. A batch is R real images of new classes, then S replayed ones of old classes; O classes are old, C all.
@@ -47,11 +47,11 @@ def balanced_head(logits: Tensor, labels: Sequence[int], real: int, old: int) ->
     return total / len(logits)
 
 
-def counted_cross_entropy(logits: Tensor, labels: Sequence[int], seen: Sequence[int]) -> Tensor:
+def counted_cross_entropy(logits: Tensor, labels: Sequence[int], so_far: Sequence[int]) -> Tensor:
     """sum_i w_i CE_i / sum_i w_i, w_i = (number of seen labels) / (how many of them are label i), at least 1."""
     total, weights = 0.0 * logits.sum(), 0.0
     for z, label in zip(logits, labels, strict=True):
-        weight = max(1.0, len(seen) / list(seen).count(label))
+        weight = max(1.0, len(so_far) / list(so_far).count(label))
         total, weights = total + weight * surprise(z, label), weights + weight
     return total / weights
 
@@ -217,11 +217,11 @@ def turned(x: Tensor) -> Tensor:
 
 def four_turns(x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """All images upright, then all turned once, twice, three times; labels 4y + turns."""
-    images, known = [x], [4 * labels]
+    images, turned_labels = [x], [4 * labels]
     for turns in (1, 2, 3):
         images.append(turned(images[-1]))
-        known.append(4 * labels + turns)
-    return torch.cat(images), torch.cat(known)
+        turned_labels.append(4 * labels + turns)
+    return torch.cat(images), torch.cat(turned_labels)
 
 
 # What is kept of old classes ------------------------------------------------------------------------------------
@@ -234,11 +234,11 @@ def class_mean(rows: Sequence[Tensor]) -> Tensor:
 def class_covariance(rows: Sequence[Tensor]) -> Tensor:
     """S_ab = (1/n) sum_i (f_ia - m_a) (f_ib - m_b)."""
     mean, size = class_mean(rows), len(rows[0])
-    found = torch.zeros(size, size, dtype=torch.float64)
+    covariance = torch.zeros(size, size, dtype=torch.float64)
     for a in range(size):
         for b in range(size):
-            found[a, b] = sum((f[a] - mean[a]) * (f[b] - mean[b]) for f in rows) / len(rows)
-    return found
+            covariance[a, b] = sum((f[a] - mean[a]) * (f[b] - mean[b]) for f in rows) / len(rows)
+    return covariance
 
 
 def members(features: Tensor, labels: Sequence[int], label: int) -> list[Tensor]:
@@ -253,11 +253,11 @@ def radius(covariances: Sequence[Tensor]) -> float:
 
 def nearest_donors(means: Tensor, old: int) -> list[int]:
     """For each old class the new one whose mean is nearest."""
-    found = []
+    donors = []
     for p in range(old):
         apart = {q: float(((means[p] - means[q]) ** 2).sum()) for q in range(old, len(means))}
-        found.append(min(apart, key=lambda q: apart[q]))
-    return found
+        donors.append(min(apart, key=lambda q: apart[q]))
+    return donors
 
 
 def translated(
@@ -265,12 +265,12 @@ def translated(
 ) -> list[tuple[int, Tensor]]:
     """(label, feature): of every old class p its donor q's features minus mean q plus mean p; then the new ones' own
     features."""
-    found = []
+    rows = []
     for p, q in enumerate(donors):
         for f, y in zip(features, labels, strict=True):
             if y == q:
-                found.append((p, f - means[q] + means[p]))
-    return found + [(y, f) for f, y in zip(features, labels, strict=True)]
+                rows.append((p, f - means[q] + means[p]))
+    return rows + [(y, f) for f, y in zip(features, labels, strict=True)]
 
 
 # Relations ------------------------------------------------------------------------------------------------------
@@ -282,7 +282,7 @@ def among_probabilities(
     rows: Tensor, labels: Sequence[int], among: Tensor, limits: tuple[float, float, float, bool]
 ) -> list[list[float]]:
     """P(j | anchor i) where i may have the rows j of among[i] only: as if no others were there."""
-    found = []
+    probabilities = []
     for i in range(len(labels)):
         others = [j for j in range(len(labels)) if bool(among[i, j]) and j != i]
         part = [i, *others]
@@ -290,8 +290,8 @@ def among_probabilities(
         row = [0.0] * len(labels)
         for j, probability in zip(part, table[0], strict=True):
             row[j] = probability
-        found.append(row)
-    return found
+        probabilities.append(row)
+    return probabilities
 
 
 def apart_triplet(

@@ -65,10 +65,10 @@ def replaying_methods() -> list[str]:
 
 def sources() -> list[str]:
     """Methods for distillation that synthesise into a pool, round after round."""
-    found = {name: method.recipe() for name, method in methods().items() if "kd" in method.tasks}
+    recipes = {name: method.recipe() for name, method in methods().items() if "kd" in method.tasks}
     return [
         name
-        for name, recipe in found.items()
+        for name, recipe in recipes.items()
         if recipe.data_free and recipe.source == "pool" and not recipe.rounds.interleaved
     ]
 
@@ -117,7 +117,7 @@ def recipe(name: str, schedule: Schedule = SHORT) -> Recipe:
 
 
 def job(name: str, seed: int = 0, schedule: Schedule = SHORT) -> Job:
-    chosen = recipe(name, schedule)
+    of_method = recipe(name, schedule)
     data, options = dataset(), NECIL.options.model_validate(OPTIONS)
     trial = Trial(
         task="necil", dataset="noise", data="", image_size=None, teacher=NET, teacher_key="", student=NET,
@@ -128,15 +128,15 @@ def job(name: str, seed: int = 0, schedule: Schedule = SHORT) -> Job:
     domain = Domain(data.spec.shape, BASE, data.spec.mean, data.spec.std, flip=False, crop_padding=1)
     return Job(
         trial=trial,
-        recipe=chosen,
-        problem=Problem(base_model(spec_of(chosen).outputs), domain, small.DEVICE),
+        recipe=of_method,
+        problem=Problem(base_model(spec_of(of_method).outputs), domain, small.DEVICE),
         teacher_top1=0.0,
         test=data.test,
         real=None,
         streams=Streams(small.DEVICE, *trial.seed_parts()),
         precision="fp32",
         class_names=data.spec.class_names,
-        task_data=NECIL.task_data(data, chosen, options),
+        task_data=NECIL.task_data(data, of_method, options),
     )
 
 

@@ -33,8 +33,8 @@ def pair_distances(rows: Tensor) -> Tensor:
 
 def exact(rows: Tensor, labels: Tensor, band: str) -> tuple[Tensor, Tensor, Tensor]:
     unit = F.normalize(rows, dim=1)
-    found = naive.negative_probabilities(unit, labels.tolist(), *LIMITS[band])
-    return torch.tensor(found[0], dtype=torch.float64), torch.tensor(found[1]), torch.tensor(found[2])
+    sure, some, none = naive.negative_probabilities(unit, labels.tolist(), *LIMITS[band])
+    return torch.tensor(sure, dtype=torch.float64), torch.tensor(some), torch.tensor(none)
 
 
 def by_pair(negatives: Negatives) -> list[list[int]]:

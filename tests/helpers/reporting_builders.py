@@ -113,7 +113,7 @@ def case_trial(
     case: str, method: str, order: int, seed: int, last: float, **other: object
 ) -> dict[str, object]:
     """One row of `results` of a task with cases: "w8a8", then "w4a4"."""
-    about = {
+    columns = {
         "key": f"{case}-{method}-{seed}",
         "task": "dfq",
         "setting": "cifar10 resnet20, paper placement",
@@ -125,7 +125,7 @@ def case_trial(
         "model_mb": {"w8a8": 0.25, "w4a4": 0.125}.get(case, math.nan),
         "float_mb": 1.0,
     }
-    return trial(method, order, seed, last, **{**about, **other})
+    return trial(method, order, seed, last, **{**columns, **other})
 
 
 def exported(mb: float, latency_64: float, float_latency_64: float, **other: object) -> dict[str, object]:

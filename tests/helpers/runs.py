@@ -139,13 +139,13 @@ def assert_resumes(recipe: Recipe, stops: Iterable[int]) -> Outcome:
         calls += 1
     states[calls] = (whole.state_dict(), len(rows))
     expected = finish(whole, rows)
-    for (stop, (state, told)), (end, (later, known)) in pairwise(states.items()):
+    for (stop, (state, told)), (end, (later, until)) in pairwise(states.items()):
         again = make_run(recipe)
         again.load_state_dict(state)
         if stop:  # else no stream has been drawn from, and a new run has more of them
             small.assert_same(timeless(again.state_dict()), timeless(state), f"taken up at call {stop}")
         more = [row for _ in range(end - stop) for row in again.advance()]
-        small.assert_same(untimed(more), untimed(rows[told:known]), f"rows from call {stop} on")
+        small.assert_same(untimed(more), untimed(rows[told:until]), f"rows from call {stop} on")
         small.assert_same(timeless(again.state_dict()), timeless(later), f"from call {stop} to {end}")
     finish(again, rows[:told] + more).assert_same(expected)
     return expected

@@ -72,7 +72,7 @@ def context(
     images: Tensor | None = None,
     targets: Tensor | None = None,
     streams: Streams | None = None,
-    **seen: Observation,
+    **observed: Observation,
 ) -> Context:
     """A Context made by hand; `teacher=...`, `student=...` are what was observed on the global view."""
     return Context(
@@ -80,7 +80,7 @@ def context(
         torch.zeros(1) if images is None else images,
         torch.zeros(1, dtype=torch.int64) if targets is None else targets,
         {},
-        {(net, "global"): observation for net, observation in seen.items()},
+        {(net, "global"): observation for net, observation in observed.items()},
         streams or Streams("cpu", "context"),
         Progress(),
     )

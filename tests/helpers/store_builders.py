@@ -63,8 +63,8 @@ def add_trial(
     asked = asked or settings()
     folder = Store(root).trial_folder(f"{asked['task']}-{asked['method']}-s{asked['seed']}", key)
     folder.mkdir(parents=True)
-    about = {"schema": SCHEMA, "key": key, "settings": asked, "environment": ENVIRONMENT}
-    write_json(folder / "trial.json", about)
+    record = {"schema": SCHEMA, "key": key, "settings": asked, "environment": ENVIRONMENT}
+    write_json(folder / "trial.json", record)
     numbers = {**RESULT, "last": 92.0, **result}
     write_json(folder / "result.json", numbers)
     lines = [evaluation(r, float(numbers["last"]) - points + r) for r in range(1, points + 1)]

@@ -45,9 +45,9 @@ def test_rgal_is_plain_plus_rgal() -> None:
 
 
 def test_rgal_has_the_parameters_of_both() -> None:
-    found = methods()["rgal"].parameters
-    assert {"bn", "oh", "adv", "spread", "gather", "follows", "band"} <= set(found)
-    assert (found["spread"].kind, found["spread"].default) == (float, 0.1)
+    parameters = methods()["rgal"].parameters
+    assert {"bn", "oh", "adv", "spread", "gather", "follows", "band"} <= set(parameters)
+    assert (parameters["spread"].kind, parameters["spread"].default) == (float, 0.1)
 
 
 @pytest.mark.parametrize("name", ["", "CMI", "cmi]", "cmi[adv=1]x", "+rgal", "cmi+", "../cmi", "cmi[adv==1]"])

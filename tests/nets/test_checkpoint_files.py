@@ -269,7 +269,7 @@ def test_what_is_beside_the_weights_is_inert(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "found"),
+    ("content", "kind"),
     [
         ([torch.zeros(2)], "holds 1 tensors"),
         (torch.zeros(2), "holds a Tensor, no tensor in it"),
@@ -284,9 +284,9 @@ def test_what_is_beside_the_weights_is_inert(tmp_path: Path) -> None:
         ({"a\n\x1b[31mb" * 99: torch.zeros(2)}, "'a\\n\\x1b[31mb"),
     ],
 )
-def test_what_is_no_dict_of_tensors(content: Any, found: str, tmp_path: Path) -> None:
+def test_what_is_no_dict_of_tensors(content: Any, kind: str, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "a.pth")
-    assert found in refused(tmp_path / "a.pth")
+    assert kind in refused(tmp_path / "a.pth")
 
 
 def altered(path: Path, change: Callable[[dict[str, Tensor]], object], classes: int = 10) -> Path:

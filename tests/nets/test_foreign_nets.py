@@ -50,18 +50,18 @@ def test_names_of_torchvision_nets(name: str, channels: int, size: int) -> None:
     head_name, layers, width, norms = FOUND[name]
     assert (net.head_name, net.layer_names) == (head_name, tuple(layers.split()))
     assert net.training and hooks(net) == 0
-    seen = observe(net.eval(), small.randn(2, channels, size, size), WHAT if norms else WHAT - {"bn"})
+    observed = observe(net.eval(), small.randn(2, channels, size, size), WHAT if norms else WHAT - {"bn"})
     assert hooks(net) == 0
-    assert seen.feature is not None and seen.feature.shape == (2, width)
+    assert observed.feature is not None and observed.feature.shape == (2, width)
     head = net.get_submodule(net.head_name)
     if isinstance(head, nn.Linear):
-        torch.testing.assert_close(F.linear(seen.feature, head.weight, head.bias), seen.logits)
+        torch.testing.assert_close(F.linear(observed.feature, head.weight, head.bias), observed.logits)
     elif size == 32:  # one position, of which the mean is the value itself
-        logits = F.linear(seen.feature, head.weight.flatten(1), head.bias).relu()
-        torch.testing.assert_close(logits, seen.logits)
-    sizes = [layer.shape[2] for layer in seen.layers]
+        logits = F.linear(observed.feature, head.weight.flatten(1), head.bias).relu()
+        torch.testing.assert_close(logits, observed.logits)
+    sizes = [layer.shape[2] for layer in observed.layers]
     assert len(sizes) == 4 and sizes == sorted(set(sizes), reverse=True) and sizes[0] <= size // 2
-    assert len(batch_norms(net)) == norms == len(seen.bn)
+    assert len(batch_norms(net)) == norms == len(observed.bn)
 
 
 @pytest.mark.slow
@@ -70,10 +70,10 @@ def test_names_of_torchvision_nets(name: str, channels: int, size: int) -> None:
 )
 def test_names_of_larger_torchvision_nets(name: str) -> None:
     net = nets.build(f"torchvision:{name}", 7, 3, 32).eval()
-    seen = observe(net, small.randn(2, 3, 32, 32), ("logits", "feature", "layers"))
+    observed = observe(net, small.randn(2, 3, 32, 32), ("logits", "feature", "layers"))
     head = net.get_submodule(net.head_name)
-    torch.testing.assert_close(F.linear(seen.feature, head.weight, head.bias), seen.logits)
-    assert [layer.shape[2] for layer in seen.layers] == [8, 4, 2, 1]
+    torch.testing.assert_close(F.linear(observed.feature, head.weight, head.bias), observed.logits)
+    assert [layer.shape[2] for layer in observed.layers] == [8, 4, 2, 1]
 
 
 def test_finding_changes_nothing() -> None:
@@ -95,8 +95,8 @@ def test_a_module_that_is_called_twice_is_no_layer() -> None:
 def test_of_equally_wide_layers_the_head_is_the_one_that_gives_the_logits(kind: type[nn.Module]) -> None:
     net = found(kind().eval())
     assert net.head_name == ("fc" if kind is build.Net else "first")
-    seen = observe(net, small.randn(2, 3, 32, 32), ("feature",))
-    torch.testing.assert_close(net.get_submodule(net.head_name)(seen.feature), seen.logits)
+    observed = observe(net, small.randn(2, 3, 32, 32), ("feature",))
+    torch.testing.assert_close(net.get_submodule(net.head_name)(observed.feature), observed.logits)
 
 
 def test_layers_deep_inside_are_found() -> None:
@@ -117,14 +117,14 @@ def test_tokens_and_channels_last_maps_are_layers(last: bool) -> None:
     torch.testing.assert_close(layer.mean((2, 3)), pooled)
 
 
-@pytest.mark.parametrize(("depth", "chosen"), [(8, (1, 3, 5, 7)), (12, (2, 5, 8, 11)), (3, (0, 1, 2))])
+@pytest.mark.parametrize(("depth", "indices"), [(8, (1, 3, 5, 7)), (12, (2, 5, 8, 11)), (3, (0, 1, 2))])
 def test_layers_of_a_transformer_are_its_blocks_at_equal_distances(
-    depth: int, chosen: tuple[int, ...]
+    depth: int, indices: tuple[int, ...]
 ) -> None:
     net = found(build.Blocks(depth).eval())
-    assert net.layer_names == tuple(f"blocks.{i}" for i in chosen) and net.head_name == "head"
+    assert net.layer_names == tuple(f"blocks.{i}" for i in indices) and net.head_name == "head"
     layers = observe(net, small.randn(2, 3, 32, 32), ("layers",)).layers
-    assert [layer.shape for layer in layers] == [(2, 12, 65, 1)] * len(chosen)
+    assert [layer.shape for layer in layers] == [(2, 12, 65, 1)] * len(indices)
 
 
 def test_rgal_runs_on_tokens() -> None:
@@ -133,10 +133,10 @@ def test_rgal_runs_on_tokens() -> None:
     net = nets.build("timm:vit_tiny_patch16_224", 4, 3, 32).eval()
     assert net.layer_names == ("blocks.2", "blocks.5", "blocks.8", "blocks.11")
     images = small.randn(4, 3, 32, 32).requires_grad_()
-    seen = observe(net, images, ("layers", "logits"))
+    observed = observe(net, images, ("layers", "logits"))
     labels = torch.tensor([0, 0, 1, 1])
-    embeddings = [layer.mean((2, 3)) for layer in seen.layers[2:4]]
-    negatives = sample_negatives(seen.logits.detach(), labels, BANDS["uniform"], small.rng())
+    embeddings = [layer.mean((2, 3)) for layer in observed.layers[2:4]]
+    negatives = sample_negatives(observed.logits.detach(), labels, BANDS["uniform"], small.rng())
     triplet(embeddings, labels, negatives, "spread", 2.0).backward()
     assert images.grad.abs().sum() > 0
 
@@ -208,11 +208,11 @@ def test_what_a_net_names_itself_is_kept() -> None:
 
 def test_the_feature_of_a_convolution_is_its_inputs_mean() -> None:
     net = nn.Sequential(build.stage(3, 6), nn.Conv2d(6, 4, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    seen = observe(found(net.eval()), small.randn(2, 3, 8, 8), ("feature", "layers"))
+    observed = observe(found(net.eval()), small.randn(2, 3, 8, 8), ("feature", "layers"))
     assert net.head_name == "1" and net.layer_names == ("0",)
-    naive = torch.stack([torch.stack([channel.mean() for channel in maps]) for maps in seen.layers[0]])
-    torch.testing.assert_close(seen.feature, naive)
-    torch.testing.assert_close(F.linear(naive, net[1].weight.flatten(1), net[1].bias), seen.logits)
+    naive = torch.stack([torch.stack([channel.mean() for channel in maps]) for maps in observed.layers[0]])
+    torch.testing.assert_close(observed.feature, naive)
+    torch.testing.assert_close(F.linear(naive, net[1].weight.flatten(1), net[1].bias), observed.logits)
 
 
 REFUSED = {

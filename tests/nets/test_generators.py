@@ -54,8 +54,8 @@ def test_doubling_and_convolving_at_once_equals_one_after_the_other(height: int,
     together = layer(x)
     torch.testing.assert_close(together, apart, rtol=1e-12, atol=1e-12)
     wanted = torch.randn_like(apart)
-    found, hand = (torch.autograd.grad(y, (x, layer.weight), wanted) for y in (together, apart))
-    for a, b in zip(found, hand, strict=True):
+    own, hand = (torch.autograd.grad(y, (x, layer.weight), wanted) for y in (together, apart))
+    for a, b in zip(own, hand, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
 
 

@@ -88,9 +88,9 @@ def test_names_become_safe_file_names(results: pd.DataFrame, tmp_path: Path) -> 
 
 def test_equal_slugs_do_not_overwrite_each_other() -> None:
     frame = pd.DataFrame({"task": "kd", "setting": ["a -> b", "a b", "c"], "budget": "small"})
-    found = groups(frame)
-    assert sorted(rows["setting"].item() for rows in found.values()) == ["a -> b", "a b", "c"]
-    assert "kd_c_small" in found
+    by_stem = groups(frame)
+    assert sorted(rows["setting"].item() for rows in by_stem.values()) == ["a -> b", "a b", "c"]
+    assert "kd_c_small" in by_stem
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,8 +74,8 @@ def test_imagenet_networks_may_come_from_torchvision(results: pd.DataFrame) -> N
 
 def test_training_on_real_images_has_a_published_number_where_it_is_credible() -> None:
     reference = load_reference(REFERENCE)
-    found = reference.published("kd", "cifar100", "wrn40_2", "wrn16_1", "real_kd")
-    assert found is not None and found[0] == 64.06 and "Fast-Datafree" in found[1]
+    cell = reference.published("kd", "cifar100", "wrn40_2", "wrn16_1", "real_kd")
+    assert cell is not None and cell[0] == 64.06 and "Fast-Datafree" in cell[1]
     assert reference.published("kd", "cifar10", "wrn40_2", "wrn16_1", "real_kd") is None
 
 
@@ -101,8 +101,8 @@ def test_a_folder_holds_what_its_files_hold() -> None:
 def test_quantization_is_published_by_bit_width(
     dataset: str, net: str, method: str, case: str, top1: float, source: str
 ) -> None:
-    found = load_reference(REFERENCE).published("dfq", dataset, net, net, method, case)
-    assert found is not None and found[0] == top1 and source in found[1]
+    cell = load_reference(REFERENCE).published("dfq", dataset, net, net, method, case)
+    assert cell is not None and cell[0] == top1 and source in cell[1]
 
 
 def test_other_bit_widths_and_variants_have_no_published_number() -> None:
@@ -114,8 +114,8 @@ def test_other_bit_widths_and_variants_have_no_published_number() -> None:
 
 @pytest.mark.parametrize(("bits", "top1"), [("w3a3", 48.25), ("w4a4", 64.98)])
 def test_rows_that_a_source_swapped_are_put_right_and_say_so(bits: str, top1: float) -> None:
-    found = load_reference(REFERENCE).published("dfq", "cifar100", "resnet20", "resnet20", "intraq", bits)
-    assert found is not None and found[0] == top1 and "in each other's place" in found[1]
+    cell = load_reference(REFERENCE).published("dfq", "cifar100", "resnet20", "resnet20", "intraq", bits)
+    assert cell is not None and cell[0] == top1 and "in each other's place" in cell[1]
 
 
 def test_every_number_has_a_source_and_networks_are_in_the_key() -> None:
@@ -132,14 +132,14 @@ def test_every_number_has_a_source_and_networks_are_in_the_key() -> None:
 def test_a_number_of_another_network_is_not_ours() -> None:
     reference = load_reference(REFERENCE)
     asked = ("necil", "cifar100", "last", "10+9x10", "abd", "")
-    found = {net: reference.published(*asked, net) for net in ("resnet32", "resnet18", "resnet8", "")}
-    assert {net: value[0] for net, value in found.items() if value} == {"resnet32": 33.7, "resnet18": 43.11}
+    cells = {net: reference.published(*asked, net) for net in ("resnet32", "resnet18", "resnet8", "")}
+    assert {net: value[0] for net, value in cells.items() if value} == {"resnet32": 33.7, "resnet18": 43.11}
 
 
 def test_the_first_of_two_sources_is_the_authors_own() -> None:
     """Later papers quote GDFQ's 63.58 as 63.75; the CMI README goes before Fast-Datafree's."""
-    found = load_reference(REFERENCE).published("dfq", "cifar100", "resnet20", "resnet20", "gdfq", "w4a4")
-    assert found is not None and found[0] == 63.58
+    cell = load_reference(REFERENCE).published("dfq", "cifar100", "resnet20", "resnet20", "gdfq", "w4a4")
+    assert cell is not None and cell[0] == 63.58
     quoted = load_reference(REFERENCE).published("dfq", "cifar100", "resnet20", "resnet20", "gdfq", "w3a3")
     assert quoted is not None and quoted[0] == 47.61 and "re-run by the authors of AdaDFQ" in quoted[1]
 
@@ -173,8 +173,8 @@ def test_methods_point_at_their_own_rows(
     task: str, place: tuple[str, str, str], method: str, top1: float | None
 ) -> None:
     network = "resnet18" if task == "necil" else ""
-    found = load_reference(REFERENCE).published(task, *place, method, "", network)
-    assert (found and found[0]) == top1
+    cell = load_reference(REFERENCE).published(task, *place, method, "", network)
+    assert (cell and cell[0]) == top1
 
 
 def test_published_numbers_stand_beside_their_case() -> None:

@@ -39,18 +39,18 @@ def zeros(n: int) -> dict[float, float]:
 @pytest.mark.parametrize("seed", [0, 1])
 def test_intervals_and_p_values_are_those_of_the_paired_t_test(n: int, seed: int) -> None:
     values = np.random.RandomState(seed).normal(0.5, 2, n).round(2).tolist()
-    found = paired_difference(dict(enumerate(values)), zeros(n))
-    assert found.p == pytest.approx(naive.p_value(values), abs=1e-6)
-    half = (found.high - found.low) / 2
-    assert found.mean == pytest.approx((found.low + found.high) / 2)
+    difference = paired_difference(dict(enumerate(values)), zeros(n))
+    assert difference.p == pytest.approx(naive.p_value(values), abs=1e-6)
+    half = (difference.high - difference.low) / 2
+    assert difference.mean == pytest.approx((difference.low + difference.high) / 2)
     assert naive.tail(half / naive.standard_error(values), n - 1) == pytest.approx(0.05, abs=1e-6)
 
 
 @pytest.mark.parametrize("n", [0, 1, 2])
 def test_two_seeds_and_fewer_have_no_interval_and_no_p_value(n: int) -> None:
-    found = paired_difference({seed: 1.0 + seed for seed in range(n)}, zeros(n))
-    assert found.seeds == n < LEAST_INTERVAL and math.isnan(found.mean) == (n == 0)
-    assert all(map(math.isnan, (found.low, found.high, found.p)))
+    difference = paired_difference({seed: 1.0 + seed for seed in range(n)}, zeros(n))
+    assert difference.seeds == n < LEAST_INTERVAL and math.isnan(difference.mean) == (n == 0)
+    assert all(map(math.isnan, (difference.low, difference.high, difference.p)))
 
 
 def test_equal_differences_have_an_interval_without_width() -> None:
@@ -96,9 +96,12 @@ def bound(draws: int) -> float:
 @pytest.mark.parametrize("n", [3, 5, 10])
 def test_of_two_equal_methods_five_percent_are_bold(n: int) -> None:
     random, draws = np.random.RandomState(n), 400
-    found = [paired_difference(dict(enumerate(random.normal(0, 1, n))), zeros(n)) for _ in range(draws)]
-    assert sum(is_significant(difference.seeds, difference.p) for difference in found) <= bound(draws) * draws
-    assert sum(difference.p < 0.05 for difference in found) <= bound(draws) * draws
+    differences = [paired_difference(dict(enumerate(random.normal(0, 1, n))), zeros(n)) for _ in range(draws)]
+    assert (
+        sum(is_significant(difference.seeds, difference.p) for difference in differences)
+        <= bound(draws) * draws
+    )
+    assert sum(difference.p < 0.05 for difference in differences) <= bound(draws) * draws
 
 
 @pytest.mark.parametrize("n", [LEAST_BOLD, 10])
@@ -144,14 +147,14 @@ def test_only_shared_seeds_count() -> None:
     one, other = {0: 90.0, 1: 92.0, 3: 99.0, 4: 91.0}, {4: 90.0, 1: 90.5, 0: 90.5, 2: 10.0}
     expected = naive.differences(one, other)
     assert expected == [-0.5, 1.5, 1.0]
-    found = paired_difference(one, other)
-    assert (found.mean, found.seeds) == (pytest.approx(2 / 3), 3)
+    difference = paired_difference(one, other)
+    assert (difference.mean, difference.seeds) == (pytest.approx(2 / 3), 3)
 
 
 def test_rounding_does_not_make_a_difference() -> None:
     """0.1 + 0.2 - 0.3 is 6e-17, which is above zero."""
-    found = paired_difference(dict.fromkeys(range(5), 0.1 + 0.2), dict.fromkeys(range(5), 0.3))
-    assert (found.mean, found.p) == (0.0, 1.0)
+    difference = paired_difference(dict.fromkeys(range(5), 0.1 + 0.2), dict.fromkeys(range(5), 0.3))
+    assert (difference.mean, difference.p) == (0.0, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -249,10 +252,10 @@ def test_each_case_has_its_own_strongest_baseline() -> None:
     )
     rows = ResultGroup(frame).rows
     assert strongest_baselines(rows, TOP1) == {"w8a8": "zeroq", "w4a4": "gdfq"}
-    found = versus_best(rows, TOP1)
-    assert found["w8a8", "gdfq"].difference.mean == -1.0
-    assert found["w4a4", "gdfq"].baseline == "gdfq"
-    assert math.isnan(found["w4a4", "gdfq"].difference.mean)
-    assert (found["w4a4", "zeroq"].difference.seeds, found["w4a4", "zeroq"].baseline) == (0, "gdfq")
-    assert found["w2a2", "rgal"].baseline == ""
-    assert set(found) == set(rows)
+    compared = versus_best(rows, TOP1)
+    assert compared["w8a8", "gdfq"].difference.mean == -1.0
+    assert compared["w4a4", "gdfq"].baseline == "gdfq"
+    assert math.isnan(compared["w4a4", "gdfq"].difference.mean)
+    assert (compared["w4a4", "zeroq"].difference.seeds, compared["w4a4", "zeroq"].baseline) == (0, "gdfq")
+    assert compared["w2a2", "rgal"].baseline == ""
+    assert set(compared) == set(rows)

@@ -58,9 +58,9 @@ def test_among_equals_five_percent_of_verdicts_are_wrong_at_most(n: int) -> None
 def test_rgal_and_an_equal_host_are_told_apart_in_five_percent_at_most(n: int, draws: int) -> None:
     random, wrong = np.random.RandomState(n), 0
     for _ in range(draws):
-        found = versus_hosts(ResultGroup(frame(equals(n, random))).rows, TOP1)
-        assert set(found) == {("", "rgal"), ("", "cmi+rgal")}
-        wrong += any(is_significant(difference.seeds, difference.p) for difference in found.values())
+        differences = versus_hosts(ResultGroup(frame(equals(n, random))).rows, TOP1)
+        assert set(differences) == {("", "rgal"), ("", "cmi+rgal")}
+        wrong += any(is_significant(difference.seeds, difference.p) for difference in differences.values())
     assert wrong <= (0.05 + 2 * math.sqrt(0.05 * 0.95 / draws)) * draws
 
 
@@ -82,10 +82,10 @@ def steps(n: int, **means: float) -> Scores:
 
 @pytest.mark.parametrize("n", [3, 4])
 def test_below_five_seeds_there_are_differences_alone(n: int) -> None:
-    found, hosts = lines(steps(n, plain=80.0, rgal=95.0))
-    assert found.startswith(f"No ranking: n = {n}, {n} teachers. Best mean top-1: rgal 9")
-    assert "differences to it: plain −1" in found and "[−1" in found
-    for text in (found, hosts):
+    best, hosts = lines(steps(n, plain=80.0, rgal=95.0))
+    assert best.startswith(f"No ranking: n = {n}, {n} teachers. Best mean top-1: rgal 9")
+    assert "differences to it: plain −1" in best and "[−1" in best
+    for text in (best, hosts):
         assert not any(word in text for word in ("better", "worse", "distinguish"))
     assert hosts.startswith("RGAL beside its own host: rgal − plain +1") and f"(n = {n})" in hosts
 
@@ -93,10 +93,10 @@ def test_below_five_seeds_there_are_differences_alone(n: int) -> None:
 def test_from_five_seeds_on_methods_are_ranked() -> None:
     scores = steps(6, plain=80.0, rgal=95.0, cmi=95.0, dafl=70.0)
     best, tied = ("rgal", "cmi") if verdicts({"": scores})[""].best == "rgal" else ("cmi", "rgal")
-    found, hosts = lines(scores, test_images=500)
-    assert found.startswith(f"Best data-free top-1: {best} ")
-    assert "% (n = 6, 6 teachers, test set ±" in found
-    assert found.endswith(f"better than plain, dafl; not distinguishable from {tied}.")
+    ranking, hosts = lines(scores, test_images=500)
+    assert ranking.startswith(f"Best data-free top-1: {best} ")
+    assert "% (n = 6, 6 teachers, test set ±" in ranking
+    assert ranking.endswith(f"better than plain, dafl; not distinguishable from {tied}.")
     assert hosts.endswith("] (better).")
 
 
@@ -124,8 +124,8 @@ def test_references_and_single_methods_are_not_ranked() -> None:
 
 
 def test_where_less_is_better_the_least_is_the_best() -> None:
-    found = verdicts({"": steps(6, a=5.0, b=50.0)}, lower_is_better=True)[""]
-    assert found.best == "a" and found.below == ["b"]
+    verdict = verdicts({"": steps(6, a=5.0, b=50.0)}, lower_is_better=True)[""]
+    assert verdict.best == "a" and verdict.below == ["b"]
 
 
 def test_each_case_has_its_verdict() -> None:
@@ -135,9 +135,9 @@ def test_each_case_has_its_verdict() -> None:
         for order, name in enumerate(("gdfq", "zeroq"))
         for seed in range(5)
     ]
-    found = verdict_lines(ResultGroup(pd.DataFrame(rows)))
-    assert [line.split(": ")[0] for line in found] == ["W8A8", "W4A4"]
-    assert all("zeroq" in line and "better than gdfq" in line for line in found)
+    said = verdict_lines(ResultGroup(pd.DataFrame(rows)))
+    assert [line.split(": ")[0] for line in said] == ["W8A8", "W4A4"]
+    assert all("zeroq" in line and "better than gdfq" in line for line in said)
 
 
 def test_the_binomial_error_of_the_test_set() -> None:

@@ -131,6 +131,6 @@ def test_noise_is_normal_under_the_domain_and_clipped_to_images(problem: Problem
         assert (channel == 0).float().mean().item() == pytest.approx(below(-mean / std), abs=0.005)
         assert (channel == 1).float().mean().item() == pytest.approx(1 - below((1 - mean) / std), abs=0.005)
         for z in (-1.0, -0.5, 0.0, 0.5, 1.0):
-            found = ((channel - mean) / std < z).float().mean().item()
-            assert found == pytest.approx(below(z), abs=0.005)
+            share = ((channel - mean) / std < z).float().mean().item()
+            assert share == pytest.approx(below(z), abs=0.005)
     assert (images[0] - images[1]).abs().mean() > 0.1

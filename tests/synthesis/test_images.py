@@ -57,8 +57,8 @@ def test_a_step_moves_its_own_tensors_only(name: str, problem: Problem) -> None:
 def test_optimising_lowers_the_loss(name: str, problem: Problem) -> None:
     images = begun(name)
     first = loss_of(problem, images.images()).item()
-    seen = optimise(images, problem, 25)
-    assert loss_of(problem, seen[-1]).item() < first - 0.1
+    iterates = optimise(images, problem, 25)
+    assert loss_of(problem, iterates[-1]).item() < first - 0.1
 
 
 @pytest.mark.parametrize("name", SPECS)
@@ -100,10 +100,10 @@ def test_a_round_taken_up_again_goes_on_bit_for_bit(name: str, done: int, proble
 
 def rest_of_life(images: ImageSource, problem: Problem, rng: torch.Generator) -> list[Tensor]:
     """Three more steps, the end of the round, and two steps of the next."""
-    seen = optimise(images, problem, 3)
+    iterates = optimise(images, problem, 3)
     images.finish()
     begin(images, rng)
-    return seen + optimise(images, problem, 2)
+    return iterates + optimise(images, problem, 2)
 
 
 @pytest.mark.parametrize("name", SPECS)
@@ -229,8 +229,8 @@ def meta_step_by_hand(before: nn.Module, gradients: list[Tensor], lr: float) -> 
     return values(list(before.parameters()))
 
 
-def assert_close(found: list[Tensor], wanted: list[Tensor]) -> None:
-    for a, b in zip(found, wanted, strict=True):
+def assert_close(tensors: list[Tensor], wanted: list[Tensor]) -> None:
+    for a, b in zip(tensors, wanted, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
 
 
@@ -247,9 +247,9 @@ def test_fomaml_sums_the_inner_gradients(problem: Problem) -> None:
     images.finish()
     expected = meta_step_by_hand(before, total, 0.02)
     # Adam divides by |g|: where a gradient is rounding noise, so is its step.
-    for found, wanted, g in zip(images.net.parameters(), expected, total, strict=True):
+    for parameter, wanted, g in zip(images.net.parameters(), expected, total, strict=True):
         sure = g.abs() > 1e-6
-        torch.testing.assert_close(found.detach()[sure], wanted[sure], rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(parameter.detach()[sure], wanted[sure], rtol=1e-3, atol=1e-5)
 
 
 def test_reptile_follows_the_adapted_copy(problem: Problem) -> None:

@@ -45,10 +45,10 @@ def test_each_image_goes_through_its_own_layer() -> None:
     made, expected = images.images(), one_by_one(images.net, images.targets, images.layer)
     torch.testing.assert_close(made, expected, rtol=1e-4, atol=1e-5)
     weights = small.randn(*made.shape, seed=3)
-    found, wanted = (
+    shown, wanted = (
         torch.autograd.grad((x * weights).sum(), list(images.net.parameters())) for x in (made, expected)
     )
-    for a, b in zip(found, wanted, strict=True):
+    for a, b in zip(shown, wanted, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
 
 

@@ -102,12 +102,12 @@ def test_an_epoch_shows_every_image_once() -> None:
 
 def test_batches_are_full_where_the_epoch_does_not_divide() -> None:
     pool, rng = filled(10), small.rng()
-    seen = []
+    drawn = []
     for _ in range(5):
         images, labels = pool.sample(4, rng)
         assert images.shape == (4, *SHAPE)
-        seen += labels.tolist()
-    assert sorted(seen[:10]) == sorted(seen[10:]) == list(range(10))
+        drawn += labels.tolist()
+    assert sorted(drawn[:10]) == sorted(drawn[10:]) == list(range(10))
 
 
 def test_a_batch_may_be_larger_than_the_pool() -> None:
@@ -134,10 +134,10 @@ def test_new_images_begin_a_new_order_over_all(size: int) -> None:
     for start in (6, 8, 13):
         epoch(pool, 1, 4, rng)  # leaves the epoch unfinished
         pool.add(*numbered(start, 5))
-        seen = epoch(pool, 12, size, rng)
-        whole = len(seen) // len(pool) * len(pool)
+        drawn = epoch(pool, 12, size, rng)
+        whole = len(drawn) // len(pool) * len(pool)
         for first in range(0, whole, len(pool)):
-            assert sorted(seen[first : first + len(pool)]) == sorted(pool.targets.tolist())
+            assert sorted(drawn[first : first + len(pool)]) == sorted(pool.targets.tolist())
 
 
 def test_a_rounds_own_images_are_seen_in_their_round() -> None:
@@ -153,9 +153,9 @@ def test_a_rounds_own_images_are_seen_in_their_round() -> None:
     for number in range(rounds):
         labels = torch.arange(number * images, (number + 1) * images)
         pool.add(torch.zeros(images, *SHAPE, dtype=torch.uint8), labels)
-        seen = torch.tensor(epoch(pool, steps, batch, rng))
-        draws.append(int((seen >= number * images).sum()))
-        assert set(seen.tolist()) == set(range(len(pool)))
+        drawn = torch.tensor(epoch(pool, steps, batch, rng))
+        draws.append(int((drawn >= number * images).sum()))
+        assert set(drawn.tolist()) == set(range(len(pool)))
     for number, count in enumerate(draws[-10:], start=rounds - 9):
         epochs = steps * batch / (number * images)  # 1.25 to 1
         assert images <= count <= images * math.ceil(epochs), number
@@ -207,11 +207,11 @@ def test_a_restored_pool_goes_on_with_the_same_samples(grown: bool, taken: int, 
 
 def life(pool: ImagePool, rng: torch.Generator) -> list[int]:
     """Samples, with images added on the way."""
-    seen = epoch(pool, 3, 4, rng)
+    drawn = epoch(pool, 3, 4, rng)
     for start in (100, 107, 114):
         pool.add(*numbered(start, 7))
-        seen += epoch(pool, 3, 4, rng)
-    return seen
+        drawn += epoch(pool, 3, 4, rng)
+    return drawn
 
 
 def test_a_state_without_contents_keeps_only_the_place() -> None:

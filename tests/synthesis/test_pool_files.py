@@ -114,9 +114,9 @@ def test_the_folder_is_a_split_of_an_image_folder_data_set(tmp_path: Path) -> No
     for split in ("train", "test"):
         (tmp_path / "data" / split).parent.mkdir(exist_ok=True)
         (tmp_path / "data" / split).symlink_to(tmp_path / "pool")
-    found = load("mine", tmp_path / "data", cache=tmp_path / "cache").train
+    loaded = load("mine", tmp_path / "data", cache=tmp_path / "cache").train
     order = torch.argsort(pool.targets, stable=True)
-    assert torch.equal(found.images, pool.images[order]) and torch.equal(found.labels, pool.targets[order])
+    assert torch.equal(loaded.images, pool.images[order]) and torch.equal(loaded.labels, pool.targets[order])
 
 
 def test_a_flat_folder_has_no_labels_and_comes_in_the_order_of_its_numbers(tmp_path: Path) -> None:
@@ -126,8 +126,8 @@ def test_a_flat_folder_has_no_labels_and_comes_in_the_order_of_its_numbers(tmp_p
         Image.fromarray(image.permute(1, 2, 0).numpy()).save(tmp_path / f"{number // 12}-{number % 12}.png")
     (tmp_path / "README.txt").write_text("images")
     (tmp_path / ".hidden.png").write_bytes(b"")
-    found, targets = load_pool(tmp_path, COLOUR, CLASSES)
-    assert targets is None and torch.equal(found, images)
+    loaded, targets = load_pool(tmp_path, COLOUR, CLASSES)
+    assert targets is None and torch.equal(loaded, images)
 
 
 def test_jpegs_are_read(tmp_path: Path) -> None:

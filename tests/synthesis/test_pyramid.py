@@ -36,10 +36,10 @@ def begun(steps: int, domain: Domain = small.GREY, spec: PyramidPixels | None = 
     return images
 
 
-def loss_of(seen: Tensor) -> Tensor:
+def loss_of(shown: Tensor) -> Tensor:
     """Pulls every pixel to a value of its own."""
-    wanted = torch.linspace(0, 1, seen.numel()).view(seen.shape)
-    return ((seen - wanted) ** 2).sum()
+    wanted = torch.linspace(0, 1, shown.numel()).view(shown.shape)
+    return ((shown - wanted) ** 2).sum()
 
 
 # What is seen when ----------------------------------------------------------------------------------------------
@@ -51,10 +51,10 @@ def test_two_thirds_of_the_steps_are_at_half_resolution(steps: int, low: int) ->
     images, heights = begun(steps), []
     for _ in range(steps):
         made = images.images()
-        seen = images.shown(made)
-        assert made.shape == (2, *small.GREY.shape) and images.whole == (seen is made)
-        heights.append(seen.shape[2])
-        images.step(loss_of(seen))
+        shown = images.shown(made)
+        assert made.shape == (2, *small.GREY.shape) and images.whole == (shown is made)
+        heights.append(shown.shape[2])
+        images.step(loss_of(shown))
     assert heights == [4] * low + [8] * (steps - low)
 
 
@@ -80,11 +80,11 @@ def test_squares_are_averaged_and_those_at_odd_borders_are_cut(size: tuple[int, 
         ]
         for y in range(0, height, 2)
     ]
-    seen = images.shown(made)
-    assert seen.shape[2:] == (len(expected), len(expected[0])) == images.sizes[0]
+    shown = images.shown(made)
+    assert shown.shape[2:] == (len(expected), len(expected[0])) == images.sizes[0]
     for y, row in enumerate(expected):
         for x, value in enumerate(row):
-            torch.testing.assert_close(seen[:, 0, y, x], value)
+            torch.testing.assert_close(shown[:, 0, y, x], value)
 
 
 @pytest.mark.parametrize("levels", [(Level(2, 1, 0.1),), (Level(2, 0, 0.1), Level(1, 1, 0.1))])
@@ -241,15 +241,17 @@ def test_the_question_leaves_no_trace_on_networks() -> None:
 
 
 def test_networks_and_terms_see_the_small_images() -> None:
-    seen: list[tuple[int, ...]] = []
+    shapes: list[tuple[int, ...]] = []
 
     def look(ctx: Context) -> Tensor:
-        seen.append((ctx.images.shape[2], ctx.views["global"].shape[2], ctx.of("teacher").layers[0].shape[2]))
+        shapes.append(
+            (ctx.images.shape[2], ctx.views["global"].shape[2], ctx.of("teacher").layers[0].shape[2])
+        )
         return ctx.images.sum()
 
     recipe = named(IMAGENET, synthesis=(stateless("look", 1.0, look, Reads("teacher", "layers")),))
     recorded(recipe, 3)
-    assert seen == [(4, 4, 4), (4, 4, 4), (8, 8, 8)]
+    assert shapes == [(4, 4, 4), (4, 4, 4), (8, 8, 8)]
 
 
 # With everything around it ---------------------------------------------------------------------------------------

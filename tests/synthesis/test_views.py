@@ -234,12 +234,14 @@ def test_crops_as_products_equal_bilinear_samples_pixel_by_pixel() -> None:
 
 def test_rotations_are_quarter_turns_as_classes_of_their_own() -> None:
     x, labels = images(5, 6, 6), torch.tensor([0, 3, 1, 1, 2])
-    turned, known = rotations(x, labels)
+    turned, turned_labels = rotations(x, labels)
     expected, expected_labels = naive_incremental.four_turns(x, labels)
-    assert torch.equal(turned, expected) and torch.equal(known, expected_labels)
-    assert known.tolist()[:10] == [0, 12, 4, 4, 8, 1, 13, 5, 5, 9] and known.dtype == torch.int64
+    assert torch.equal(turned, expected) and torch.equal(turned_labels, expected_labels)
+    assert (
+        turned_labels.tolist()[:10] == [0, 12, 4, 4, 8, 1, 13, 5, 5, 9] and turned_labels.dtype == torch.int64
+    )
     assert torch.equal(turned[:5], x) and turned.shape == (20, 3, 6, 6)
-    assert len(set(zip(known.tolist(), labels.repeat(4).tolist(), strict=True))) == 16
+    assert len(set(zip(turned_labels.tolist(), labels.repeat(4).tolist(), strict=True))) == 16
 
 
 def test_four_turns_are_none() -> None:

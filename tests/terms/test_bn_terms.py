@@ -115,13 +115,13 @@ def test_bn_terms_of_bfloat16_maps_are_float32(form: str) -> None:
     leaves = [(small.randn(6, 4, 3, 3, seed=i) + 1).bfloat16().requires_grad_() for i in range(2)]
     doubles = [x.detach().double().requires_grad_() for x in leaves]
     if form == "mse":
-        found = bn_mse_loss([statistics(x, i) for i, x in enumerate(leaves)])
+        loss = bn_mse_loss([statistics(x, i) for i, x in enumerate(leaves)])
         wanted = naive.batch_norm_mse(doubles, [running(0), running(1)])
     else:
-        found = bn_images_loss([of_images(leaves[1], 0)], leaves[0])
+        loss = bn_images_loss([of_images(leaves[1], 0)], leaves[0])
         wanted = naive.image_norm_l2(doubles[1:], [running(0)], doubles[0])
-    assert found.dtype == torch.float32 and found.item() == pytest.approx(wanted.item(), rel=1e-4)
-    found.backward()
+    assert loss.dtype == torch.float32 and loss.item() == pytest.approx(wanted.item(), rel=1e-4)
+    loss.backward()
     wanted.backward()
     for leaf, double in zip(leaves, doubles, strict=True):
         assert leaf.grad.dtype == torch.bfloat16

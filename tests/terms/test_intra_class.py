@@ -98,11 +98,11 @@ def sums_of(earlier: list[tuple[int, Tensor]]) -> tuple[Tensor, Tensor]:
     return sums, counts
 
 
-@pytest.mark.parametrize("known", [[], [0, 1, 1], [0, 1, 2, 3, 4, 4, 2]], ids=["first", "some", "all"])
+@pytest.mark.parametrize("so_far", [[], [0, 1, 1], [0, 1, 2, 3, 4, 4, 2]], ids=["first", "some", "all"])
 @pytest.mark.parametrize("bounds", [(0.05, 0.8), (0.9, 1.1), (1.4, 0.2), (0.0, 2.0)])
 @pytest.mark.parametrize("labels", LABELS.values(), ids=LABELS)
-def test_margins_equal_their_twin(labels: list[int], bounds: tuple[float, float], known: list[int]) -> None:
-    earlier = list(zip(known, small.randn(len(known), WIDTH, seed=3), strict=True))
+def test_margins_equal_their_twin(labels: list[int], bounds: tuple[float, float], so_far: list[int]) -> None:
+    earlier = list(zip(so_far, small.randn(len(so_far), WIDTH, seed=3), strict=True))
     small.assert_twins(
         lambda f: marginal_distance_loss(f, integers(labels), *sums_of(earlier), *bounds),
         lambda f: naive.marginal_distance(f, labels, earlier, *bounds),

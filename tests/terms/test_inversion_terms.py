@@ -37,11 +37,11 @@ def images(seed: int = 0) -> Tensor:
     return small.rand(3, *small.COLOUR.shape, seed=seed)
 
 
-def evaluate(weighted: LossTerm, **seen: Tensor) -> Tensor:
+def evaluate(weighted: LossTerm, **logits: Tensor) -> Tensor:
     """The term's value where the nets named in `seen` gave these logits."""
     term = weighted.build(TermContext(small.COLOUR, {}))
-    assert {need.net for need in term.reads} == set(seen)
-    return term(small.context(**{net: Observation(value) for net, value in seen.items()}))
+    assert {need.net for need in term.reads} == set(logits)
+    return term(small.context(**{net: Observation(value) for net, value in logits.items()}))
 
 
 # Divergences ----------------------------------------------------------------------------------------------------
@@ -242,9 +242,9 @@ def test_the_clamped_divergence_stays_between_zero_and_one(classes: int, scale: 
     s, t = (scale * small.randn(64, classes, seed=seed) for seed in (1, 2))
     assert not 0 <= jensen_shannon(s, t, clamp=True).item() <= 1
     s.requires_grad_()
-    found = evaluate(adversarial(1.0, "js_clamped"), student=s, teacher=t)
-    found.backward()
-    assert found.item() == value and not s.grad.any()
+    loss = evaluate(adversarial(1.0, "js_clamped"), student=s, teacher=t)
+    loss.backward()
+    assert loss.item() == value and not s.grad.any()
 
 
 def test_adversarial_refuses_unknown_forms() -> None:

@@ -143,11 +143,13 @@ def test_attention_weighs_the_same_at_all_sizes() -> None:
 
     def value(pixels: int, student: Tensor, teacher: Tensor) -> float:
         domain = replace(small.COLOUR, shape=(3, pixels, pixels))
-        seen = {
+        observed = {
             "student": Observation(student, layers=[student]),
             "teacher": Observation(teacher, layers=[teacher]),
         }
-        return attention_transfer(1.0).build(TermContext(domain, {}))(small.context(domain, **seen)).item()
+        return (
+            attention_transfer(1.0).build(TermContext(domain, {}))(small.context(domain, **observed)).item()
+        )
 
     assert value(32, *large) == pytest.approx(value(16, *maps), rel=1e-5)
     energies = [(x**2).mean(1).flatten(1) for x in maps]

@@ -27,13 +27,13 @@ from tests.helpers.relation_builders import LIMITS, by_pair, close_rows, exact, 
 @pytest.mark.parametrize("labels", [[3, -1, 3, 3, -1, 7], [2, 2], [0, 1, 2], [5], []])
 def test_pairs_are_those_of_the_loop(labels: list[int]) -> None:
     pairs = same_label_pairs(torch.tensor(labels, dtype=torch.int64))
-    found = [
+    listed = [
         (a, int(p))
         for a in range(len(labels))
         for p, real in zip(pairs.columns[a], pairs.real[a], strict=True)
         if real
     ]
-    assert found == naive.positive_pairs(labels)
+    assert listed == naive.positive_pairs(labels)
     assert pairs.columns.shape[1] == max((labels.count(label) for label in labels), default=0)
 
 
@@ -155,10 +155,10 @@ def test_negatives_follow_the_exact_probabilities(band: str, dimension: int) -> 
 def test_the_bands_differ_and_some_anchors_fall_back() -> None:
     """The cases of the distribution test are not vacuous."""
     rows, labels = close_rows(24, 10), labels_of(24, 3)
-    found = {band: exact(rows, labels, band) for band in BANDS}
-    assert not torch.equal(found["focal"][0], found["distance"][0])
-    assert found["uniform"][2].all()
-    share = found["focal"][2].double().mean()
+    probabilities = {band: exact(rows, labels, band) for band in BANDS}
+    assert not torch.equal(probabilities["focal"][0], probabilities["distance"][0])
+    assert probabilities["uniform"][2].all()
+    share = probabilities["focal"][2].double().mean()
     assert 0.2 < share < 1
 
 

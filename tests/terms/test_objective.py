@@ -33,8 +33,8 @@ def nets() -> dict[str, Counting]:
 
 def square(net: str, what: str = "logits", view: str = "global"):  # type: ignore[no-untyped-def]
     def loss(ctx: Context) -> Tensor:
-        seen = getattr(ctx.of(net, view), what)
-        return (seen[0] if isinstance(seen, list) else seen).square().mean()
+        observed = getattr(ctx.of(net, view), what)
+        return (observed[0] if isinstance(observed, list) else observed).square().mean()
 
     return loss
 
@@ -149,7 +149,7 @@ def test_progress_counts_from_the_end_of_warm_up(
     ],
 )
 def test_progress_inside_a_round_counts_too(progress: Progress, fraction: float) -> None:
-    """A phase of a learner is one round, or the last after rounds of images alone."""
+    """A phase of class-incremental learning is one round, or the last after rounds of images alone."""
     assert progress.fraction == pytest.approx(fraction)
 
 

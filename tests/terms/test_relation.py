@@ -121,8 +121,8 @@ def test_polarities_are_not_each_others_negative() -> None:
 @pytest.mark.parametrize("labels", [[0, 0, 1, 1, 1, 2, 3], [1, 1, 1], [0, 1, 2], [0]])
 def test_relation_distances_equal_the_loop(labels: list[int]) -> None:
     rows = close_rows(len(labels), 5)
-    found = [float(x) for x in relation_distances(rows, torch.tensor(labels))]
-    assert found == pytest.approx(naive.relation_distances(rows, labels), abs=1e-6)
+    distances = [float(x) for x in relation_distances(rows, torch.tensor(labels))]
+    assert distances == pytest.approx(naive.relation_distances(rows, labels), abs=1e-6)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -173,8 +173,8 @@ def expected_value(
     return float(naive.triplet(rows, labels.tolist(), by_pair(negatives), polarity, margin))
 
 
-def pooled(seen: Observation, *indices: int) -> list[Tensor]:
-    return [seen.layers[i].mean((2, 3)) for i in indices]
+def pooled(observed: Observation, *indices: int) -> list[Tensor]:
+    return [observed.layers[i].mean((2, 3)) for i in indices]
 
 
 FOCAL, DISTANCE = BANDS["focal"], BANDS["distance"]

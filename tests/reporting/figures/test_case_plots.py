@@ -132,9 +132,9 @@ def test_latencies_are_ratios_to_the_float_model_of_the_same_run(results: pd.Dat
     """The builder times a batch of 64 at 25 of 50 and 20 of 60 ms (w8a8), 100 of 50 ms (w4a4), of 1 at 0.5 of 1."""
     data, floats = latency_data(results)
     assert floats == {1: 1.0, 64: pytest.approx((55 + 50) / 2)}
-    found = {(row.batch, row.case, row.method): row.latency_ms for row in data.itertuples()}
+    latencies = {(row.batch, row.case, row.method): row.latency_ms for row in data.itertuples()}
     slower = floats[64] / (50 / 100)
-    assert found == {
+    assert latencies == {
         (1, "w8a8", "gdfq"): 0.5, (1, "w4a4", "gdfq"): 0.5,
         (64, "w8a8", "gdfq"): pytest.approx(floats[64] / ((50 / 25 + 60 / 20) / 2)),
         (64, "w4a4", "gdfq"): pytest.approx(slower),

@@ -77,12 +77,12 @@ def test_the_axis_of_time_is_the_processors_where_every_curve_knows_it(
     results: pd.DataFrame, curves: pd.DataFrame
 ) -> None:
     assert curve_module.time_quantity(curves, results) == "seconds"
-    known = curves.assign(cpu_seconds=3.0)
-    assert curve_module.time_quantity(known, results) == "cpu_seconds"
-    axes = accuracy_curves(known, results, "cpu_seconds").axes[0]
+    with_processor = curves.assign(cpu_seconds=3.0)
+    assert curve_module.time_quantity(with_processor, results) == "cpu_seconds"
+    axes = accuracy_curves(with_processor, results, "cpu_seconds").axes[0]
     assert axes.get_xlabel().startswith("Synthesis and student time (s of the processor, all threads)")
-    known.loc[0, "cpu_seconds"] = math.nan
-    assert curve_module.time_quantity(known, results) == "seconds"
+    with_processor.loc[0, "cpu_seconds"] = math.nan
+    assert curve_module.time_quantity(with_processor, results) == "seconds"
 
 
 def test_a_method_looks_the_same_in_every_setting(results: pd.DataFrame) -> None:

@@ -105,11 +105,11 @@ def test_keys_sort(key: str, browser: Any, address: str) -> None:
 
 def test_the_tab_key_reaches_everything(browser: Any, address: str) -> None:
     page, _ = opened(browser, address)
-    seen = []
+    focused = []
     for _ in range(60):
         page.keyboard.press("Tab")
-        seen.append(page.evaluate("document.activeElement.className || document.activeElement.tagName"))
-    assert seen[0] == "skip" and {"A", "BUTTON", "SUMMARY", "scroll"} <= set(seen)
+        focused.append(page.evaluate("document.activeElement.className || document.activeElement.tagName"))
+    assert focused[0] == "skip" and {"A", "BUTTON", "SUMMARY", "scroll"} <= set(focused)
     page.context.close()
 
 

@@ -38,9 +38,9 @@ def some_store(root: Path) -> Path:
     add_trial(root, "d" * 12, settings("rgal", 0, order=1), status="failed", reason=f"OSError: {NASTY}")
     (add_trial(root, "e" * 12, settings("plain", 0, order=2)) / "result.json").unlink()
     for number, case in enumerate(("w8a8", "w4a4")):
-        about = {"task": "dfq", "setting": "digits resnet8", "case_title": "Bits", "case_order": number}
+        quantized = {"task": "dfq", "setting": "digits resnet8", "case_title": "Bits", "case_order": number}
         folder = add_trial(
-            root, f"{number:012x}", settings("zeroq", 0, case=case, **about), last=80.0 - number
+            root, f"{number:012x}", settings("zeroq", 0, case=case, **quantized), last=80.0 - number
         )
         (folder / "samples.png").write_bytes(grid_png())
     (root / "trials" / NASTY.replace("/", "")).mkdir()
@@ -77,7 +77,9 @@ def test_nothing_comes_from_elsewhere(page: Page, rendered: Path) -> None:
         assert link.startswith("#") or (rendered.parent / unquote(link)).is_file(), link
     policy = next(meta["content"] for meta in page.all("meta") if "http-equiv" in meta)
     assert policy.startswith("default-src 'none'; img-src data:; style-src 'sha256-")
-    assert not any(name.startswith("on") or name == "style" for _, found in page.tags for name in found)
+    assert not any(
+        name.startswith("on") or name == "style" for _, attributes in page.tags for name in attributes
+    )
 
 
 def test_tables_are_those_of_the_group(page: Page) -> None:
@@ -136,12 +138,12 @@ def test_plots_and_grids_have_a_size_and_a_text(page: Page) -> None:
 
 
 def test_headers_sort_and_containers_take_the_focus(page: Page) -> None:
-    heads = [found for found in page.all("th") if found["class"].startswith(("text", "long", "number"))]
-    columns = [found for found in heads if found.get("scope") == "col"]
-    assert columns and all(found["aria-sort"] == "none" for found in columns)
+    heads = [tag for tag in page.all("th") if tag["class"].startswith(("text", "long", "number"))]
+    columns = [tag for tag in heads if tag.get("scope") == "col"]
+    assert columns and all(tag["aria-sort"] == "none" for tag in columns)
     assert len(page.all("button")) == len(columns) and {b["type"] for b in page.all("button")} == {"button"}
-    regions = [found for found in page.all("div") if found.get("role") == "region"]
-    assert len(regions) == len(page.all("table")) and all(found["tabindex"] == "0" for found in regions)
+    regions = [tag for tag in page.all("div") if tag.get("role") == "region"]
+    assert len(regions) == len(page.all("table")) and all(tag["tabindex"] == "0" for tag in regions)
 
 
 @pytest.mark.usefixtures("svg_alone")
@@ -162,15 +164,15 @@ def test_every_setting_is_escaped(field: str, tmp_path: Path, monkeypatch: pytes
     change(folder / "result.json", image_note=NASTY, protocol=NASTY)
     (folder / "samples.png").write_bytes(grid_png())
     source = render(Store(tmp_path)).page.read_text(encoding="utf-8")
-    found = Page(source)
-    assert NASTY in found.text or NASTY.upper() in found.text
-    assert len(found.all("script")) == 1 and not found.all("b") and NASTY not in source
+    shown = Page(source)
+    assert NASTY in shown.text or NASTY.upper() in shown.text
+    assert len(shown.all("script")) == 1 and not shown.all("b") and NASTY not in source
 
 
 def test_a_store_without_any_trial_of_ours(tmp_path: Path) -> None:
     (tmp_path / "trials" / "notes").mkdir(parents=True)
-    found = Page(render(Store(tmp_path)).page.read_text(encoding="utf-8"))
-    assert "Results: no trial that can be read" in found.text and len(found.tables["left-out-table"]) == 2
+    shown = Page(render(Store(tmp_path)).page.read_text(encoding="utf-8"))
+    assert "Results: no trial that can be read" in shown.text and len(shown.tables["left-out-table"]) == 2
 
 
 @pytest.mark.usefixtures("drawings")
@@ -180,11 +182,11 @@ def test_equal_slugs_keep_their_own_plots_and_grids(tmp_path: Path) -> None:
         (folder / "samples.png").write_bytes(grid_png(width=60 + number))
     result = render(Store(tmp_path))
     assert len(set(result.samples)) == 3 and len(set(result.plots)) == 12
-    found = Page(result.page.read_text(encoding="utf-8"))
-    assert len(found.all("figure")) == 9
+    shown = Page(result.page.read_text(encoding="utf-8"))
+    assert len(shown.all("figure")) == 9
     grids = {
         image["alt"].rpartition(": ")[2]: image["width"]
-        for image in found.all("img")
+        for image in shown.all("img")
         if "images of" in image["alt"]
     }
     assert grids == {
@@ -198,9 +200,9 @@ def test_equal_slugs_keep_their_own_plots_and_grids(tmp_path: Path) -> None:
 def test_a_broken_grid_is_left_out(content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report, "write_plots", lambda *_: [])
     (add_trial(tmp_path, "a" * 12) / "samples.png").write_bytes(content)
-    found = Page(render(Store(tmp_path)).page.read_text(encoding="utf-8"))
-    assert found.all("img") == []
-    assert found.tables["left-out-table"][1][1:3] == ["broken", "samples.png: no PNG, or cut off"]
+    shown = Page(render(Store(tmp_path)).page.read_text(encoding="utf-8"))
+    assert shown.all("img") == []
+    assert shown.tables["left-out-table"][1][1:3] == ["broken", "samples.png: no PNG, or cut off"]
 
 
 def test_a_plot_that_nobody_here_knows_appears(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,9 +256,9 @@ def test_the_template_escapes_every_field_of_the_model() -> None:
     source = render_html(
         Report(NASTY, [(NASTY, NASTY)], sheets, [TaskPart("t", NASTY, [section])], sheets, sheets)
     )
-    found = Page(source)
-    assert len(found.all("script")) == 1 and not found.all("b")
-    assert found.bold == [NASTY] * 4
-    assert NASTY in found.values("alt") and NASTY in found.values("src") and NASTY in found.values("href")
+    shown = Page(source)
+    assert len(shown.all("script")) == 1 and not shown.all("b")
+    assert shown.bold == [NASTY] * 4
+    assert NASTY in shown.values("alt") and NASTY in shown.values("src") and NASTY in shown.values("href")
     body = re.sub(r"<(style|script)>.*?</\1>", "", source, flags=re.S)
     assert "alert" in body and not re.search(r"<[^>]*alert\(\"", body)

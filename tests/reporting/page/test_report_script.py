@@ -84,8 +84,8 @@ def test_numbers_sort_with_blanks_last(descending: bool) -> None:
     texts = list(NUMBERS) * 2
     random.Random(1).shuffle(texts)
     direction = -1 if descending else 1
-    found = in_node(f"data.sort((a, b) => s.compareTexts(a, b, true, {direction}))", texts)
-    assert found == naive_sort(texts, descending)
+    ordered = in_node(f"data.sort((a, b) => s.compareTexts(a, b, true, {direction}))", texts)
+    assert ordered == naive_sort(texts, descending)
 
 
 def test_words_sort_as_people_do() -> None:

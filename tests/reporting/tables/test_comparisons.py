@@ -174,14 +174,14 @@ def test_on_a_cpu_the_time_of_a_plugin_is_that_of_the_processor() -> None:
 
 
 def test_plugins_stay_inside_their_case_and_keep_its_order() -> None:
-    found = [
+    pairs = [
         case_trial(case, name, order, seed, top1 + seed)
         for case, top1 in (("w4a4", 70.0), ("w8a8", 90.0))
         for name, order in (("gdfq", 0), ("gdfq+rgal", 1))
         for seed in range(2)
         if not (case == "w8a8" and name == "gdfq" and seed == 1)
     ]
-    shown = plugins(pd.DataFrame([*found, case_trial("w2a2", "gdfq+rgal", 1, 0, 50.0)]))
+    shown = plugins(pd.DataFrame([*pairs, case_trial("w2a2", "gdfq+rgal", 1, 0, 50.0)]))
     assert list(shown["Bits"]) == ["W8A8", "W4A4"] and list(shown["Shared seeds"]) == ["1", "2"]
     assert list(shown["Top-1 difference (points)"]) == ["0.00 (n = 1)", "0.00 (n = 2)"]
 

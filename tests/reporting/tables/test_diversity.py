@@ -49,9 +49,9 @@ def test_writer_and_reader_agree() -> None:
 
 
 def test_a_trial_gets_what_is_known_of_its_images() -> None:
-    found = summary_columns(record(0.5, None))
-    assert found["diversity_same"] == 0.5 and found["diversity_last_same"] == pytest.approx(0.6)
-    assert found["diversity_student_different"] == 0.9 and "diversity_different" not in found
+    columns = summary_columns(record(0.5, None))
+    assert columns["diversity_same"] == 0.5 and columns["diversity_last_same"] == pytest.approx(0.6)
+    assert columns["diversity_student_different"] == 0.9 and "diversity_different" not in columns
     assert summary_columns({"schema": 1, "skipped": "no memory"}) == {}
 
 
@@ -76,13 +76,13 @@ def test_a_malformed_part_leaves_the_others(part: str, value: Any) -> None:
     frames, whole = (diversity_frames([("a", r)]) for r in (record(**{part: value}), record()))
     lost = {"rounds": ["rounds"], "bins": ["bins"], "histograms": ["bins"], "embedding": ["points"]}
     for name in ("rounds", "bins", "points"):
-        found, wanted = getattr(frames, name), getattr(whole, name)
+        frame, wanted = getattr(frames, name), getattr(whole, name)
         if part == "band" and name == "bins":
-            assert len(found) == len(wanted) and found["band_high"].isna().all()
+            assert len(frame) == len(wanted) and frame["band_high"].isna().all()
         elif name in lost.get(part, ()):
-            assert found.empty and list(found.columns) == list(wanted.columns)
+            assert frame.empty and list(frame.columns) == list(wanted.columns)
         else:
-            pd.testing.assert_frame_equal(found, wanted)
+            pd.testing.assert_frame_equal(frame, wanted)
     gone = {"after_warmup": 4 + 2, "last": 2}.get(part, 0)
     assert len(summary_columns(record(**{part: value}))) == 8 - gone
 
@@ -130,9 +130,9 @@ def test_only_finished_trials_are_loaded(tmp_path: Path, text: str) -> None:
         )
         (folder / "diversity.json").write_text(text)
     frame, _ = load_frames(Store(tmp_path))
-    found = load_diversity(Store(tmp_path), frame)
+    loaded = load_diversity(Store(tmp_path), frame)
     whole = text.startswith('{"')
-    assert set(found.rounds["key"]) == set(found.points["key"]) == ({"plain_0"} if whole else set())
+    assert set(loaded.rounds["key"]) == set(loaded.points["key"]) == ({"plain_0"} if whole else set())
     assert ("diversity_same" in frame.columns) == whole
     assert load_diversity(Store(tmp_path), frame.assign(key="gone")).rounds.empty
 
@@ -197,7 +197,7 @@ def test_hosts_are_those_of_the_same_case() -> None:
 
 def test_hosts_are_those_that_measured_their_images() -> None:
     """Parameters of the plug-in are none of the host's; a method whose host is missing is compared with nothing."""
-    found = {
+    expected = {
         "plain": 0.5,
         "rgal[follows=code]": 0.7,
         "fast[k=10]+rgal[spread=0.01]": 0.9,
@@ -205,15 +205,15 @@ def test_hosts_are_those_that_measured_their_images() -> None:
         "cmi+rgal": 0.65,
     }
     rows = [
-        trial(name, i, 0, 80.0) | {"diversity_same": same} for i, (name, same) in enumerate(found.items())
+        trial(name, i, 0, 80.0) | {"diversity_same": same} for i, (name, same) in enumerate(expected.items())
     ]
     table = by_method(diversity_of(pd.DataFrame(rows)))
-    assert table["host"].to_dict() == dict.fromkeys(found, "") | {
+    assert table["host"].to_dict() == dict.fromkeys(expected, "") | {
         "rgal[follows=code]": "plain",
         "cmi+rgal": "cmi",
     }
-    known = table["same_difference"].dropna().round(6).to_dict()
-    assert known == {"rgal[follows=code]": 0.2, "cmi+rgal": 0.05}
+    printed = table["same_difference"].dropna().round(6).to_dict()
+    assert printed == {"rgal[follows=code]": 0.2, "cmi+rgal": 0.05}
 
 
 def test_no_table_without_numbers(results: pd.DataFrame) -> None:
@@ -232,11 +232,11 @@ def test_a_suite_measures_its_data_free_trials(tmp_path: Path) -> None:
     (tmp_path / "suite.yaml").write_text(SUITE.replace("rounds: 1", "rounds: 2"))
     command = ["--suite", str(tmp_path / "suite.yaml"), "--results", str(tmp_path / "r"), "--jobs", "0"]
     assert cli.main([*command, "--methods", "plain", "rgal", "scratch"]) == 0
-    found = {
+    measured = {
         path.parent.name.split("-")[4]: path for path in (tmp_path / "r" / "trials").glob("*/diversity.json")
     }
-    assert set(found) == {"plain", "rgal"}
-    content = json.loads(found["rgal"].read_text())
+    assert set(measured) == {"plain", "rgal"}
+    content = json.loads(measured["rgal"].read_text())
     assert [entry["round"] for entry in content["rounds"]] == [1, 2] and "skipped" not in content
     (table,) = (tmp_path / "r" / "tables").glob("*_diversity.md")
     assert "| rgal" in table.read_text() and "scratch" not in table.read_text()

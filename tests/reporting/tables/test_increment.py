@@ -39,8 +39,8 @@ def shown(results: pd.DataFrame, reference: bool = False) -> pd.DataFrame:
 
 
 def notes(results: pd.DataFrame, reference: bool = False) -> list[str]:
-    found = accuracy_of(results, published() if reference else None).notes
-    return [str(note) for note in found]
+    lines = accuracy_of(results, published() if reference else None).notes
+    return [str(note) for note in lines]
 
 
 def test_means_and_spreads_are_the_hand_computed_ones(results: pd.DataFrame) -> None:
@@ -233,8 +233,8 @@ def test_the_reference_file_holds_what_the_readmes_print(
     dataset: str, metric: str, protocol: str, method: str, value: float | None
 ) -> None:
     network = "resnet32" if metric == "last" else "resnet18"
-    found = published().published("necil", dataset, metric, protocol, method, "", network)
-    assert (found[0] if found else None) == value
+    cell = published().published("necil", dataset, metric, protocol, method, "", network)
+    assert (cell[0] if cell else None) == value
 
 
 def test_every_row_of_the_reference_file_is_reachable_or_kept_for_readers() -> None:

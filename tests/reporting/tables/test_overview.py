@@ -37,13 +37,13 @@ def results() -> pd.DataFrame:
 def test_only_where_there_are_several_settings(results: pd.DataFrame) -> None:
     assert list(overviews(results)) == ["overview_kd_cifar10_small"]
     assert overviews(results.iloc[:3]) == overviews(results.iloc[:0]) == overviews(pd.DataFrame()) == {}
-    (found,) = overviews(results).values()
-    assert len(found) == 5 and list(settings_of(found)) == ["a -> b", "a -> c"]
+    (rows,) = overviews(results).values()
+    assert len(rows) == 5 and list(settings_of(rows)) == ["a -> b", "a -> c"]
 
 
 def test_numbers(results: pd.DataFrame) -> None:
-    (found,) = overviews(results).values()
-    table = overview_table(found).numbers.set_index("method")
+    (rows,) = overviews(results).values()
+    table = overview_table(rows).numbers.set_index("method")
     assert list(table.index) == ["scratch", "cmi", "rgal"]
     assert table.loc["cmi", "at_a_b_mean_percent"] == 82 and table.loc["cmi", "at_a_b_finished"] == 2
     assert table.loc["cmi", "at_a_b_std_points"] == pytest.approx(math.sqrt(8))
@@ -53,8 +53,8 @@ def test_numbers(results: pd.DataFrame) -> None:
 
 
 def test_print(results: pd.DataFrame, tmp_path: Path) -> None:
-    (found,) = overviews(results).values()
-    text = overview_table(found).text("md")
+    (rows,) = overviews(results).values()
+    text = overview_table(rows).text("md")
     assert "a → b" in text and "82.00 ± 2.83" in text and "| scratch † | 90.00" in " ".join(text.split())
     assert "over 1 to 2 finished trials" in text and "real data" in text
     written = {path.name for path in write_tables(results, tmp_path)}

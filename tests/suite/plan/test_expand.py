@@ -21,14 +21,14 @@ BENCHMARKS = Path(benchmarks.__file__).parent
 
 def test_pairs(tmp_path: Path) -> None:
     """Each pair is a setting; its exceptions go over the budget's; alone it is the same trial."""
-    found = trials(tmp_path, PAIRS)
-    assert [(t.teacher, t.student) for t in found] == [("wrn10_1", "resnet8"), ("wrn10_1", "lenet5")]
-    assert [t.setting for t in found] == ["digits wrn10_1 -> resnet8", "digits wrn10_1 -> lenet5"]
-    assert found[0].schedule["synthesis_lr"] == 0.5 and found[0].schedule["parameters"] == {"bn": 2}
-    assert "parameters" not in found[1].schedule
-    assert found[0].teacher_key == found[1].teacher_key  # one teacher serves both
+    planned = trials(tmp_path, PAIRS)
+    assert [(t.teacher, t.student) for t in planned] == [("wrn10_1", "resnet8"), ("wrn10_1", "lenet5")]
+    assert [t.setting for t in planned] == ["digits wrn10_1 -> resnet8", "digits wrn10_1 -> lenet5"]
+    assert planned[0].schedule["synthesis_lr"] == 0.5 and planned[0].schedule["parameters"] == {"bn": 2}
+    assert "parameters" not in planned[1].schedule
+    assert planned[0].teacher_key == planned[1].teacher_key  # one teacher serves both
     (alone,) = trials(tmp_path, PAIRS, teacher="wrn10_1", student="lenet5")
-    assert alone.key == found[1].key
+    assert alone.key == planned[1].key
 
 
 def test_a_sweep(tmp_path: Path) -> None:
@@ -73,11 +73,11 @@ def test_the_command_line_goes_over_exceptions(tmp_path: Path) -> None:
     path.write_text(PAIRS + "\n")
     for budget in ("smoke", "other"):
         exceptions = f"budgets.{budget}.methods={{plain: {{rounds: 7, synthesis_lr: 0.3}}}}"
-        chosen = load_suite(path, {}, (exceptions, "rounds=5", "synthesis_lr=0.2"))
-        found = chosen.budgets[budget].methods["plain"]
+        loaded = load_suite(path, {}, (exceptions, "rounds=5", "synthesis_lr=0.2"))
+        entry = loaded.budgets[budget].methods["plain"]
         kept = Schedule(rounds=7, synthesis_lr=0.3) if budget == "other" else Schedule()
-        assert found == kept
-        assert chosen.pairs[0].methods["plain"] == Schedule(parameters={"bn": 2})
+        assert entry == kept
+        assert loaded.pairs[0].methods["plain"] == Schedule(parameters={"bn": 2})
 
 
 def test_parameters_of_budget_and_pair_join() -> None:
@@ -137,15 +137,15 @@ def test_quantization_is_not_swept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", sorted(BENCHMARKS.glob("*.yaml")), ids=lambda path: path.name)
 def test_the_suites_that_ship(path: Path, tmp_path: Path) -> None:
     """Each has a title and the three budgets, and names methods and parameters that exist: checked on digits."""
-    chosen = load_suite(path, {})
-    assert chosen.title and {"smoke", "small", "paper"} <= set(chosen.budgets)
-    options = {"base": 4, "step": 3} if chosen.task == "necil" else {}
-    for budget in chosen.budgets:
+    loaded = load_suite(path, {})
+    assert loaded.title and {"smoke", "small", "paper"} <= set(loaded.budgets)
+    options = {"base": 4, "step": 3} if loaded.task == "necil" else {}
+    for budget in loaded.budgets:
         own = {
             "dataset": "digits",
             "image_size": None,
             "budget": budget,
-            "options": {**chosen.options, **options},
+            "options": {**loaded.options, **options},
         }
-        found = expand(chosen.model_copy(update=own), tasks()[chosen.task], load("digits"), "cpu")
-        assert len(found) >= len(chosen.seeds) * len(chosen.methods)
+        planned = expand(loaded.model_copy(update=own), tasks()[loaded.task], load("digits"), "cpu")
+        assert len(planned) >= len(loaded.seeds) * len(loaded.methods)

@@ -48,17 +48,17 @@ def call(folder: Path, *arguments: str, results: str = "r", suite: str = "suite.
 
 
 def kept(folder: Path) -> Path:
-    (found,) = (folder / "r" / "trials").glob("*-plain-*/pool.safetensors")
-    return found.parent
+    (pool,) = (folder / "r" / "trials").glob("*-plain-*/pool.safetensors")
+    return pool.parent
 
 
 def records(results: Path) -> dict[str, dict[str, Any]]:
     """Method -> settings and result of its trial."""
-    found = {}
+    by_method = {}
     for folder in (results / "trials").iterdir():
         settings = json.loads((folder / "trial.json").read_text())["settings"]
-        found[settings["method"]] = settings | json.loads((folder / "result.json").read_text())
-    return found
+        by_method[settings["method"]] = settings | json.loads((folder / "result.json").read_text())
+    return by_method
 
 
 # Two runs -------------------------------------------------------------------------------------------------------
@@ -238,10 +238,10 @@ def test_every_setting_of_a_suite_starts_from_it(workplace: Path, monkeypatch: p
         initial_pool, "load_pool", lambda path, *more: reads.append(path) or load_pool(path, *more)
     )
     text = SWEEP.replace("teacher: wrn10_1\nstudent: resnet8\n", "") + PAIRS[PAIRS.index("pairs:") :]
-    chosen = {"methods": ["plain", "scratch"], "init_pool": str(workplace / "kept")}
-    found = trials(workplace, text, "several.yaml", **chosen)
+    overrides = {"methods": ["plain", "scratch"], "init_pool": str(workplace / "kept")}
+    planned = trials(workplace, text, "several.yaml", **overrides)
     key = pool_key(*load_pool(workplace / "kept", SHAPE, 10))
-    assert [(t.method, t.init_pool_key) for t in found] == [("plain", key), ("scratch", "")] * 4
+    assert [(t.method, t.init_pool_key) for t in planned] == [("plain", key), ("scratch", "")] * 4
     assert reads == [workplace / "kept"]
 
 

@@ -45,8 +45,8 @@ def add(monkeypatch: pytest.MonkeyPatch) -> Iterator[Add]:
 
 def planned(folder: Path, text: str, *assignments: str) -> dict[str, Trial]:
     (folder / "suite.yaml").write_text(text)
-    found = load_suite(folder / "suite.yaml", {"methods": ["plain", "mine", "game"]}, assignments)
-    return {trial.method: trial for trial in make_plan(found).trials}
+    loaded = load_suite(folder / "suite.yaml", {"methods": ["plain", "mine", "game"]}, assignments)
+    return {trial.method: trial for trial in make_plan(loaded).trials}
 
 
 def test_a_methods_own_budget_goes_over_the_suites_and_under_its_entry(add: Add, tmp_path: Path) -> None:

@@ -40,15 +40,15 @@ def labelled(name: str, classes: int, each: int) -> Dataset:
 
 def paper(name: str, dataset: Dataset, *methods: str) -> list[Trial]:
     """The first seed's trials of a suite that ships, at its `paper` budget."""
-    chosen = load_suite(FOLDER / f"{name}.yaml", {"budget": "paper", "methods": list(methods), "seeds": [0]})
-    return expand(chosen, tasks()[chosen.task], dataset, "cpu")
+    loaded = load_suite(FOLDER / f"{name}.yaml", {"budget": "paper", "methods": list(methods), "seeds": [0]})
+    return expand(loaded, tasks()[loaded.task], dataset, "cpu")
 
 
 def recipes(name: str, *methods: str) -> list[Recipe]:
     """As `paper`, on digits, whose number of images does not matter here."""
-    chosen = load_suite(FOLDER / f"{name}.yaml", {"budget": "paper", "methods": list(methods), "seeds": [0]})
-    chosen = chosen.model_copy(update={"dataset": "digits", "image_size": None})
-    return [trial_recipe(trial) for trial in expand(chosen, tasks()[chosen.task], load("digits"), "cpu")]
+    loaded = load_suite(FOLDER / f"{name}.yaml", {"budget": "paper", "methods": list(methods), "seeds": [0]})
+    loaded = loaded.model_copy(update={"dataset": "digits", "image_size": None})
+    return [trial_recipe(trial) for trial in expand(loaded, tasks()[loaded.task], load("digits"), "cpu")]
 
 
 @pytest.mark.parametrize(
@@ -81,8 +81,8 @@ def test_formulas_of_steps(tmp_path: Path) -> None:
     training = TeacherTraining(steps=Epochs(epochs=200, drop_last=True), batch=128)
     assert training.recipe(25_000).steps == 39_000  # what the suites had as a number
     text = SUITE.replace("student_steps: 1", "student_steps: {epochs: 2, drop_last: true}")
-    chosen = suite(tmp_path, text)
-    (trial,) = expand(chosen, tasks()["kd"], load("digits"), "cpu")
+    loaded = suite(tmp_path, text)
+    (trial,) = expand(loaded, tasks()["kd"], load("digits"), "cpu")
     assert trial.schedule["student_steps"] == 2 * (len(load("digits").train.labels) // 8)
     for wrong, expected in (
         ("{epochs: 1, epoch: 2}", "unknown key 'epoch', did you mean 'epochs'?; valid: drop_last, epochs"),
@@ -132,8 +132,8 @@ def test_quantization_and_distillation_on_cifar100_and_tiny_imagenet() -> None:
 
 def test_class_incremental_optimisers() -> None:
     tiny, subset = labelled("tiny_imagenet", 200, 5), labelled("imagenet_subset", 100, 13)
-    (learner,) = paper("necil_tiny_imagenet", tiny, "r_dfcil")
-    assert trial_recipe(learner).student.weight_decay == 2e-4
+    (trial,) = paper("necil_tiny_imagenet", tiny, "r_dfcil")
+    assert trial_recipe(trial).student.weight_decay == 2e-4
     r_dfcil, abd, turned = (
         trial_recipe(paper("necil_imagenet_subset", subset, name)[0]) for name in ("r_dfcil", "abd", "pass")
     )
@@ -152,7 +152,7 @@ def test_drops_are_for_rates_that_fall_in_steps() -> None:
 def entries(path: Path) -> dict[str, str]:
     """What stands in comments above and beside the `paper` budget of a suite file and each of its methods."""
     text = path.read_text(encoding="utf-8")
-    lines, root, found = text.splitlines(), yaml.compose(text), {}
+    lines, root, places = text.splitlines(), yaml.compose(text), {}
 
     def children(node: yaml.Node | None) -> dict[str, tuple[yaml.Node, yaml.Node]]:
         pairs = node.value if isinstance(node, yaml.MappingNode) else []
@@ -161,7 +161,7 @@ def entries(path: Path) -> dict[str, str]:
     def note(name: str, first: int, last: int) -> None:
         while lines[first - 1].strip().startswith("#"):
             first -= 1
-        found[name] = " ".join(line.partition("#")[2] for line in lines[first : last + 1])
+        places[name] = " ".join(line.partition("#")[2] for line in lines[first : last + 1])
 
     _, budgets = children(root).get("budgets", (None, None))
     if "paper" not in children(budgets):
@@ -175,7 +175,7 @@ def entries(path: Path) -> dict[str, str]:
             key.start_mark.line,
             max(key.start_mark.line, value.end_mark.line - (value.end_mark.column == 0)),
         )
-    return found
+    return places
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.yaml")), ids=lambda path: path.name)
@@ -203,5 +203,5 @@ def test_a_folder_has_the_weights_of_all_networks(tmp_path: Path) -> None:
     assert weights_of("one.pth", "resnet50") == Path("one.pth")
     with pytest.raises(UserError, match="expected one file of network 'wrn16_1', .* found none"):
         weights_of(str(tmp_path), "wrn16_1")
-    chosen = load_suite(FOLDER / "dfq_imagenet.yaml", {"teacher_weights": str(tmp_path)})
-    assert len(chosen.networks) == 3
+    loaded = load_suite(FOLDER / "dfq_imagenet.yaml", {"teacher_weights": str(tmp_path)})
+    assert len(loaded.networks) == 3

@@ -49,10 +49,10 @@ def test_interleaved_recipes_stay_interleaved() -> None:
 
 @pytest.mark.parametrize("method", ["naive", "real_calibration", "zeroq"])
 def test_recipes_that_never_train_have_one_round_whatever_the_budget(method: str) -> None:
-    found = rounds(method)
-    assert (found.count, found.student_steps, found.warmup) == (1, 0, 0)
-    assert (found.synthesis_batch, found.batch) == (17, 18)
-    assert found.synthesis_steps == (11 if method == "zeroq" else 0)
+    planned = rounds(method)
+    assert (planned.count, planned.student_steps, planned.warmup) == (1, 0, 0)
+    assert (planned.synthesis_batch, planned.batch) == (17, 18)
+    assert planned.synthesis_steps == (11 if method == "zeroq" else 0)
 
 
 def test_their_own_number_of_rounds_stays() -> None:
@@ -68,8 +68,8 @@ def test_recipes_without_synthesis_steps_have_none_whatever_the_budget() -> None
 
 
 def test_real_images_need_no_warm_up() -> None:
-    found = rounds("real_finetune")
-    assert (found.count, found.student_steps, found.warmup) == (7, 13, 0)
+    planned = rounds("real_finetune")
+    assert (planned.count, planned.student_steps, planned.warmup) == (7, 13, 0)
 
 
 def test_a_published_warm_up_shrinks_with_the_rounds_and_a_given_one_does_not() -> None:
@@ -115,11 +115,13 @@ def test_rgal_on_quantization_has_the_tasks_defaults(method: str) -> None:
     assert not adapted.pairs and adapted.per_class == 4 and adapted.student == DFQ_STUDENT
 
 
-@pytest.mark.parametrize("method", [name for name, known in methods().items() if known.tasks[0] == "dfq"])
+@pytest.mark.parametrize(
+    "method", [name for name, registered in methods().items() if registered.tasks[0] == "dfq"]
+)
 def test_methods_of_quantization_are_left_alone(method: str) -> None:
-    found, own = tasks()["dfq"].recipe(method, Schedule()).recipe, resolve(method).recipe
-    assert (found.student, found.rounds, found.images) == (own.student, own.rounds, own.images)
-    assert weights(found) == weights(own)
+    adapted, own = tasks()["dfq"].recipe(method, Schedule()).recipe, resolve(method).recipe
+    assert (adapted.student, adapted.rounds, adapted.images) == (own.student, own.rounds, own.images)
+    assert weights(adapted) == weights(own)
 
 
 def test_gdfq_is_unchanged_and_takes_rgal() -> None:
@@ -130,15 +132,17 @@ def test_gdfq_is_unchanged_and_takes_rgal() -> None:
     assert plus.per_class == 4 and plus.student == plain.student and plus.rounds == plain.rounds
 
 
-@pytest.mark.parametrize("method", [name for name, known in methods().items() if "kd" in known.tasks])
+@pytest.mark.parametrize(
+    "method", [name for name, registered in methods().items() if "kd" in registered.tasks]
+)
 def test_distillation_leaves_its_methods_alone(method: str) -> None:
-    found, own = tasks()["kd"].recipe(method, Schedule()).recipe, resolve(method).recipe
-    assert (found.student, found.rounds, weights(found)) == (own.student, own.rounds, weights(own))
+    adapted, own = tasks()["kd"].recipe(method, Schedule()).recipe, resolve(method).recipe
+    assert (adapted.student, adapted.rounds, weights(adapted)) == (own.student, own.rounds, weights(own))
 
 
 def test_a_suites_numbers_go_before_what_adapting_sets() -> None:
     schedule = Schedule(student_lr=0.01, rounds=3, parameters={"bn": 5.0})
-    found = tasks()["dfq"].recipe("cmi", schedule)
-    assert found.name == "cmi" and found.recipe.rounds.count == 3
-    assert found.recipe.student == replace(DFQ_STUDENT, lr=0.01)
-    assert {w.name: w.weight for w in found.recipe.synthesis}["bn"] == 5.0
+    adapted = tasks()["dfq"].recipe("cmi", schedule)
+    assert adapted.name == "cmi" and adapted.recipe.rounds.count == 3
+    assert adapted.recipe.student == replace(DFQ_STUDENT, lr=0.01)
+    assert {w.name: w.weight for w in adapted.recipe.synthesis}["bn"] == 5.0

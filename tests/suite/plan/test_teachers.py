@@ -28,16 +28,16 @@ def test_each_seed_has_a_teacher_that_its_methods_share(tmp_path: Path) -> None:
 def test_fewer_teachers_take_turns_and_one_is_that_of_seed_0(tmp_path: Path) -> None:
     every = keys(suite(tmp_path, **SEEDS))
     for count in (1, 2, 3):
-        chosen = keys(load_suite(tmp_path / "suite.yaml", SEEDS, (f"teachers={count}",)))
-        assert chosen == {(name, seed): every[name, seed % count] for name, seed in every}
+        shared = keys(load_suite(tmp_path / "suite.yaml", SEEDS, (f"teachers={count}",)))
+        assert shared == {(name, seed): every[name, seed % count] for name, seed in every}
 
 
 def test_the_seed_of_the_recipe_is_that_of_teacher_0(tmp_path: Path) -> None:
-    chosen = (
+    recipes = (
         load_suite(tmp_path / "suite.yaml", {}, ("teacher_training.seed=7",)) if suite(tmp_path) else None
     )
-    assert [teacher_recipe(chosen, Pretraining(), number, 99).seed for number in (0, 2)] == [7, 9]
-    assert teacher_recipe(chosen, Pretraining(identity={"seed": 3}), 3, 99).seed == 3  # one of its own
+    assert [teacher_recipe(recipes, Pretraining(), number, 99).seed for number in (0, 2)] == [7, 9]
+    assert teacher_recipe(recipes, Pretraining(identity={"seed": 3}), 3, 99).seed == 3  # one of its own
 
 
 def test_every_missing_teacher_is_one_job(tmp_path: Path) -> None:

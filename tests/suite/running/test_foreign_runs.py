@@ -81,9 +81,9 @@ def test_missing_timm(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_timm() -> None:
     pytest.importorskip("timm")
     net = nets.build("timm:mobilenetv3_small_050", 7, 1, 32).eval()
-    seen = observe(net, small.randn(2, 1, 32, 32), WHAT)
-    torch.testing.assert_close(net.get_submodule(net.head_name)(seen.feature), seen.logits)
-    assert len(seen.bn) == 34 and len(seen.layers) == 4  # they are a subclass of BatchNorm2d
+    observed = observe(net, small.randn(2, 1, 32, 32), WHAT)
+    torch.testing.assert_close(net.get_submodule(net.head_name)(observed.feature), observed.logits)
+    assert len(observed.bn) == 34 and len(observed.layers) == 4  # they are a subclass of BatchNorm2d
     with pytest.raises(UserError, match="did you mean 'timm:resnet18'"):
         nets.build("timm:resnet19", 4)
     assert (
@@ -133,10 +133,10 @@ def test_a_run_in_a_worker_process(factories: Path) -> None:
     arguments += ["--set", "allow_weak_teacher=true"]  # it is not trained
     assert call(factories, *arguments, jobs="1") == 0
     (folder,) = (factories / "results" / "trials").iterdir()
-    about = json.loads((folder / "trial.json").read_text())
+    record = json.loads((folder / "trial.json").read_text())
     assert json.loads((folder / "result.json").read_text())["status"] == "finished"
     assert folder.name == f"kd-digits-foreign_mine-plain-foreign_mine-bare-rgal-s0-{key_of(folder)}"
-    assert key_of(folder) == about["key"] and len(about["settings"]["code"].split("-")) == 2
+    assert key_of(folder) == record["key"] and len(record["settings"]["code"].split("-")) == 2
     stored = [path.name for path in (factories / "results" / "teachers").glob("*.safetensors")]
     name = (
         r"digits-foreign_mine-plain-given-[0-9a-f]{12}-[0-9a-f]{6}\.safetensors"  # of the file, of the code

@@ -39,23 +39,25 @@ def rows_of(trial: Path) -> list[dict[str, Any]]:
 
 def expected(rows: list[dict[str, Any]]) -> Events:
     """What the rows say, in a plain loop, with numbers as event files hold them: in 32 bits."""
-    found: Events = {}
+    scalars_of: Events = {}
     for row in rows:
         step = row["synthesis_steps"] if row["kind"] == "synthesis" else row["student_steps"]
         for name, value in row.items():
             if name not in ("kind", "round", "images") and not name.endswith(("_steps", "_seconds")):
-                found.setdefault(f"{row['kind']}/{name}", []).append((step, pytest.approx(value, rel=1e-6)))
+                scalars_of.setdefault(f"{row['kind']}/{name}", []).append(
+                    (step, pytest.approx(value, rel=1e-6))
+                )
     for name in ("images", "synthesis_seconds", "student_seconds"):
         spent = {
             row["synthesis_steps"] + row["student_steps"]: pytest.approx(row[name], rel=1e-6) for row in rows
         }
-        found[f"cost/{name}"] = list(spent.items())
-    return found
+        scalars_of[f"cost/{name}"] = list(spent.items())
+    return scalars_of
 
 
 def one(folder: Path) -> Path:
-    (found,) = folder.iterdir()
-    return found
+    (entry,) = folder.iterdir()
+    return entry
 
 
 @pytest.mark.usefixtures("tensorboard")
@@ -64,9 +66,9 @@ def test_events_are_the_rows(jobs: str, tmp_path: Path) -> None:
     """Of trials in this process and in workers, in a folder called like the trial's."""
     suite_file(tmp_path, rounds=3, steps=2)
     assert cli.main([*command(tmp_path, "r", "rgal"), "--jobs", jobs, "--tensorboard"]) == 0
-    trial, found = one(tmp_path / "r" / "trials"), one(tmp_path / "r" / "tensorboard")
-    assert found.name == trial.name
-    read = events(found)
+    trial, written = one(tmp_path / "r" / "trials"), one(tmp_path / "r" / "tensorboard")
+    assert written.name == trial.name
+    read = events(written)
     assert read == expected(rows_of(trial))
     assert {"synthesis/spread", "student/gather", "evaluation/top1", "cost/images"} <= set(read)
     assert [step for step, _ in read["evaluation/top1"]] == [2, 4, 6]

@@ -123,10 +123,10 @@ def test_text_that_is_no_json(name: str, tmp_path: Path) -> None:
     records = load_records(Store(tmp_path))
     expected = "broken" if name in ("trial.json", "result.json") else "finished"
     assert {record.status for record in records} == {expected}
-    found = damaged_records(records)
-    assert [problem.folder for problem in found] == [record.folder for record in records]
-    assert {problem.kind for problem in found} == {"broken"}
-    assert all(problem.reason.startswith(f"{name}: ") for problem in found)
+    problems = damaged_records(records)
+    assert [problem.folder for problem in problems] == [record.folder for record in records]
+    assert {problem.kind for problem in problems} == {"broken"}
+    assert all(problem.reason.startswith(f"{name}: ") for problem in problems)
     results = identified(make_frames(records)[0])
     assert load_layers(Store(tmp_path), results).empty and load_phases(Store(tmp_path), results).empty
 

@@ -13,7 +13,7 @@ from rgal.core.errors import UserError
 from rgal.core.observe import WHAT, observe
 from rgal.tasks.class_incremental.head import FirstOutputs, GrowingHead, extractor_parameters, growing_head
 from tests.helpers import small
-from tests.helpers.learner_builders import Tiny
+from tests.helpers.two_phase_builders import Tiny
 
 NETS = ("lenet5", "wrn10_1", "resnet8")
 
@@ -59,14 +59,14 @@ def test_a_nets_logits_stay_when_its_head_is_made_to_grow(name: str) -> None:
     x = small.COLOUR.normalise(small.rand(5, *small.COLOUR.shape))
     parts = {key: value for key, value in small.snapshot(net).items() if not key.startswith(net.head_name)}
     before = net(x)
-    found = growing_head(net)
-    assert isinstance(found, GrowingHead) and growing_head(net) is found
+    head = growing_head(net)
+    assert isinstance(head, GrowingHead) and growing_head(net) is head
     assert torch.equal(net(x), before)
-    found.add(3, "three")
+    head.add(3, "three")
     assert torch.equal(net(x)[:, :5], before) and net(x).shape == (5, 8)
     after = small.snapshot(net)
     assert all(torch.equal(after[key], value) for key, value in parts.items())
-    assert found.features == found.weight().shape[1] and len(found.weight()) == 8
+    assert head.features == head.weight().shape[1] and len(head.weight()) == 8
 
 
 def test_logits_are_those_of_all_rows() -> None:
@@ -136,8 +136,8 @@ def test_assign_overwrites_all_rows(unit: bool) -> None:
     weight, bias = small.randn(5, 4, seed=1), small.randn(5, seed=2)
     grown.assign(weight, bias)
     x = 7 * small.randn(6, 4)
-    seen = torch.stack([row / row.norm() for row in x]) if unit else x
-    torch.testing.assert_close(grown(x), seen @ weight.T + bias)
+    rows = torch.stack([row / row.norm() for row in x]) if unit else x
+    torch.testing.assert_close(grown(x), rows @ weight.T + bias)
     assert torch.equal(grown.weight(), weight)
     if unit:
         torch.testing.assert_close(grown(x), grown(0.01 * x))
@@ -176,8 +176,8 @@ def test_the_extractor_is_all_but_the_classifier(name: str) -> None:
             growing_head(net).add(2, 0)
         names = [n for n, _ in net.named_parameters() if not n.startswith(f"{net.head_name}.")]
         wanted = [dict(net.named_parameters())[n] for n in names]
-        found = extractor_parameters(net)
-        assert len(found) == len(wanted) and all(a is b for a, b in zip(found, wanted, strict=True))
+        parameters = extractor_parameters(net)
+        assert len(parameters) == len(wanted) and all(a is b for a, b in zip(parameters, wanted, strict=True))
 
 
 # The first outputs ----------------------------------------------------------------------------------------------

@@ -112,13 +112,13 @@ def test_the_last_phase_is_no_candidate_for_the_best() -> None:
 
 def test_a_run_without_increments() -> None:
     counts = [[(3, 4)]]
-    found = metrics.summary(counts)
-    assert found.keys() == KEYS
-    assert [found[key] for key in ("aia", "last", "task_mean", "new_top1", "base_top1")] == [75] * 5
+    numbers = metrics.summary(counts)
+    assert numbers.keys() == KEYS
+    assert [numbers[key] for key in ("aia", "last", "task_mean", "new_top1", "base_top1")] == [75] * 5
     for key in ("forgetting", "initial_forgetting", "bwt"):
-        assert str(found[key]) == "0.0"
-    assert math.isnan(found["aia_without_base"])
-    assert math.isnan(found["old_top1"])
+        assert str(numbers[key]) == "0.0"
+    assert math.isnan(numbers["aia_without_base"])
+    assert math.isnan(numbers["old_top1"])
 
 
 def test_nothing_forgotten_is_no_negative_zero() -> None:
@@ -152,17 +152,17 @@ def test_against_loops_over_images(seed: int, phases: int) -> None:
         "new_top1": naive.new(images, last),
         "base_top1": naive.accuracy(images, 0),
     }
-    found = metrics.summary(counts)
-    assert found.keys() == expected.keys() == KEYS
+    numbers = metrics.summary(counts)
+    assert numbers.keys() == expected.keys() == KEYS
     for key, value in expected.items():
-        assert found[key] == pytest.approx(float(value), abs=1e-9), key
-        assert type(found[key]) is float
-    assert metrics.average_incremental(counts) == found["aia"]
-    assert metrics.average_incremental(counts, with_base=False) == found["aia_without_base"]
-    assert metrics.last(counts) == found["last"]
-    assert metrics.forgetting(counts) == found["forgetting"]
-    assert metrics.initial_forgetting(counts) == found["initial_forgetting"]
-    assert metrics.backward_transfer(counts) == found["bwt"]
+        assert numbers[key] == pytest.approx(float(value), abs=1e-9), key
+        assert type(numbers[key]) is float
+    assert metrics.average_incremental(counts) == numbers["aia"]
+    assert metrics.average_incremental(counts, with_base=False) == numbers["aia_without_base"]
+    assert metrics.last(counts) == numbers["last"]
+    assert metrics.forgetting(counts) == numbers["forgetting"]
+    assert metrics.initial_forgetting(counts) == numbers["initial_forgetting"]
+    assert metrics.backward_transfer(counts) == numbers["bwt"]
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

@@ -1,4 +1,4 @@
-"""Losses of class-incremental learners where there is next to nothing: one image, one class, no difference, halves."""
+"""Losses of class-incremental methods where there is next to nothing: one image, one class, no difference, halves."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from rgal.tasks.class_incremental import terms as terms
 from rgal.terms.objective import TermContext
 from tests.helpers import small
-from tests.helpers.learner_builders import STILL, gradients, step_context, two_phases
+from tests.helpers.two_phase_builders import STILL, gradients, step_context, two_phases
 
 REAL, OLD, NEW, WIDTH = 5, 4, 2, 5
 LABELS = torch.tensor([4, 5, 5, 4, 5, 0, 0, 0])  # those of replayed images mean nothing

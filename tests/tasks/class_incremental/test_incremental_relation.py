@@ -43,8 +43,8 @@ def built(polarity: str = "gather", band: str = "distance", **options: object) -
     return term
 
 
-def context(feature: Tensor, real: int = REAL, labels: Tensor = LABELS, **seen: Tensor) -> Context:
-    logits = {"student": new_logits(len(feature)), "teacher": old_logits(len(feature)), **seen}
+def context(feature: Tensor, real: int = REAL, labels: Tensor = LABELS, **of_student: Tensor) -> Context:
+    logits = {"student": new_logits(len(feature)), "teacher": old_logits(len(feature)), **of_student}
     ctx = small.context(
         targets=labels[: len(feature)],
         streams=Streams("cpu", "relation"),
@@ -61,17 +61,17 @@ def groups_negatives(band: str = "distance", mixed: bool = False, own: bool = Fa
     rng = Streams("cpu", "relation").get("gather negatives")
     every = torch.cat([LABELS[:REAL], torch.tensor(REPLAYED_LABELS)])
     sampled = [new_logits()[:REAL, OLD:], (new_logits()[:, :OLD] if own else old_logits())[REAL:]]
-    found = [
+    of_groups = [
         sample_negatives(rows, labels, BANDS[band], rng)
         for rows, labels in zip(sampled, (every[:REAL], every[REAL:]), strict=True)
     ]
     if mixed:
-        found.append(sample_negatives(new_logits(), every, BANDS[band], rng, among=ACROSS))
-    return found
+        of_groups.append(sample_negatives(new_logits(), every, BANDS[band], rng, among=ACROSS))
+    return of_groups
 
 
-def indices(found: list[Negatives]) -> list[list[list[int]]]:
-    return [by_pair(negatives) for negatives in found]
+def indices(sampled: list[Negatives]) -> list[list[list[int]]]:
+    return [by_pair(negatives) for negatives in sampled]
 
 
 ALL_LABELS = LABELS[:REAL].tolist() + REPLAYED_LABELS
@@ -108,8 +108,8 @@ def test_layers_and_logits_are_embeddings_too() -> None:
     small.assert_twins(fast, twin, small.randn(N, 4, 3, 3), small.randn(N, 6, 2, 2, seed=1), new_logits())
 
 
-def mixed_twin(weight: float, found: list[Negatives]):  # type: ignore[no-untyped-def]
-    index = indices(found)
+def mixed_twin(weight: float, sampled: list[Negatives]):  # type: ignore[no-untyped-def]
+    index = indices(sampled)
 
     def twin(f: Tensor) -> Tensor:
         apart = slow.apart_triplet([f], ALL_LABELS, REAL, OLD, CLASSES, index)
@@ -120,11 +120,11 @@ def mixed_twin(weight: float, found: list[Negatives]):  # type: ignore[no-untype
 
 @pytest.mark.parametrize("band", BANDS)
 def test_mixed_triplets_push_real_images_from_replayed_ones(band: str) -> None:
-    found = groups_negatives(band, mixed=True)
-    index = found[2].index[:REAL]
-    assert (index >= REAL).all() and not found[2].exists[REAL:].any()
+    sampled = groups_negatives(band, mixed=True)
+    index = sampled[2].index[:REAL]
+    assert (index >= REAL).all() and not sampled[2].exists[REAL:].any()
     small.assert_twins(
-        lambda f: built(band=band, mixed=0.5)(context(f)), mixed_twin(0.5, found), small.randn(N, WIDTH)
+        lambda f: built(band=band, mixed=0.5)(context(f)), mixed_twin(0.5, sampled), small.randn(N, WIDTH)
     )
 
 
@@ -143,12 +143,14 @@ def test_neither_side_looks_at_the_other() -> None:
     """Without mixed triplets, moving the replayed images changes neither loss nor gradient of the real ones."""
     term, features = built(), small.randn(N, WIDTH)
     moved = torch.cat([features[:REAL], 5 * small.randn(REPLAYED, WIDTH, seed=9)])
-    found = []
+    sampled = []
     for f in (features, moved):
         leaf = f.clone().requires_grad_()
         term(context(leaf)).backward()
-        found.append(leaf.grad)
-    assert torch.equal(found[0][:REAL], found[1][:REAL]) and not torch.equal(found[0][REAL:], found[1][REAL:])
+        sampled.append(leaf.grad)
+    assert torch.equal(sampled[0][:REAL], sampled[1][:REAL]) and not torch.equal(
+        sampled[0][REAL:], sampled[1][REAL:]
+    )
 
 
 def test_labels_handed_in_for_replayed_images_mean_nothing() -> None:
@@ -187,11 +189,11 @@ def test_every_group_reports_its_own_distances_and_fallback() -> None:
     f = small.randn(N, WIDTH)
     ctx = context(f)
     built(mixed=0.5)(ctx)
-    found = groups_negatives(mixed=True)
+    sampled = groups_negatives(mixed=True)
     parts = {"_new": slice(0, REAL), "": slice(REAL, None), "_mixed": slice(None)}
     whats = ("fallback", "same", "different")
     assert set(ctx.notes) == {f"gather{suffix}_{what}" for suffix in parts for what in whats}
-    for (suffix, rows), negatives in zip(parts.items(), found, strict=True):
+    for (suffix, rows), negatives in zip(parts.items(), sampled, strict=True):
         labels = ALL_LABELS[rows]
         same, different = naive.relation_distances(f[rows], labels)
         share = naive.fallback_share(labels, negatives.exists.tolist(), negatives.in_band.tolist())
@@ -210,9 +212,9 @@ def test_negatives_among_some_follow_the_exact_probabilities(band: str, dimensio
     rows, labels = close_rows(12, dimension), labels_of(12, 3)
     among = small.rand(12, 12, seed=5) < 0.6
     wanted = torch.tensor(slow.among_probabilities(rows, labels.tolist(), among, LIMITS[band]))
-    found = sample_negatives(rows, labels, BANDS[band], small.rng(1), draws=20_000, among=among)
-    assert torch.equal(found.exists, wanted.sum(1) > 0) and found.exists.sum() > 8
-    for index, row, exists in zip(found.index, wanted, found.exists.tolist(), strict=True):
+    sampled = sample_negatives(rows, labels, BANDS[band], small.rng(1), draws=20_000, among=among)
+    assert torch.equal(sampled.exists, wanted.sum(1) > 0) and sampled.exists.sum() > 8
+    for index, row, exists in zip(sampled.index, wanted, sampled.exists.tolist(), strict=True):
         if exists:
             share = index.bincount(minlength=12) / 20_000
             torch.testing.assert_close(share.double(), row.double(), rtol=0, atol=0.02)

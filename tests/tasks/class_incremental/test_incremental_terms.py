@@ -1,4 +1,4 @@
-"""Losses of class-incremental learners against loops over images and classes, and where their gradients go."""
+"""Losses of class-incremental methods against loops over images and classes, and where their gradients go."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rgal.tasks.class_incremental.head import growing_head
 from rgal.terms.objective import LossTerm, Progress, Term, TermContext
 from tests.helpers import naive, small
 from tests.helpers import naive_incremental as slow
-from tests.helpers.learner_builders import STILL, gradients, logits_context, step_context, two_phases
+from tests.helpers.two_phase_builders import STILL, gradients, logits_context, step_context, two_phases
 
 REAL, REPLAYED, OLD, NEW, WIDTH = 5, 3, 4, 2, 5
 N, CLASSES = REAL + REPLAYED, OLD + NEW
@@ -123,34 +123,34 @@ def test_head_cross_entropy_is_of_true_and_of_the_old_models_labels() -> None:
         head = growing_head(nets["student"])
         weight, bias = head.weight(), torch.cat([part.bias for part in head.parts])
         replayed = growing_head(nets["teacher"])(g)[REAL:].argmax(1).tolist()
-        known = LABELS[:REAL].tolist() + replayed
+        all_labels = LABELS[:REAL].tolist() + replayed
         ctx = step_context(nets, f, g, LABELS, REAL)
-        assert terms.incremental_labels(ctx).tolist() == known and len(set(replayed)) > 1
+        assert terms.incremental_labels(ctx).tolist() == all_labels and len(set(replayed)) > 1
         z = slow.head_logits(f.double(), weight.double(), bias.double())
         if form == "share":
-            expected = slow.balanced_head(z, known, REAL, OLD)
+            expected = slow.balanced_head(z, all_labels, REAL, OLD)
         else:
-            expected = slow.counted_cross_entropy(z, known, known)
+            expected = slow.counted_cross_entropy(z, all_labels, all_labels)
         assert term(ctx).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_counts_add_up_over_the_steps_and_are_stored() -> None:
     term, nets = head_term("counts")
     head, f = growing_head(nets["student"]), features()[0]
-    known: list[int] = []
+    so_far: list[int] = []
     for step in range(3):
         g = small.randn(N, WIDTH, seed=20 + step)
         ctx = step_context(nets, f, g, LABELS, REAL)
         labels = terms.incremental_labels(ctx).tolist()
-        known += labels
-        expected = slow.counted_cross_entropy(head(f).double(), labels, known)
+        so_far += labels
+        expected = slow.counted_cross_entropy(head(f).double(), labels, so_far)
         assert term(ctx).item() == pytest.approx(expected.item(), rel=1e-5)
         if step == 1:
             other, _ = head_term("counts")
             other.load_state_dict(small.reloaded(term.state_dict()))
             term = other
     assert list(term.state_dict()) == ["counts"] and not list(term.parameters())
-    assert term.counts.tolist() == [known.count(c) for c in range(CLASSES)]
+    assert term.counts.tolist() == [so_far.count(c) for c in range(CLASSES)]
 
 
 @pytest.mark.parametrize("form", ["share", "counts"])
@@ -159,9 +159,9 @@ def test_head_cross_entropy_trains_the_classifier_alone(form: str) -> None:
     f, g = (x.requires_grad_() for x in features())
     term(step_context(nets, f, g, LABELS, REAL)).backward()
     assert f.grad is None and g.grad is None and not gradients(nets["teacher"])
-    found = gradients(nets["student"])
-    assert set(found) == {f"fc.parts.{i}.{what}" for i in (0, 1) for what in ("weight", "bias")}
-    assert all(gradient.abs().max() > 0 for gradient in found.values())
+    moved = gradients(nets["student"])
+    assert set(moved) == {f"fc.parts.{i}.{what}" for i in (0, 1) for what in ("weight", "bias")}
+    assert all(gradient.abs().max() > 0 for gradient in moved.values())
 
 
 def test_local_cross_entropy_leaves_old_rows_alone() -> None:
@@ -170,9 +170,9 @@ def test_local_cross_entropy_leaves_old_rows_alone() -> None:
         f, g = features()
         term = weighted.build(TermContext(STILL, nets))
         term(step_context(nets, f.requires_grad_(), g, LABELS, REAL)).backward()
-        found = gradients(nets["student"])
-        assert all((found[f"fc.parts.0.{p}"].abs().max() == 0) == spared for p in ("weight", "bias"))
-        assert found["fc.parts.1.weight"].abs().max() > 0 and f.grad[:REAL].abs().max() > 0
+        moved = gradients(nets["student"])
+        assert all((moved[f"fc.parts.0.{p}"].abs().max() == 0) == spared for p in ("weight", "bias"))
+        assert moved["fc.parts.1.weight"].abs().max() > 0 and f.grad[:REAL].abs().max() > 0
         assert f.grad[REAL:].abs().max() == 0  # replayed images have none of it
 
 
@@ -219,8 +219,8 @@ def test_r_dfcils_factors_are_those_of_its_code(
     # And the terms have them: of uniform logits the cross-entropy is ln n, of logits one apart the distance is 1.
     z, t = torch.zeros(2, old + new), torch.ones(2, old)
     ctx = logits_context(z, t, torch.tensor([old, 0]), 1)
-    found = terms.local_cross_entropy(0.5, "r_dfcil").build(setting())(ctx)
-    assert 0.5 * found.item() == pytest.approx(ce * math.log(new), rel=3e-3)
+    loss = terms.local_cross_entropy(0.5, "r_dfcil").build(setting())(ctx)
+    assert 0.5 * loss.item() == pytest.approx(ce * math.log(new), rel=3e-3)
     assert 0.15 * terms.hard_distillation(0.15).build(setting())(ctx).item() == pytest.approx(hkd, rel=2e-3)
 
 
@@ -274,12 +274,12 @@ def test_angle_distillation_equals_the_triple_loop(n: int) -> None:
 
 def test_angle_cosines_equal_the_triple_loop() -> None:
     rows = small.randn(5, 3)
-    found = terms.angle_cosines(rows)
+    cosines = terms.angle_cosines(rows)
     for i in range(5):
         for j in range(5):
             for k in range(5):
                 expected = slow.cosine_at(i, j, k, rows.double()).item()
-                assert found[i, j, k].item() == pytest.approx(expected, abs=1e-6)
+                assert cosines[i, j, k].item() == pytest.approx(expected, abs=1e-6)
 
 
 def test_angles_ignore_shift_and_scale() -> None:
@@ -335,9 +335,9 @@ def test_terms_come_and_go_inside_a_phase() -> None:
     assert Progress(3, 20, 19, 0.5).fraction == 0
 
 
-def test_what_learners_replay_with_is_abds() -> None:
-    found = terms.replay_learning(0.3)
-    assert [(w.name, w.weight) for w in found] == [("ce", 1.0), ("head", 1.0), ("kd", 0.3)]
+def test_what_methods_replay_with_is_abds() -> None:
+    parts = terms.replay_learning(0.3)
+    assert [(w.name, w.weight) for w in parts] == [("ce", 1.0), ("head", 1.0), ("kd", 0.3)]
 
 
 def test_terms_say_what_they_read() -> None:

@@ -114,8 +114,8 @@ def test_who_shares_a_base_model(workplace: Path) -> None:
 
 def trials(folder: Path, results: str = "results") -> dict[str, Path]:
     """Folder of every trial by its method."""
-    found = sorted((folder / results / "trials").iterdir())
-    return {json.loads((t / "trial.json").read_text())["settings"]["method"]: t for t in found}
+    folders = sorted((folder / results / "trials").iterdir())
+    return {json.loads((t / "trial.json").read_text())["settings"]["method"]: t for t in folders}
 
 
 def test_a_trial_leaves_what_people_look_at(workplace: Path) -> None:
@@ -268,11 +268,11 @@ def test_rotations_need_square_images(
     workplace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     no_shared_cache(tmp_path, monkeypatch)
-    chosen = parquet(tmp_path / "oblong", 8, 12)
-    line = fails(workplace, capsys, *chosen, "--methods", "finetune", "pass")
+    oblong = parquet(tmp_path / "oblong", 8, 12)
+    line = fails(workplace, capsys, *oblong, "--methods", "finetune", "pass")
     assert "needs square ones, these are 12x8; give --set image_size=..." in line
-    assert call(workplace, *chosen, "--methods", "finetune", "fetril", "--dry-run") == 0
-    assert call(workplace, *chosen, "image_size=8", "--methods", "pass", "--dry-run") == 0
+    assert call(workplace, *oblong, "--methods", "finetune", "fetril", "--dry-run") == 0
+    assert call(workplace, *oblong, "image_size=8", "--methods", "pass", "--dry-run") == 0
 
 
 @pytest.mark.parametrize("missing", [0, 3])
@@ -299,5 +299,5 @@ def test_a_class_without_training_images(
             path = tmp_path / "folder" / split / name / "0.png"
             path.parent.mkdir(parents=True)
             Image.fromarray(pixels(ord(name))).save(path)
-    chosen = ["--dataset", "mine", "--data-root", str(tmp_path / "folder"), "--set", "base=2", "step=1"]
-    assert "found class 'd', expected one of the 3 training classes" in fails(workplace, capsys, *chosen)
+    data_set = ["--dataset", "mine", "--data-root", str(tmp_path / "folder"), "--set", "base=2", "step=1"]
+    assert "found class 'd', expected one of the 3 training classes" in fails(workplace, capsys, *data_set)

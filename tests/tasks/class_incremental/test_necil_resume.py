@@ -71,17 +71,17 @@ def taken_up(going: IncrementalRun, method: str) -> IncrementalRun:
 def test_a_warm_generator_goes_on(warm: bool) -> None:
     """It starts a phase as the last one left it, and counts as kept; a new one does neither."""
     going = start(f"abd[warm={str(warm).lower()}]")
-    opening, left, found = going._open_phase, [], []
+    opening, left, opened_with = going._open_phase, [], []
 
     def opened() -> None:
         opening()
         assert going.transfer is not None and going.transfer.inversion is not None
         left.append(going.transfer.inversion.images.net)  # type: ignore[attr-defined]
-        found.append(small.snapshot(left[-1]))
+        opened_with.append(small.snapshot(left[-1]))
 
     going._open_phase = opened  # type: ignore[method-assign]
     finish(going)
-    first, second = small.snapshot(left[0]), found[1]
+    first, second = small.snapshot(left[0]), opened_with[1]
     assert all(torch.equal(first[name], value) for name, value in second.items()) == warm
     assert (going.result()["memory_mb"] > 0) == warm
 

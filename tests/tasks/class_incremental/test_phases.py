@@ -40,35 +40,35 @@ def with_markers(classes: int = 6, per_class: int = 5, size: int = 3) -> Dataset
 def reachable(root: object) -> Iterator[Any]:
     """Every object that `root` holds on to: attributes, slots, containers, closures, frames; not its code."""
     code = (type, types.ModuleType, types.CodeType)
-    known: set[int] = set()
+    visited: set[int] = set()
     waiting = [root]
     while waiting:
-        found = waiting.pop()
-        if id(found) in known or isinstance(found, code):
+        thing = waiting.pop()
+        if id(thing) in visited or isinstance(thing, code):
             continue
-        known.add(id(found))
-        yield found
-        if isinstance(found, types.FunctionType):
-            waiting += list(found.__closure__ or ()) + list(found.__defaults__ or ())
+        visited.add(id(thing))
+        yield thing
+        if isinstance(thing, types.FunctionType):
+            waiting += list(thing.__closure__ or ()) + list(thing.__defaults__ or ())
         else:
-            waiting += gc.get_referents(found) + list(getattr(found, "__dict__", {}).values())
+            waiting += gc.get_referents(thing) + list(getattr(thing, "__dict__", {}).values())
 
 
-def marked_classes(found: object) -> set[int]:
+def marked_classes(thing: object) -> set[int]:
     """The classes whose images are in a tensor's whole storage, or in a buffer of bytes."""
-    if isinstance(found, Tensor) and found.dtype == torch.uint8:
-        found = bytes(found.untyped_storage().tolist())
-    return {value // 16 for value in found} if isinstance(found, bytes | bytearray) else set()
+    if isinstance(thing, Tensor) and thing.dtype == torch.uint8:
+        thing = bytes(thing.untyped_storage().tolist())
+    return {value // 16 for value in thing} if isinstance(thing, bytes | bytearray) else set()
 
 
 def tensor_classes(phases: Phases) -> set[int]:
     """The classes that have an image in some tensor reachable from `phases`."""
-    return set().union(*(marked_classes(found) for found in reachable(phases) if isinstance(found, Tensor)))
+    return set().union(*(marked_classes(thing) for thing in reachable(phases) if isinstance(thing, Tensor)))
 
 
 def byte_classes(phases: Phases) -> set[int]:
     """The classes that have an image in anything at all reachable from `phases`."""
-    return set().union(*(marked_classes(found) for found in reachable(phases)))
+    return set().union(*(marked_classes(thing) for thing in reachable(phases)))
 
 
 @pytest.mark.parametrize("order", ["natural", "seed1993", "random:2"])
@@ -180,13 +180,13 @@ def test_the_images_are_in_memory_once() -> None:
     phases = Phases(data, make_protocol(6, 2, 1, "natural"))
 
     def held() -> int:
-        found = [part for part in reachable(phases) if isinstance(part, Tensor | bytearray)]
+        stored = [part for part in reachable(phases) if isinstance(part, Tensor | bytearray)]
         storages = {
             part.untyped_storage().data_ptr(): part.untyped_storage().nbytes()
-            for part in found
+            for part in stored
             if isinstance(part, Tensor) and part.dtype == torch.uint8
         }
-        return sum(len(part) for part in found if isinstance(part, bytearray)) + sum(storages.values())
+        return sum(len(part) for part in stored if isinstance(part, bytearray)) + sum(storages.values())
 
     assert held() == size
     phases.open(0)
@@ -225,8 +225,8 @@ def test_cumulative_has_all_phases_so_far() -> None:
         images = phases.open(phase)
         assert torch.equal(images.images, torch.cat([part.images for part in parts[: phase + 1]]))
         assert torch.equal(images.labels, torch.cat([part.labels for part in parts[: phase + 1]]))
-        seen = set(protocol.order[: protocol.seen(phase)])
-        assert marked_classes(images.images) == seen  # the storage, too: no later class is in it
+        classes = set(protocol.order[: protocol.seen(phase)])
+        assert marked_classes(images.images) == classes  # the storage, too: no later class is in it
         assert len(phases.open(0)) == 10  # nothing is dropped
     assert rows(phases.open(protocol.phases)) == rows(train)
     phases.close()
@@ -270,12 +270,12 @@ def test_a_selection_can_be_split_into_phases() -> None:
 def test_test_images_get_positions_as_labels_and_stay_in_order(protocol: Protocol) -> None:
     test = load("digits").test
     before = test.labels.clone()
-    seen = seen_test(test, protocol)
-    assert torch.equal(seen.images, test.images)
-    assert seen.images.untyped_storage().data_ptr() == test.images.untyped_storage().data_ptr()
-    assert seen.labels.tolist() == [protocol.order.index(c) for c in test.labels.tolist()]
+    tested = seen_test(test, protocol)
+    assert torch.equal(tested.images, test.images)
+    assert tested.images.untyped_storage().data_ptr() == test.images.untyped_storage().data_ptr()
+    assert tested.labels.tolist() == [protocol.order.index(c) for c in test.labels.tolist()]
     assert torch.equal(test.labels, before)
-    first = seen.subset(seen.labels < protocol.seen(0))
+    first = tested.subset(tested.labels < protocol.seen(0))
     assert {protocol.order[label] for label in first.labels.tolist()} == set(protocol.order[:4])
 
 

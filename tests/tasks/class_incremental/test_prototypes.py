@@ -16,8 +16,8 @@ from rgal.terms.objective import Context, LossTerm, Term, TermContext
 from rgal.terms.relation import relation_distances
 from tests.helpers import naive_incremental as slow
 from tests.helpers import small
-from tests.helpers.learner_builders import STILL, gradients, step_context, two_phases
 from tests.helpers.relation_builders import LIMITS, by_pair, close_rows
+from tests.helpers.two_phase_builders import STILL, gradients, step_context, two_phases
 
 OLD, NEW, WIDTH, DRAWS = 4, 2, 5, 12
 R = 8  # real images; with rotations 2 images in each of four
@@ -34,7 +34,7 @@ def setting(outputs: int = 1, old: int = OLD) -> TermContext:
 
 
 def context(where: TermContext, features: Tensor, labels: Tensor = LABELS, part: str = "step") -> Context:
-    """All images real, as for every learner that keeps means."""
+    """All images real, as for every method that keeps means."""
     ctx = step_context(where.nets, features, features.detach(), labels, len(labels))  # type: ignore[arg-type]
     ctx.streams = Streams("cpu", part)
     return ctx
@@ -94,7 +94,7 @@ def test_every_step_draws_anew_and_the_stream_alone_decides() -> None:
     assert torch.equal(first[0], again) and first[1].tolist() == classes
 
 
-def test_a_learner_without_means_is_told() -> None:
+def test_a_method_without_means_is_told() -> None:
     where = setting()
     for kept in (ClassStatistics(), ClassStatistics(means=statistics_of(where).means)):
         term = prototypes.prototype_cross_entropy(1.0).build(
@@ -141,11 +141,11 @@ def test_semantic_augmentation_equals_the_loop(strength: float, temperature: flo
 def test_semantic_augmentation_without_strength_is_the_cross_entropy_of_the_means() -> None:
     where = setting()
     kept = statistics_of(where)
-    found = prototypes.semantic_augmentation_loss(
+    loss = prototypes.semantic_augmentation_loss(
         growing_head(where.nets["student"]), kept.means, kept.covariances, torch.arange(OLD), 0.0, 1.0
     )
     expected = slow.prototype_cross_entropy(*rows_of(where), kept.means.double(), list(range(OLD)), 1, 1.0)
-    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_semantic_augmentation_bounds_the_loss_of_sampled_features_from_above() -> None:
@@ -180,13 +180,13 @@ def redrawn(
     """(rows, labels, negatives) of the triplet: real ones, then means clamped at 0 under labels of their own."""
     drawn, classes = draws("prototype_gather", statistics_of(where))
     rows = torch.cat([upright, drawn.clamp(min=0)])
-    known = torch.cat([labels, torch.tensor([-1 - c for c in classes])])
+    all_labels = torch.cat([labels, torch.tensor([-1 - c for c in classes])])
     real = torch.arange(len(rows)) < len(upright)
     negatives = sample_negatives(
-        rows, known, BANDS[band], Streams("cpu", "step").get("prototype_gather negatives"),
+        rows, all_labels, BANDS[band], Streams("cpu", "step").get("prototype_gather negatives"),
         among=real[:, None] & ~real[None, :],
     )  # fmt: skip
-    return rows, known, negatives
+    return rows, all_labels, negatives
 
 
 @pytest.mark.parametrize("outputs", [1, 4])
@@ -198,12 +198,12 @@ def test_the_prototype_triplet_equals_the_pair_loop(band: str, outputs: int) -> 
     features = small.rand(R, WIDTH)
     labels = LABELS if outputs == 1 else torch.tensor([16, 16, 17, 17, 18, 18, 19, 19])
     upright = R // outputs
-    _, known, negatives = redrawn(where, features[:upright], labels[:upright], band)
+    _, all_labels, negatives = redrawn(where, features[:upright], labels[:upright], band)
     drawn = redrawn(where, features[:upright], labels[:upright], band)[0][upright:].double()
 
     def twin(f: Tensor) -> Tensor:
         rows = torch.cat([f[:upright], drawn])
-        return slow.against_constants([rows], known.tolist(), upright, by_pair(negatives), 0.7)
+        return slow.against_constants([rows], all_labels.tolist(), upright, by_pair(negatives), 0.7)
 
     small.assert_twins(lambda f: term(context(where, f, labels)), twin, features)
     assert term(context(where, features, labels)) > 0
@@ -216,9 +216,9 @@ def test_its_negatives_follow_the_exact_probabilities_of_means_alone() -> None:
     among = real[:, None] & ~real[None, :]
     for band in BANDS:
         wanted = torch.tensor(slow.among_probabilities(rows, labels.tolist(), among, LIMITS[band]))
-        found = sample_negatives(rows, labels, BANDS[band], small.rng(), draws=20_000, among=among)
-        assert torch.equal(found.exists, real) and (wanted[:, :10] == 0).all()
-        count = torch.stack([row.bincount(minlength=18) for row in found.index[:10]]) / 20_000
+        sampled = sample_negatives(rows, labels, BANDS[band], small.rng(), draws=20_000, among=among)
+        assert torch.equal(sampled.exists, real) and (wanted[:, :10] == 0).all()
+        count = torch.stack([row.bincount(minlength=18) for row in sampled.index[:10]]) / 20_000
         torch.testing.assert_close(count, wanted[:10], rtol=0, atol=0.02)
 
 
@@ -298,15 +298,15 @@ def test_bfloat16_features_change_no_loss_by_much(weighted: LossTerm) -> None:
 
 
 def test_names_weights_and_reads() -> None:
-    found = [
+    listed = [
         prototypes.prototype_cross_entropy(10.0),
         prototypes.semantic_augmentation(9.0),
         prototypes.prototype_relation(0.1, "distance", 0.2),
     ]
-    assert [(w.name, w.weight) for w in found] == [
+    assert [(w.name, w.weight) for w in listed] == [
         ("prototypes", 10.0), ("prototypes", 9.0), ("prototype_gather", 0.1),
     ]  # fmt: skip
-    for weighted in found:
+    for weighted in listed:
         term = weighted.build(setting())
         assert term.draws == 64 and not term.state_dict() and not list(term.parameters())
         assert {(need.net, need.what) for need in term.reads} >= {("teacher", "logits")}

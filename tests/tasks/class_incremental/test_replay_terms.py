@@ -16,7 +16,7 @@ from rgal.terms.batch_norm import bn_gaussian_loss
 from rgal.terms.objective import Objective, Progress, TermContext
 from tests.helpers import naive, small
 from tests.helpers import naive_incremental as slow
-from tests.helpers.learner_builders import STILL, two_phases
+from tests.helpers.two_phase_builders import STILL, two_phases
 
 RUNNING = [(small.randn(c, seed=c), small.rand(c, seed=c) + 0.5) for c in (3, 2)]
 TEACHER = nn.Sequential(nn.BatchNorm2d(3), nn.BatchNorm2d(2))
@@ -77,10 +77,10 @@ def test_diversity_is_between_zero_for_all_classes_alike_and_one_for_a_single_on
 
     def value(labels: list[int], classes: int = 4) -> float:
         t = (500 * torch.eye(classes)[labels]).requires_grad_()
-        found = term(small.context(teacher=Observation(t)))
-        found.backward()
+        loss = term(small.context(teacher=Observation(t)))
+        loss.backward()
         assert torch.isfinite(t.grad).all()
-        return found.item()
+        return loss.item()
 
     assert value([0, 1, 2, 3]) == pytest.approx(0, abs=1e-6)
     assert value([2, 2, 2, 2]) == pytest.approx(1, abs=1e-6)
@@ -101,16 +101,16 @@ def test_running_divergence_equals_the_loop() -> None:
 
 def test_running_divergence_is_kl_of_the_running_gaussian_to_the_batchs() -> None:
     """By torch's own closed form; in the other direction it is another number."""
-    found, expected = statistics(tuple(maps())), []
-    for s in found:
+    of_layers, expected = statistics(tuple(maps())), []
+    for s in of_layers:
         batch, running = (
             torch.distributions.Normal(mean, (var + 1e-8).sqrt())
             for mean, var in ((s.mean, s.var), (s.running_mean, s.running_var))
         )
         expected.append(torch.distributions.kl_divergence(running, batch).mean())
-    value = replay.bn_running_loss(found)
+    value = replay.bn_running_loss(of_layers)
     torch.testing.assert_close(value, torch.stack(expected).mean())
-    assert abs(value.item() - bn_gaussian_loss(found).item() / 5) > 0.1
+    assert abs(value.item() - bn_gaussian_loss(of_layers).item() / 5) > 0.1
 
 
 def test_a_nearly_constant_channel_weighs_as_in_the_code() -> None:
@@ -137,9 +137,9 @@ def test_a_dead_channel_leaves_it_finite(what: str) -> None:
 
 def test_the_statistics_term_is_of_the_old_model_and_refuses_one_without_batch_norm() -> None:
     term = replay.bn_running(50.0).build(TermContext(STILL, {"teacher": TEACHER}))
-    found = statistics(tuple(maps()))
-    value = term(small.context(teacher=Observation(torch.zeros(1), bn=found)))
-    assert torch.equal(value, replay.bn_running_loss(found))
+    of_layers = statistics(tuple(maps()))
+    value = term(small.context(teacher=Observation(torch.zeros(1), bn=of_layers)))
+    assert torch.equal(value, replay.bn_running_loss(of_layers))
     assert [(need.net, need.what) for need in term.reads] == [("teacher", "bn")]
     with pytest.raises(UserError, match="no BatchNorm2d layer"):
         replay.bn_running(50.0).build(TermContext(STILL, {"teacher": nn.Linear(2, 2)}))
@@ -188,8 +188,8 @@ def test_the_smoothness_term_sees_the_normalised_image() -> None:
 
 
 def test_dreams_are_the_four_terms() -> None:
-    found = replay.generator_terms(1.0, 1000.0, 0.5, 50.0, 1e-3)
-    assert [(w.name, w.weight) for w in found] == [("oh", 1.0), ("ie", 0.5), ("bn", 50.0), ("smooth", 1e-3)]
+    parts = replay.generator_terms(1.0, 1000.0, 0.5, 50.0, 1e-3)
+    assert [(w.name, w.weight) for w in parts] == [("oh", 1.0), ("ie", 0.5), ("bn", 50.0), ("smooth", 1e-3)]
 
 
 def test_the_synthesis_loss_of_a_real_net_is_its_twins() -> None:

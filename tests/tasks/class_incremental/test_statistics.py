@@ -12,7 +12,7 @@ from rgal.engine.evaluation import features_of
 from rgal.tasks.class_incremental.statistics import ClassStatistics, add_classes
 from tests.helpers import naive_incremental as slow
 from tests.helpers import small
-from tests.helpers.learner_builders import Tiny
+from tests.helpers.two_phase_builders import Tiny
 
 ALL = ("means", "covariances", "radius")
 WIDTH = 4
@@ -40,13 +40,13 @@ def assert_kept(memory: ClassStatistics, phases: list[tuple[range, Tensor, Tenso
 
 
 def test_each_phase_is_kept_behind_the_earlier_ones_and_the_radius_stays() -> None:
-    memory, seen = ClassStatistics(), []
+    memory, phases = ClassStatistics(), []
     for number, classes in enumerate((range(3), range(3, 5), range(5, 6))):
         x, y = phase(classes, seed=number)
         before = memory.tensors()
         memory = add_classes(memory, x, y, classes, ALL)
-        seen.append((classes, x, y))
-        assert_kept(memory, seen)
+        phases.append((classes, x, y))
+        assert_kept(memory, phases)
         for name, value in before.items():
             kept = getattr(memory, name)
             assert torch.equal(kept if name == "radius" else kept[: len(value)], value)
@@ -66,7 +66,7 @@ def test_only_what_is_asked_for_is_kept(keep: tuple[str, ...]) -> None:
     small.assert_same(memory.tensors(), {name: whole.tensors()[name] for name in keep})
 
 
-def test_a_learner_that_keeps_nothing_keeps_nothing() -> None:
+def test_a_method_that_keeps_nothing_keeps_nothing() -> None:
     memory = add_classes(ClassStatistics(), *phase(range(2), 0), range(2), ())
     assert memory.tensors() == {} and memory.megabytes() == 0
 
@@ -125,13 +125,13 @@ def test_features_are_of_the_plain_images_in_evaluation_mode(batch: int) -> None
     net, images = Tiny(4).train(), pixels(11)
     net.bn.running_mean.fill_(0.1)
     before = small.snapshot(net)
-    found = features_of(net, images, small.GREY, batch=batch)
-    assert net.training and net.bn.training and not found.requires_grad
+    features = features_of(net, images, small.GREY, batch=batch)
+    assert net.training and net.bn.training and not features.requires_grad
     small.assert_same(small.snapshot(net), before)
     x = (images.double() / 255 - small.GREY.mean[0]) / small.GREY.std[0]
     with torch.no_grad():
         expected = net.eval().double().feature(x)
-    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(features.double(), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_features_of_a_bfloat16_pass_are_float32() -> None:

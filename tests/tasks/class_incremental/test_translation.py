@@ -42,9 +42,9 @@ def world(each: int = 7, spread: float = 0.4, seed: int = 0) -> tuple[Tensor, Te
 @pytest.mark.parametrize("seed", range(5))
 def test_the_nearest_donor_is_that_of_the_loop(seed: int) -> None:
     means, features, labels = world(seed=seed)
-    found = source_classes(means, OLD, features, labels, "nearest", small.rng())
-    assert found.tolist() == slow.nearest_donors(means.double(), OLD)
-    assert found.dtype == torch.int64 and ((found >= OLD) & (found < CLASSES)).all()
+    donors = source_classes(means, OLD, features, labels, "nearest", small.rng())
+    assert donors.tolist() == slow.nearest_donors(means.double(), OLD)
+    assert donors.dtype == torch.int64 and ((donors >= OLD) & (donors < CLASSES)).all()
 
 
 def test_nearest_is_euclidean() -> None:
@@ -67,11 +67,11 @@ def spreads(means: Tensor, features: Tensor, labels: Tensor, rng: torch.Generato
         for q in range(OLD, CLASSES):
             ours = evenly(torch.stack([f - means[q] + means[p] for f in features[labels == q]]))
             rows = torch.cat([ours, evenly(features)])
-            known = [-1] * len(ours) + evenly(labels[:, None]).flatten().tolist()
+            all_labels = [-1] * len(ours) + evenly(labels[:, None]).flatten().tolist()
             mine = torch.arange(len(rows)) < len(ours)
             among = mine[:, None] & ~mine[None, :]
-            found = sample_negatives(rows, torch.tensor(known), BANDS["focal"], rng, among=among)
-            index = by_pair(found)
+            sampled = sample_negatives(rows, torch.tensor(all_labels), BANDS["focal"], rng, among=among)
+            index = by_pair(sampled)
             units, total, pairs = [naive.unit(row) for row in rows.double()], 0.0, 0
             for a in range(len(ours)):
                 for b in range(len(ours)):
@@ -89,8 +89,8 @@ def spreads(means: Tensor, features: Tensor, labels: Tensor, rng: torch.Generato
 def test_the_spread_donor_has_the_least_synthesis_triplet(seed: int) -> None:
     means, features, labels = world(seed=seed)
     table = spreads(means, features, labels, small.rng(4))
-    found = source_classes(means, OLD, features, labels, "spread", small.rng(4)).tolist()
-    assert found == [OLD + row.index(min(row)) for row in table]
+    donors = source_classes(means, OLD, features, labels, "spread", small.rng(4)).tolist()
+    assert donors == [OLD + row.index(min(row)) for row in table]
 
 
 @pytest.mark.parametrize("n", [1, 63, 64, 65, 99, 127, 128, 1000])
@@ -126,21 +126,23 @@ def test_a_single_new_class_gives_all_old_ones(donor: str) -> None:
 def test_translated_features_equal_the_loop() -> None:
     means, features, labels = world()
     donor = torch.tensor([4, 3, 4])
-    found, known = translated_features(means, donor, features, labels)
+    translated, old_labels = translated_features(means, donor, features, labels)
     expected = slow.translated(means.double(), donor.tolist(), features.double(), labels.tolist())
-    assert known.tolist() == [label for label, _ in expected]
-    torch.testing.assert_close(found.double(), torch.stack([f for _, f in expected]), rtol=1e-5, atol=1e-5)
-    assert known.dtype == torch.int64 and known.bincount().tolist() == [8, 7, 8, 7, 8, 9]
+    assert old_labels.tolist() == [label for label, _ in expected]
+    torch.testing.assert_close(
+        translated.double(), torch.stack([f for _, f in expected]), rtol=1e-5, atol=1e-5
+    )
+    assert old_labels.dtype == torch.int64 and old_labels.bincount().tolist() == [8, 7, 8, 7, 8, 9]
 
 
 def test_a_translation_has_the_old_mean_and_its_donors_spread() -> None:
     means, features, labels = world()
     donor = torch.tensor([4, 3, 5])
-    found, known = translated_features(means, donor, features, labels)
+    translated, old_labels = translated_features(means, donor, features, labels)
     for p, q in enumerate(donor.tolist()):
-        torch.testing.assert_close(found[known == p].mean(0), means[p], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(translated[old_labels == p].mean(0), means[p], rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(
-            torch.cov(found[known == p].T), torch.cov(features[labels == q].T), rtol=1e-3, atol=1e-4
+            torch.cov(translated[old_labels == p].T), torch.cov(features[labels == q].T), rtol=1e-3, atol=1e-4
         )
 
 

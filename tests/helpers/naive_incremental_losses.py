@@ -1,4 +1,4 @@
-"""The whole loss of a class-incremental learner's step, from its paper's and release's formulas and published weights.
+"""The whole loss of a class-incremental method's step, from its paper's and release's formulas and published weights.
 
 Slow and obvious, in float64; nothing here is taken from `rgal.terms` or from a recipe.
 """
@@ -91,7 +91,7 @@ def r_dfcil(s: Step) -> Tensor:
 
 def r_dfcil_refined(s: Step) -> Tensor:
     """The last 40 epochs."""
-    seen = s.earlier + s.all_labels
-    return 0.5 * slow.counted_cross_entropy(s.head_only, s.all_labels, seen) + 0.15 * slow.hard_distillation(
-        s.logits[s.real :], s.old_logits[s.real :]
-    )
+    so_far = s.earlier + s.all_labels
+    return 0.5 * slow.counted_cross_entropy(
+        s.head_only, s.all_labels, so_far
+    ) + 0.15 * slow.hard_distillation(s.logits[s.real :], s.old_logits[s.real :])

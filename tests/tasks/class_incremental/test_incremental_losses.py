@@ -1,4 +1,4 @@
-"""Whole objectives of class-incremental learners, through the student loop and a net, against their twins: the total
+"""Whole objectives of class-incremental methods, through the student loop and a net, against their twins: the total
 of a step on fixed images, and the gradient that every parameter gets."""
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from rgal.tasks.class_incremental.spec import spec_of
 from rgal.tasks.class_incremental.statistics import ClassStatistics
 from rgal.terms.negatives import BANDS, sample_negatives
 from rgal.terms.objective import Progress
-from tests.helpers import naive, naive_learners, small
+from tests.helpers import naive, naive_incremental_losses, small
 from tests.helpers import naive_incremental as slow
-from tests.helpers.learner_builders import STILL, gradients, two_phases
 from tests.helpers.relation_builders import by_pair
+from tests.helpers.two_phase_builders import STILL, gradients, two_phases
 
 OLD, NEW, REAL, REPLAYED, WIDTH = 4, 2, 6, 5, 5
 LABELS = torch.tensor([4, 5, 5, 4, 5, 4])
@@ -34,7 +34,7 @@ LABELS = torch.tensor([4, 5, 5, 4, 5, 4])
 
 def stream(purpose: str) -> torch.Generator:
     """As the first step of a loop finds it."""
-    return Streams("cpu", "learner").get(purpose)
+    return Streams("cpu", "second phase").get(purpose)
 
 
 def images(n: int, seed: int) -> Tensor:
@@ -74,7 +74,7 @@ def learning(method: str, precision: Precision = "fp32") -> Learning:
     augmentation = IncrementalAugmentation(recipe.student_view, rotations=how.rotations)
     still = SGD(0.0, 0.0, "constant")
     spec = StudentSpec(recipe.transfer, still, 10, augmentation, IncrementalTermData(memory))
-    loop = StudentLoop(nets, STILL, spec, Streams("cpu", "learner"), precision)
+    loop = StudentLoop(nets, STILL, spec, Streams("cpu", "second phase"), precision)
     extra = REPLAYED if replays else 0
     x = torch.cat([images(REAL, 5), images(extra, 6)]) if extra else images(REAL, 5)
     return Learning(loop, nets, memory, x, torch.cat([LABELS, torch.zeros(extra, dtype=torch.int64)]))
@@ -90,7 +90,7 @@ def prototypes(kept: ClassStatistics, name: str, draws: int) -> tuple[Tensor, li
 
 def seen_by_hand(
     learning: Learning, student: nn.Module, projections: nn.Module | None
-) -> naive_learners.Step:
+) -> naive_incremental_losses.Step:
     """Through a copy of the student, without the loop, and from there in float64."""
     x, labels, real = learning.images, learning.targets, REAL
     if learning.loop.spec.augmentation.rotations:
@@ -100,7 +100,7 @@ def seen_by_hand(
     with torch.no_grad():
         g = learning.nets["teacher"].feature(inputs)
     pairs = [] if projections is None else [projections.new, projections.old]
-    return naive_learners.Step(
+    return naive_incremental_losses.Step(
         student.feature(inputs).double(),
         g.double(),
         head.weight().double(),
@@ -122,7 +122,7 @@ def refining(learning: Learning) -> Learning:
     return learning
 
 
-def gathered(s: naive_learners.Step) -> Tensor:
+def gathered(s: naive_incremental_losses.Step) -> Tensor:
     """RGAL's gather triplet of pooled features, on the negatives that the term's stream gives."""
     rng, old = stream("gather negatives"), s.old
     labels, index = torch.tensor(s.all_labels), []
@@ -131,38 +131,38 @@ def gathered(s: naive_learners.Step) -> Tensor:
         (slice(s.real, None), s.old_logits[s.real :]),
     ):
         if len(labels[rows]):
-            found = sample_negatives(logits.float(), labels[rows], BANDS["distance"], rng)
-            index.append(by_pair(found))
+            sampled = sample_negatives(logits.float(), labels[rows], BANDS["distance"], rng)
+            index.append(by_pair(sampled))
     if len(index) == 1:
         return naive.triplet([s.features], s.all_labels, index[0], "gather", 0.2)
     return slow.apart_triplet([s.features], s.all_labels, s.real, old, s.classes, index)
 
 
-def repelled(s: naive_learners.Step, kept: ClassStatistics) -> Tensor:
+def repelled(s: naive_incremental_losses.Step, kept: ClassStatistics) -> Tensor:
     """RGAL's triplet of upright images with noisy means as negatives."""
     drawn, classes = prototypes(kept, "prototype_gather", 64)
     rows = torch.cat([s.features[:REAL], drawn.clamp(min=0)])
-    known = s.labels[:REAL] + [-1 - c for c in classes]
+    all_labels = s.labels[:REAL] + [-1 - c for c in classes]
     real = torch.arange(len(rows)) < REAL
-    found = sample_negatives(
-        rows.float(), torch.tensor(known), BANDS["distance"],
+    sampled = sample_negatives(
+        rows.float(), torch.tensor(all_labels), BANDS["distance"],
         stream("prototype_gather negatives"), among=real[:, None] & ~real[None, :],
     )  # fmt: skip
-    return slow.against_constants([rows], known, REAL, by_pair(found))
+    return slow.against_constants([rows], all_labels, REAL, by_pair(sampled))
 
 
 METHODS: dict[str, Any] = {
-    "finetune": lambda s, kept: naive_learners.finetune(s),
-    "finetune[classes=new]": lambda s, kept: naive_learners.finetune_new(s),
-    "joint": lambda s, kept: naive_learners.finetune(s),
-    "lwf": lambda s, kept: naive_learners.lwf(s),
-    "pass[draws=8]": lambda s, kept: naive_learners.pass_(s),
-    "abd": lambda s, kept: naive_learners.abd(s),
-    "r_dfcil": lambda s, kept: naive_learners.r_dfcil(s),
-    "abd+rgal": lambda s, kept: naive_learners.abd(s) + 0.1 * gathered(s),
-    "r_dfcil+rgal": lambda s, kept: naive_learners.r_dfcil(s) + 0.1 * gathered(s),
+    "finetune": lambda s, kept: naive_incremental_losses.finetune(s),
+    "finetune[classes=new]": lambda s, kept: naive_incremental_losses.finetune_new(s),
+    "joint": lambda s, kept: naive_incremental_losses.finetune(s),
+    "lwf": lambda s, kept: naive_incremental_losses.lwf(s),
+    "pass[draws=8]": lambda s, kept: naive_incremental_losses.pass_(s),
+    "abd": lambda s, kept: naive_incremental_losses.abd(s),
+    "r_dfcil": lambda s, kept: naive_incremental_losses.r_dfcil(s),
+    "abd+rgal": lambda s, kept: naive_incremental_losses.abd(s) + 0.1 * gathered(s),
+    "r_dfcil+rgal": lambda s, kept: naive_incremental_losses.r_dfcil(s) + 0.1 * gathered(s),
     "pass[draws=8]+rgal": lambda s, kept: (
-        naive_learners.pass_(s) + 0.1 * gathered(s) + 0.1 * repelled(s, kept)
+        naive_incremental_losses.pass_(s) + 0.1 * gathered(s) + 0.1 * repelled(s, kept)
     ),
 }
 PARTS_OF = {
@@ -179,10 +179,10 @@ PARTS_OF = {
 def assert_gradients(mine: nn.Module, twin: nn.Module, total: Tensor) -> None:
     names, leaves = zip(*((n, p) for n, p in twin.named_parameters() if p.requires_grad), strict=True)
     wanted = torch.autograd.grad(total, leaves, allow_unused=True, retain_graph=True)
-    found = gradients(mine)
+    own = gradients(mine)
     scale = max(float(g.abs().max()) for g in wanted if g is not None)
     for name, gradient in zip(names, wanted, strict=True):
-        got = found.get(name)
+        got = own.get(name)
         if gradient is None or got is None:
             assert got is None or got.abs().max() == 0, name
             assert gradient is None or gradient.abs().max() == 0, name
@@ -192,73 +192,73 @@ def assert_gradients(mine: nn.Module, twin: nn.Module, total: Tensor) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_total_of_a_step_and_its_gradients_are_the_twins(method: str) -> None:
-    learner = learning(method)
-    twin = copy.deepcopy(learner.nets["student"])
-    terms = learner.loop.objective.terms
+    phase = learning(method)
+    twin = copy.deepcopy(phase.nets["student"])
+    terms = phase.loop.objective.terms
     projections = copy.deepcopy(terms["rkd"]) if "rkd" in terms else None
-    before = small.snapshot(learner.nets["teacher"])
-    total = learner.step()
-    expected = METHODS[method](seen_by_hand(learner, twin, projections), learner.memory)
+    before = small.snapshot(phase.nets["teacher"])
+    total = phase.step()
+    expected = METHODS[method](seen_by_hand(phase, twin, projections), phase.memory)
     assert total == pytest.approx(expected.item(), rel=1e-5)
-    assert_gradients(learner.nets["student"], twin, expected)
+    assert_gradients(phase.nets["student"], twin, expected)
     if projections is not None:
         assert_gradients(terms["rkd"], projections, expected)
-    small.assert_same(small.snapshot(learner.nets["teacher"]), before)
-    assert not gradients(learner.nets["teacher"])
+    small.assert_same(small.snapshot(phase.nets["teacher"]), before)
+    assert not gradients(phase.nets["teacher"])
 
 
 @pytest.mark.parametrize("method", PARTS_OF)
-def test_a_learner_logs_its_parts_alone(method: str) -> None:
-    learner = learning(method)
-    learner.step()
-    assert set(learner.loop.meter.take()) == PARTS_OF[method] | {"total"}
+def test_a_method_logs_its_parts_alone(method: str) -> None:
+    phase = learning(method)
+    phase.step()
+    assert set(phase.loop.meter.take()) == PARTS_OF[method] | {"total"}
 
 
 def test_r_dfcil_changes_over_when_the_classifier_is_refined() -> None:
-    learner = learning("r_dfcil")
+    phase = learning("r_dfcil")
     parts = []
     for within in (0.0, 0.79, 0.8, 0.99):
-        learner.step(within)
-        parts.append(set(learner.loop.meter.take()) - {"total"})
+        phase.step(within)
+        parts.append(set(phase.loop.meter.take()) - {"total"})
     assert parts == [{"ce", "kd", "rkd"}] * 2 + [{"head", "kd"}] * 2
 
 
 @pytest.mark.parametrize("method", ["r_dfcil", "r_dfcil+rgal"])
 def test_the_refined_total_and_its_gradients_are_the_twins(method: str) -> None:
     """The second of two steps, so that counts of labels have a past. The gather triplet has no gradient left."""
-    learner = refining(learning(method))
-    learner.step(0.8)
-    learner.loop.meter.take()
-    twin = copy.deepcopy(learner.nets["student"])
-    before = small.snapshot(learner.nets["student"])
-    total = learner.step(0.9)
-    seen = seen_by_hand(learner, twin, None)
-    seen.earlier = seen.all_labels
-    expected = naive_learners.r_dfcil_refined(seen)
+    phase = refining(learning(method))
+    phase.step(0.8)
+    phase.loop.meter.take()
+    twin = copy.deepcopy(phase.nets["student"])
+    before = small.snapshot(phase.nets["student"])
+    total = phase.step(0.9)
+    by_hand = seen_by_hand(phase, twin, None)
+    by_hand.earlier = by_hand.all_labels
+    expected = naive_incremental_losses.r_dfcil_refined(by_hand)
     if "rgal" in method:
         # Its negatives are the second draw of their stream: take the value from the loop itself.
-        assert total == pytest.approx(expected.item() + 0.1 * learner.loop.meter.take()["gather"], rel=1e-5)
+        assert total == pytest.approx(expected.item() + 0.1 * phase.loop.meter.take()["gather"], rel=1e-5)
     else:
         assert total == pytest.approx(expected.item(), rel=1e-5)
-    assert_gradients(learner.nets["student"], twin, expected)
-    assert set(gradients(learner.nets["student"])) == {n for n in before if n.startswith("fc.")}
+    assert_gradients(phase.nets["student"], twin, expected)
+    assert set(gradients(phase.nets["student"])) == {n for n in before if n.startswith("fc.")}
     small.assert_same(
-        small.snapshot(learner.nets["student"]), before
+        small.snapshot(phase.nets["student"]), before
     )  # the step size is 0, statistics are frozen
 
 
 def test_a_refining_step_moves_the_classifier_alone() -> None:
     """With decay and momentum, after steps that trained everything."""
     recipe = resolve("r_dfcil").recipe
-    learner = learning("r_dfcil")
+    phase = learning("r_dfcil")
     spec = StudentSpec(recipe.transfer, SGD(0.1, 0.1, "constant"), 10, IncrementalAugmentation())
-    learner.loop = StudentLoop(learner.nets, STILL, spec, Streams("cpu", "learner"))
-    learner.step(0.0)
-    student = refining(learner).nets["student"]
+    phase.loop = StudentLoop(phase.nets, STILL, spec, Streams("cpu", "second phase"))
+    phase.step(0.0)
+    student = refining(phase).nets["student"]
     for parameter in extractor_parameters(student):
         parameter.grad = None
     before = small.snapshot(student)
-    learner.step(0.8)
+    phase.step(0.8)
     after = small.snapshot(student)
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     assert moved == {f"fc.parts.{i}.{what}" for i in (0, 1) for what in ("weight", "bias")}
@@ -266,27 +266,27 @@ def test_a_refining_step_moves_the_classifier_alone() -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_bfloat16_nets_change_no_total_by_much(method: str) -> None:
-    exact, learner = learning(method).step(), learning(method, "bf16")
-    assert learner.step() == pytest.approx(exact, rel=0.05, abs=0.02)
-    found = gradients(learner.nets["student"])
-    assert all(g.dtype == torch.float32 and torch.isfinite(g).all() for g in found.values())
+    exact, phase = learning(method).step(), learning(method, "bf16")
+    assert phase.step() == pytest.approx(exact, rel=0.05, abs=0.02)
+    moved = gradients(phase.nets["student"])
+    assert all(g.dtype == torch.float32 and torch.isfinite(g).all() for g in moved.values())
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_few_images_give_finite_steps(method: str) -> None:
     """One real image, and one replayed where there are any."""
-    learner = learning(method)
-    keep = [0] if len(learner.images) == REAL else [0, REAL]
-    student = learner.nets["student"]
-    learner.loop.step(batch(learner.images[keep], learner.targets[keep], 1))
-    assert torch.isfinite(torch.tensor(list(learner.loop.meter.take().values()))).all()
+    phase = learning(method)
+    keep = [0] if len(phase.images) == REAL else [0, REAL]
+    student = phase.nets["student"]
+    phase.loop.step(batch(phase.images[keep], phase.targets[keep], 1))
+    assert torch.isfinite(torch.tensor(list(phase.loop.meter.take().values()))).all()
     assert all(torch.isfinite(value).all() for value in small.snapshot(student).values())
     assert all(torch.isfinite(g).all() for g in gradients(student).values())
 
 
 def test_pass_draws_64_means_a_step() -> None:
-    learner = learning("pass+rgal")
-    terms = learner.loop.objective.terms
+    phase = learning("pass+rgal")
+    terms = phase.loop.objective.terms
     assert terms["prototypes"].draws == terms["prototype_gather"].draws == 64
 
 

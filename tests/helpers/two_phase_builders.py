@@ -1,4 +1,4 @@
-"""Models of two phases, and what they see in a step, for the tests of class-incremental learners."""
+"""Models of two phases, and what they see in a step, for the tests of class-incremental methods."""
 
 from __future__ import annotations
 
