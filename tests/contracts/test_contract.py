@@ -67,8 +67,12 @@ def run_in_pieces(task: str, name: str, options: dict[str, Any]) -> Any:
 
 
 @pytest.mark.parametrize(("task", "name", "options"), CASES)
-def test_method(task: str, name: str, options: dict[str, Any], tmp_path: Path) -> None:
+def test_method(
+    task: str, name: str, options: dict[str, Any], tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     """Finite and seeded; budget kept; labels valid; the teacher is as it was; nothing is left on any network."""
+    if options != OPTIONS[task][0]:
+        request.getfixturevalue("no_pictures")
     going, rows = run(task, name, options)
     check_nets(going)
     check_budget(going)
