@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -24,16 +24,24 @@ def symmetric(request: pytest.FixtureRequest) -> bool:
     return request.param == "symmetric"
 
 
+@pytest.fixture(scope="session")
+def translations() -> tuple[Any, Any]:
+    """torch's registry of its translations to ONNX, if it has one, and a way to it that parses them once."""
+    name = "torch.onnx._internal.exporter._registration"
+    registry = getattr(importlib.import_module(name), "ONNXRegistry", None)  # private: it may go away
+    parse = getattr(registry, "from_torchlib", None)
+    return registry if parse else None, staticmethod(functools.cache(parse)) if parse else None
+
+
 @pytest.fixture(scope="module")
-def quick_export() -> Iterator[None]:
+def quick_export(translations: tuple[Any, Any]) -> Iterator[None]:
     """Use one thread, and let torch parse its translations to ONNX once instead of in every call."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
+    registry, parse_once = translations
     with pytest.MonkeyPatch.context() as patch:
-        name = "torch.onnx._internal.exporter._registration"
-        registry = getattr(importlib.import_module(name), "ONNXRegistry", None)  # private: it may go away
-        if hasattr(registry, "from_torchlib"):
-            patch.setattr(registry, "from_torchlib", staticmethod(functools.cache(registry.from_torchlib)))
+        if registry:
+            patch.setattr(registry, "from_torchlib", parse_once)
         yield
     torch.set_num_threads(before)
 
