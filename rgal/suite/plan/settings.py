@@ -223,7 +223,7 @@ class Suite(Strict):
         return self.budgets[self.budget]
 
 
-# PyYAML brings the C parser, ten times as fast, on most platforms.
+# PyYAML brings the C parser, eight times as fast, on most platforms.
 SAFE_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
