@@ -18,4 +18,6 @@ from rgal.tasks.class_incremental.spec import IncrementalSpec
 
 @method("fetril", reference="Petit et al., WACV 2023, arXiv 2211.13131", tasks=("necil",))
 def fetril(classifier: Literal["svc", "fc"] = "svc") -> Recipe:
-    return incremental(spec=IncrementalSpec(classifier=classifier, keeps=("means",)), steps=0)
+    return incremental(
+        spec=IncrementalSpec(classifier=classifier, frozen=("extractor",), keeps=("means",)), steps=0
+    )

@@ -53,6 +53,16 @@ class GrowingHead(nn.Module):
             linear.weight.copy_(rows)
             linear.bias.copy_(offsets)
 
+    @torch.no_grad()
+    def keep_every(self, number: int) -> None:
+        """Keep the first of every `number` rows of the first part, which must be the only one."""
+        (part,) = self.parts
+        linear = cast(nn.Linear, part)
+        for name in ("weight", "bias"):
+            rows = linear.get_parameter(name)
+            setattr(linear, name, nn.Parameter(rows[::number].clone(), rows.requires_grad))
+        linear.out_features = len(linear.weight)
+
 
 def growing_head(net: nn.Module) -> GrowingHead:
     """Return a network's classifier as a head that can grow; a linear layer is replaced in place by one, once.

@@ -16,16 +16,17 @@ import torch
 from torch import Tensor, nn
 
 from rgal.analysis.grids import write_replay_grid
+from rgal.core.observe import batch_norms
 from rgal.core.problem import Problem, freeze
-from rgal.core.seeding import Streams, seed_for
+from rgal.core.seeding import Streams
 from rgal.engine.batches import PoolSupply
-from rgal.engine.evaluation import features_of, hits
+from rgal.engine.evaluation import hits
 from rgal.engine.run import Hooks, Position, Row, RunOptions, TransferRun
 from rgal.nets.checkpoint import save_weights
 from rgal.suite.store.folders import write_json
 from rgal.suite.task import Job
 from rgal.synthesis.pool import ImagePool
-from rgal.tasks.class_incremental.classifiers import fit_classifier, source_classes, translated_features
+from rgal.tasks.class_incremental.closing import Closing
 from rgal.tasks.class_incremental.groups import (
     IncrementalAugmentation,
     IncrementalBatches,
@@ -33,14 +34,13 @@ from rgal.tasks.class_incremental.groups import (
 )
 from rgal.tasks.class_incremental.head import (
     FirstOutputs,
-    OneLogitPerClass,
     extractor_parameters,
     growing_head,
 )
 from rgal.tasks.class_incremental.metrics import accuracy, summary
 from rgal.tasks.class_incremental.phases import NewClasses, Phases, seen_test
 from rgal.tasks.class_incremental.spec import spec_of
-from rgal.tasks.class_incremental.statistics import ClassStatistics, add_classes
+from rgal.tasks.class_incremental.statistics import ClassStatistics
 
 SHOWN = 8  # replayed images of each class that a phase keeps to look at
 
@@ -74,6 +74,9 @@ class IncrementalRun:
         self.phase = 0
         self.student = job.problem.teacher
         growing_head(self.student)
+        if self.spec.base_rotations:
+            self.student = copy.deepcopy(self.student)
+            growing_head(self.student).keep_every(self.spec.base_outputs)
         self.transfer: TransferRun | None = None
 
     # The machine ------------------------------------------------------------------------------------------------
@@ -106,8 +109,7 @@ class IncrementalRun:
         self.student = copy.deepcopy(old).requires_grad_(True)
         seed = (*self.job.trial.seed_parts(), "head", self.phase)
         growing_head(self.student).add(self.protocol.sizes[self.phase] * self.spec.outputs, *seed)
-        if self.spec.translates:
-            self._freeze_extractor()
+        self._freeze_parts()
         self.transfer = self._transfer_run(old)
 
     def _transfer_run(self, old: nn.Module) -> TransferRun:
@@ -135,7 +137,21 @@ class IncrementalRun:
         return transfer
 
     def _train_mode(self, student: nn.Module) -> None:
-        student.train(not self.spec.translates)
+        student.train(self.spec.learns)
+        if "norms" in self.spec.frozen:
+            for norm in batch_norms(student):
+                norm.eval()
+
+    def _freeze_parts(self) -> None:
+        """Freeze what the method never trains after the first phase."""
+        if not self.spec.learns:
+            self._freeze_extractor()
+        if "norms" in self.spec.frozen:
+            for norm in batch_norms(self.student):
+                norm.requires_grad_(False)
+        if "old outputs" in self.spec.frozen:
+            for part in list(growing_head(self.student).parts)[:-1]:
+                part.requires_grad_(False)
 
     def _freeze_extractor(self) -> None:
         """Let only the classifier train: no gradient, decay or new batch norm statistics reach what is before it."""
@@ -145,38 +161,30 @@ class IncrementalRun:
             parameter.grad = None
 
     def _close_phase(self, student: nn.Module) -> dict[str, float]:
-        """Keep statistics of new classes, fit the classifier where a method does so, score the test images, if any."""
+        """Bring the statistics of classes up to date, then score the test images once, if there are any."""
         spec, labels = self.spec, self.protocol.labels(self.phase)
+        closing = Closing(spec, self.phase, labels, self.domain, self.job.precision, self.job.streams.parts)
         if spec.keeps:
-            images = self.phases.open(self.phase)
-            features = features_of(student, images.images, self.domain, self.job.precision)
-            new_labels = images.labels.to(features.device)
-            self.statistics = add_classes(self.statistics, features, new_labels, labels, spec.keeps)
-            if spec.translates:
-                self._fit(student, features, new_labels)
+            real = self.phases.open(self.phase)
+            old = None if self.transfer is None else self.transfer.problem.teacher
+            terms = {} if self.transfer is None else dict(self.transfer.loop.objective.terms.items())
+            self.statistics = closing.statistics(self.statistics, real, student, old, terms)
+        if self.phase == self.protocol.phases:  # until then the next phase learns from the classifier that was trained
+            closing.assign(self.statistics, student)
         if self.test is None:
             self.counts.append([])
             return {}
         test = self.test.subset(self.test.labels < self.protocol.seen(self.phase))
-        shown = OneLogitPerClass(student, spec.outputs)
+        shown = closing.shown(self.statistics, student)
         right = hits(shown, test.images, test.labels, self.domain, self.job.precision)
         tasks = [self.protocol.labels(t) for t in range(self.phase + 1)]
         members = [(test.labels >= t.start) & (test.labels < t.stop) for t in tasks]
         self.counts.append([(int(right[rows].sum()), int(rows.sum())) for rows in members])
+        if (
+            self.phase == self.protocol.phases
+        ):  # until then the next phase learns from the classifier that was trained
+            closing.assign(self.statistics, student)
         return {"top1": accuracy(self.counts, self.phase)}
-
-    def _fit(self, student: nn.Module, features: Tensor, labels: Tensor) -> None:
-        """Fit the classifier of all classes on features (N,D) of new ones, labels (N,), and translations of them."""
-        assert self.statistics.means is not None and self.spec.classifier != "network"
-        seed = seed_for(*self.job.streams.parts, "classifier", self.phase)
-        rng = torch.Generator(self.device).manual_seed(seed)
-        if self.phase:
-            old = self.protocol.seen(self.phase - 1)
-            source = source_classes(self.statistics.means, old, features, labels, self.spec.source_class, rng)
-            features, labels = translated_features(self.statistics.means, source, features, labels)
-        head = growing_head(student)
-        head.unit = self.spec.classifier == "svc"
-        head.assign(*fit_classifier(features, labels, self.spec.classifier, seed))
 
     def _take_up(self, transfer: TransferRun) -> None:
         """Keep what a finished transfer leaves: its costs, some replayed images, a generator that goes on."""

@@ -8,10 +8,15 @@ from typing import Literal
 from rgal.core.optimiser import StudentOptimiser
 from rgal.methods.recipe import Recipe, RgalChange
 from rgal.methods.rgal_options import RgalOptions
+from rgal.tasks.class_incremental.compensation import Compensation
 from rgal.tasks.class_incremental.prototypes import prototype_relation
+from rgal.tasks.class_incremental.rebalance import Rebalance
+from rgal.tasks.class_incremental.scoring import StatisticClassifier
 from rgal.tasks.class_incremental.statistics import Statistic
 from rgal.terms.objective import LossTerm
 from rgal.terms.transfer import cross_entropy
+
+Part = Literal["extractor", "norms", "old outputs"]
 
 
 @dataclass(frozen=True)
@@ -22,11 +27,21 @@ class IncrementalSpec:
         base: terms of the first phase.
         base_name: methods with the same name share the model of the first phase.
         base_optimiser: optimiser of the first phase; None: SGD, as the suite's teachers are trained.
+        base_rotations: whether images of the first phase are shown in their four rotations, as classes of their own, of
+            which the upright ones stay after it (EFC, AdaGauss).
         rotations: whether every real image is shown in its four rotations, as classes 4y + k of their own (PASS).
         keeps: which statistics of features are kept for every class (see `class_incremental.statistics`).
         refine: share of a phase's steps after which the extractor is frozen and only the classifier is trained.
-        classifier: "network": trained by steps. "svc" and "fc" are fitted anew at the end of each phase, on features of
-            a frozen extractor, where features of old classes are translated from those of new ones (FeTrIL).
+        power: of features before their covariances are taken (see `statistics.Collecting`).
+        frozen: parts of the network that are never trained after the first phase. "extractor": all but the classifier,
+            and no steps are taken; "norms": batch norms, affine part and statistics; "old outputs": the classifier's
+            rows of old classes.
+        compensate: moves the statistics of old classes at the end of a phase (see `class_incremental.compensation`).
+        rebalance: trains the classifier alone at the end of a phase, see `class_incremental.rebalance`.
+        classifier: what test images are shown. "network": its own classifier, trained by steps. "svc" and "fc": the
+            same, fitted anew at the end of each phase, on features of a frozen extractor, where features of old classes
+            are translated from those of new ones (FeTrIL). Else a classifier that is computed from the statistics (see
+            `class_incremental.scoring`).
         source_class: from which new class an old one is translated: the nearest, or the one whose translation is the
             most spread and confusing (RGAL).
         warm: whether the generator goes on from phase to phase; it then counts as kept.
@@ -36,18 +51,33 @@ class IncrementalSpec:
     base: tuple[LossTerm, ...] = (cross_entropy(),)
     base_name: str = ""
     base_optimiser: StudentOptimiser | None = None
+    base_rotations: bool = False
     rotations: bool = False
     keeps: tuple[Statistic, ...] = ()
     refine: float = 1.0
-    classifier: Literal["network", "svc", "fc"] = "network"
+    power: float = 1.0
+    frozen: tuple[Part, ...] = ()
+    compensate: Compensation | None = None
+    rebalance: Rebalance | None = None
+    classifier: Literal["network", "svc", "fc"] | StatisticClassifier = "network"
     source_class: Literal["nearest", "spread"] = "nearest"
     warm: bool = False
     joint: bool = False
 
     @property
     def translates(self) -> bool:
-        """Whether old classes are translated from new ones by an extractor that is never trained again."""
-        return self.classifier != "network"
+        """Whether the classifier is fitted to translations of old classes from new ones."""
+        return self.classifier in ("svc", "fc")
+
+    @property
+    def learns(self) -> bool:
+        """Whether the network is trained after the first phase."""
+        return "extractor" not in self.frozen
+
+    @property
+    def base_outputs(self) -> int:
+        """Logits per class in the first phase."""
+        return 4 if self.base_rotations else self.outputs
 
     @property
     def outputs(self) -> int:
@@ -60,7 +90,15 @@ class IncrementalSpec:
         return not self.joint
 
     def with_rgal(self, options: RgalOptions) -> RgalChange:
-        """Return what RGAL changes: noisy means become negatives, old classes are translated from other new ones."""
+        """Return what RGAL changes: noisy means become negatives, old classes are translated from other new ones.
+
+        Raises:
+            ValueError: the network is not trained, and nothing is chosen that a triplet could choose.
+        """
+        if not self.learns and not self.translates:
+            raise ValueError(
+                "its extractor is frozen and its classifier a closed formula: there is nothing that RGAL could train"
+            )
         terms: tuple[LossTerm, ...] = ()
         if "radius" in self.keeps:
             terms = (prototype_relation(options.gather, options.student_band, options.margin),)

@@ -119,12 +119,12 @@ class ClassIncremental(Task):
     def check(self, recipe: Recipe, dataset: Dataset) -> None:
         check_batches(recipe)
         _, height, width = dataset.spec.shape
-        turns = isinstance(recipe.extension, IncrementalSpec) and recipe.extension.rotations
-        if turns and recipe.images is not None:
+        spec = recipe.extension if isinstance(recipe.extension, IncrementalSpec) else IncrementalSpec()
+        if spec.rotations and recipe.images is not None:
             raise UserError(
                 "a learner that turns images cannot replay any: the old model has no label for turned ones"
             )
-        if turns and height != width:
+        if spec.base_outputs > 1 and height != width:
             raise UserError(
                 f"a method that turns images by quarters needs square ones, these are {width}x{height}; "
                 "give --set image_size=..."
@@ -143,10 +143,10 @@ class ClassIncremental(Task):
         return Pretraining(
             classes=classes,
             terms=spec.base,
-            augmentation=IncrementalAugmentation(rotations=spec.rotations),
+            augmentation=IncrementalAugmentation(rotations=spec.base_outputs > 1),
             optimiser=spec.base_optimiser,
-            outputs=spec.outputs,
-            evaluated=partial(OneLogitPerClass, outputs=spec.outputs),
+            outputs=spec.base_outputs,
+            evaluated=partial(OneLogitPerClass, outputs=spec.base_outputs),
             own=bool(spec.base_name),
             identity={"classes": list(classes), "seed": seed, "base": spec.base_name},
             title=f"({protocol.base} classes{kind}, seed {seed})",

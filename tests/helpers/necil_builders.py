@@ -15,9 +15,11 @@ from rgal.core.precision import place
 from rgal.core.problem import Domain, Problem
 from rgal.core.seeding import Streams, global_seed
 from rgal.data import Dataset, DataSpec, ImageSet
+from rgal.methods.names import MethodName
 from rgal.methods.plugins import from_files
 from rgal.methods.recipe import Recipe
 from rgal.methods.registry import methods
+from rgal.suite.plan.budget import own_schedule
 from rgal.suite.plan.settings import Schedule
 from rgal.suite.plan.trial import Trial
 from rgal.suite.task import Job, tasks
@@ -78,10 +80,14 @@ def sourced() -> list[str]:
 
 
 def plugged() -> list[str]:
-    """Every method alone and with RGAL."""
-    return [
-        name + plus for name, plus in product(necil_methods(), ("", "+rgal")) if name + plus != "rgal+rgal"
-    ]
+    """Every method alone and with RGAL, but for those that refuse it."""
+    every = [name + plus for name, plus in product(necil_methods(), ("", "+rgal"))]
+    return [name for name in every if name.removesuffix("+rgal") not in without_rgal() or "+" not in name]
+
+
+def without_rgal() -> list[str]:
+    """Those that refuse RGAL: it has it already, or there is nothing to train or to choose."""
+    return ["rgal", *(name for name in necil_methods() if name in ("acil", "fecam"))]
 
 
 def dataset() -> Dataset:
@@ -113,7 +119,13 @@ def base_model(outputs: int = 1) -> nn.Module:
 
 
 def recipe(name: str, schedule: Schedule = SHORT) -> Recipe:
-    return NECIL.recipe(name, schedule).recipe
+    return NECIL.recipe(name, with_parameters(name, schedule)).recipe
+
+
+def with_parameters(name: str, schedule: Schedule) -> Schedule:
+    """With the parameters that the method's own smoke budget has: a contract needs no 8,192 random features."""
+    own = own_schedule(methods()[MethodName.parse(name).host], "smoke")
+    return schedule.model_copy(update={"parameters": None if own is None else own.parameters})
 
 
 def job(name: str, seed: int = 0, schedule: Schedule = SHORT) -> Job:
@@ -129,7 +141,7 @@ def job(name: str, seed: int = 0, schedule: Schedule = SHORT) -> Job:
     return Job(
         trial=trial,
         recipe=of_method,
-        problem=Problem(base_model(spec_of(of_method).outputs), domain, small.DEVICE),
+        problem=Problem(base_model(spec_of(of_method).base_outputs), domain, small.DEVICE),
         teacher_top1=0.0,
         test=data.test,
         real=None,

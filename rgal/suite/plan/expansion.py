@@ -282,20 +282,33 @@ def check_options(suite: Suite, task: Task) -> Any:
 def expand_names(names: Iterable[str], task: Task) -> list[str]:
     """Put the methods they stand for in place of the groups "all" and "all+rgal".
 
-    "all" is every method of the task, "all+rgal" every data-free one with RGAL, but for the host of a method that is
-    this already. A group leaves out what was named before it.
+    "all" is every method of the task, "all+rgal" every data-free one with RGAL, but for those that refuse it and the
+    host of a method that is this already. A group leaves out what was named before it.
     """
     of_task = {name: method for name, method in methods().items() if task.runs(method)}
     plugged = {method.function for method in of_task.values() if method.with_rgal}
     hosts = [name for name, method in of_task.items() if method.function not in plugged]
     groups = {
         "all": list(of_task),
-        "all+rgal": [str(MethodName(name, plugin=())) for name in hosts if resolve(name).recipe.data_free],
+        "all+rgal": [
+            str(MethodName(name, plugin=()))
+            for name in hosts
+            if resolve(name).recipe.data_free and _takes_rgal(name)
+        ],
     }
     expanded: list[str] = []
     for name in names:
         expanded += [one for one in groups[name] if one not in expanded] if name in groups else [name]
     return expanded
+
+
+def _takes_rgal(name: str) -> bool:
+    """Tell whether RGAL can be added to a method."""
+    try:
+        resolve(str(MethodName(name, plugin=())))
+    except UserError:
+        return False
+    return True
 
 
 def _check_exceptions(suite: Suite, task: Task) -> None:

@@ -11,8 +11,9 @@ import torch
 
 from rgal.suite.plan.settings import Schedule
 from rgal.tasks.class_incremental.run import IncrementalRun
+from rgal.tasks.class_incremental.spec import spec_of
 from tests.helpers import small
-from tests.helpers.necil_builders import SECONDS, SHORT, SUITE, finish, start
+from tests.helpers.necil_builders import SECONDS, SHORT, SUITE, finish, necil_methods, recipe, start
 from tests.helpers.stopped_runs import kill_at_random_moments
 
 
@@ -25,6 +26,7 @@ def schedule(method: str) -> Schedule:
 
 
 METHODS = ["cmi+rgal", "pass+rgal", "fetril+rgal", "abd[warm=true]", "r_dfcil[refine=0.4]"]
+METHODS += [name for name in necil_methods() if spec_of(recipe(name)).keeps and f"{name}+rgal" not in METHODS]
 STRIDES = (1, 1, 3, 4, 2, 3)
 
 
