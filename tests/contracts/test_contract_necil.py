@@ -18,6 +18,7 @@ from rgal.core.problem import evaluating
 from rgal.engine.batches import StudentBatch
 from rgal.engine.student import StudentLoop
 from rgal.methods.registry import methods
+from rgal.suite.plan.expansion import expand_names
 from rgal.synthesis.pool import ImagePool, to_uint8
 from rgal.tasks.class_incremental import run as increments
 from rgal.tasks.class_incremental.metrics import summary
@@ -41,6 +42,7 @@ from tests.helpers.necil_builders import (
     sourced,
     sources,
     start,
+    without_rgal,
 )
 
 NOISE = torch.rand(5, 1, 8, 8, generator=torch.Generator().manual_seed(3))
@@ -161,14 +163,14 @@ def test_method(name: str, tmp_path: Path) -> None:
     assert {k: result[k] for k in ("synthesis_steps", "student_steps", "images")} == {
         "synthesis_steps": synthesised, "student_steps": learnt, "images": fresh if replays else 0,
     }  # fmt: skip
-    assert (learnt == 0) == going.spec.translates and (synthesised > 0) == replays
+    assert (learnt > 0) == going.spec.learns and (synthesised > 0) == replays
     tested = [[TESTED * n for n in (BASE, STEP, STEP)[: t + 1]] for t in range(PHASES + 1)]
     assert [[total for _, total in row] for row in going.counts] == tested
     assert summary(going.counts).items() <= result.items()
     assert result["protocol"] == "2+2x2" and result["best"] == result["last"]
     assert result["data_free"] == (not going.spec.joint)
     assert {"synthesis_seconds", "student_seconds"} <= set(result)
-    kept = sum(value.numel() * 4 for value in going.statistics.tensors().values()) / 1e6
+    kept = sum(value.numel() * value.element_size() for value in going.statistics.tensors().values()) / 1e6
     assert set(going.statistics.tensors()) == set(going.spec.keeps) and result["memory_mb"] == round(kept, 6)
     evaluations = [row for row in walk.rows if row["kind"] == "evaluation"]
     assert [row["phase"] for row in evaluations] == [0, 1, 2]
@@ -180,7 +182,7 @@ def test_method(name: str, tmp_path: Path) -> None:
         small.assert_same(first(name), walk.students[1])
         return
     _check_files(going, tmp_path)
-    if not going.spec.translates:  # that draws next to nothing
+    if going.spec.learns:  # others draw next to nothing
         other = first(name, seed=1)
         assert any(not torch.equal(other[k], v) for k, v in walk.students[1].items())
 
@@ -202,7 +204,7 @@ def test_firewall(name: str) -> None:
     walk = walked(name)
     joint = walk.going.spec.joint
     assert walk.opened == sorted(walk.opened) and {1, 2} <= set(walk.opened)
-    assert bool(walk.learnt) != walk.going.spec.translates
+    assert bool(walk.learnt) == walk.going.spec.learns
     for phase, labels in [*walk.pooled, *walk.learnt]:
         allowed = range(BASE + STEP * phase) if joint else walk.going.protocol.labels(phase)
         assert {label for label in labels if label >= 0} <= set(allowed)
@@ -234,7 +236,7 @@ def weights(terms: tuple[LossTerm, ...]) -> dict[str, float]:
     return {w.name: w.weight for w in terms if w.weight}
 
 
-@pytest.mark.parametrize("name", [name for name in necil_methods() if name != "rgal"])
+@pytest.mark.parametrize("name", [name for name in necil_methods() if name not in without_rgal()])
 def test_rgal_adds_its_terms(name: str) -> None:
     """Gather to what learns, spread to what synthesises, noisy means to what keeps them, and the choice of donors."""
     host, with_it = recipe(name), recipe(f"{name}+rgal")
@@ -246,10 +248,21 @@ def test_rgal_adds_its_terms(name: str) -> None:
     assert spec_of(with_it).source_class == ("spread" if spec.translates else "nearest")
     assert with_it.per_class == 4 and not with_it.pairs
     logged = set().union(*walked(f"{name}+rgal").rows)
-    learns = not spec.translates
+    learns = spec.learns
     assert ({"gather", "gather_new_fallback"} <= logged) == learns
     assert ({"gather_fallback", "spread", "spread_fallback"} <= logged) == (host.images is not None)
     assert ("prototype_gather" in logged) == ("radius" in spec.keeps)
+
+
+@pytest.mark.parametrize("name", [name for name in without_rgal() if name != "rgal"])
+def test_rgal_is_refused_where_nothing_is_trained(name: str) -> None:
+    with pytest.raises(
+        UserError, match="its extractor is frozen .* nothing that RGAL could train"
+    ) as refused:
+        recipe(f"{name}+rgal")
+    assert "\n" not in str(refused.value)
+    assert f"{name}+rgal" not in expand_names(["all+rgal"], NECIL)
+    assert "lwf+rgal" in expand_names(["all+rgal"], NECIL)
 
 
 def test_a_method_of_distillation_is_a_source_of_abd() -> None:
