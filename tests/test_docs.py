@@ -12,26 +12,32 @@ import pytest
 from rgal import baselines, cli
 from rgal.methods import registry
 from tests.helpers.documents import ROOT, code_blocks
+from tests.helpers.necil_builders import SUITE as NECIL_SUITE
 from tests.helpers.suites import SUITE
 
 pytestmark = pytest.mark.usefixtures("no_report", "no_pictures")
 
 
 def test_the_documented_baseline_is_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The file from docs/adding_a_baseline.md, dropped into the package, runs, with RGAL too."""
+    """Both files of docs/adding_a_baseline.md, dropped into the package, run, with RGAL too."""
     registered = dict(registry.methods())  # before the package holds one more
-    (source,) = code_blocks("adding_a_baseline.md")
-    assert len(source.splitlines()) <= 30
+    source, learner = code_blocks("adding_a_baseline.md")
+    assert len(source.splitlines()) <= 30 and len(learner.splitlines()) <= 30
     (tmp_path / "entropy.py").write_text(source)
+    (tmp_path / "carried.py").write_text(learner)
     monkeypatch.setattr(baselines, "__path__", [*baselines.__path__, str(tmp_path)])
     monkeypatch.setattr(registry, "_METHODS", registered)
     (tmp_path / "suite.yaml").write_text(SUITE)
-    arguments = ["--suite", str(tmp_path / "suite.yaml"), "--results", str(tmp_path / "r"), "--jobs", "0"]
+    (tmp_path / "necil.yaml").write_text(NECIL_SUITE)
+    arguments = ["--results", str(tmp_path / "r"), "--jobs", "0", "--methods"]
     try:
-        assert cli.main([*arguments, "--methods", "entropy", "entropy[ent=0.5]", "entropy+rgal"]) == 0
+        made = ["entropy", "entropy[ent=0.5]", "entropy+rgal"]
+        assert cli.main(["--suite", str(tmp_path / "suite.yaml"), *arguments, *made]) == 0
+        assert cli.main(["--suite", str(tmp_path / "necil.yaml"), *arguments, "carried", "carried+rgal"]) == 0
     finally:
-        sys.modules.pop("rgal.baselines.entropy", None)
-    assert len(list((tmp_path / "r" / "trials").glob("*/result.json"))) == 3
+        for name in ("entropy", "carried"):
+            sys.modules.pop(f"rgal.baselines.{name}", None)
+    assert len(list((tmp_path / "r" / "trials").glob("*/result.json"))) == 5
 
 
 def test_the_documented_factory_is_a_teacher(
