@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tests.helpers import naive
 from tests.helpers import naive_incremental as slow
+from tests.helpers import naive_statistics_learners as statistics
 
 
 @dataclass
@@ -53,6 +54,30 @@ def lwf(s: Step) -> Tensor:
     return slow.local_cross_entropy(s.logits, s.labels, s.old) + 3 * slow.soft_cross_entropy(
         s.logits, s.old_logits, 2
     )
+
+
+def distilled(s: Step) -> Tensor:
+    """LDC, ADC, DPCR."""
+    return slow.local_cross_entropy(s.logits, s.labels, s.old) + 10 * slow.soft_cross_entropy(
+        s.logits, s.old_logits, 2
+    )
+
+
+def efcpp(s: Step, importance: Tensor) -> Tensor:
+    local = slow.local_cross_entropy(s.logits, s.labels, s.old)
+    metric = 10 * importance.double() + 0.1 * torch.eye(len(importance), dtype=torch.float64)
+    moved = [f - g for f, g in zip(s.features, s.old_features, strict=True)]
+    return local + sum(d @ metric @ d for d in moved) / len(moved)
+
+
+def adagauss(s: Step) -> Tensor:
+    """The projection is Linear, GELU, Linear."""
+    (first, shift), (second, offset) = s.projections
+    hidden = torch.nn.functional.gelu(s.features @ first.T + shift)
+    projected = hidden @ second.T + offset
+    distance = (projected - s.old_features).square().sum() / s.old_features.numel()
+    local = slow.local_cross_entropy(s.logits, s.labels, s.old)
+    return local + 10 * distance + statistics.anti_collapse(s.features, jitter=1e-4)
 
 
 def pass_(s: Step) -> Tensor:

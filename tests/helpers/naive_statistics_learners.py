@@ -92,11 +92,12 @@ def importance(weight: Tensor, bias: Tensor, features: Tensor) -> Tensor:
     return total / len(features)
 
 
-def anti_collapse(rows: Tensor, limit: float = 1.0) -> Tensor:
-    """-mean_j min(L_jj, limit): L by Cholesky's own recursion, of the unbiased covariance."""
+def anti_collapse(rows: Tensor, limit: float = 1.0, jitter: float = 0.0) -> Tensor:
+    """-mean_j min(L_jj, limit): L by Cholesky's own recursion, of the unbiased covariance + jitter I."""
     centred = rows - rows.mean(0)
     covariance = centred.T @ centred / (len(rows) - 1)
     size = len(covariance)
+    covariance = covariance + jitter * torch.eye(size, dtype=rows.dtype)
     factor: dict[tuple[int, int], Tensor] = {}
     for i in range(size):
         for j in range(i + 1):

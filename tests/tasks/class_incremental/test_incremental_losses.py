@@ -69,7 +69,10 @@ def learning(method: str, precision: Precision = "fp32") -> Learning:
     how = spec_of(recipe)
     outputs, replays = how.outputs, recipe.images is not None
     nets = two_phases(OLD, NEW, outputs)
-    memory = ClassStatistics(2 * small.rand(OLD, WIDTH, seed=1), None, torch.tensor(0.3))
+    root = small.randn(WIDTH, WIDTH, seed=2)
+    memory = ClassStatistics(
+        2 * small.rand(OLD, WIDTH, seed=1), None, torch.tensor(0.3), importance=root @ root.T / WIDTH
+    )
     memory = memory if how.keeps else ClassStatistics()
     augmentation = IncrementalAugmentation(recipe.student_view, rotations=how.rotations)
     still = SGD(0.0, 0.0, "constant")
@@ -99,7 +102,8 @@ def seen_by_hand(
     head, old_head = growing_head(student), growing_head(learning.nets["teacher"])
     with torch.no_grad():
         g = learning.nets["teacher"].feature(inputs)
-    pairs = [] if projections is None else [projections.new, projections.old]
+    linear = [] if projections is None else list(projections.modules())
+    pairs = [layer for layer in linear if isinstance(layer, nn.Linear)]
     return naive_incremental_losses.Step(
         student.feature(inputs).double(),
         g.double(),
@@ -156,6 +160,11 @@ METHODS: dict[str, Any] = {
     "finetune[classes=new]": lambda s, kept: naive_incremental_losses.finetune_new(s),
     "joint": lambda s, kept: naive_incremental_losses.finetune(s),
     "lwf": lambda s, kept: naive_incremental_losses.lwf(s),
+    "ldc": lambda s, kept: naive_incremental_losses.distilled(s),
+    "adc": lambda s, kept: naive_incremental_losses.distilled(s),
+    "dpcr": lambda s, kept: naive_incremental_losses.distilled(s),
+    "efcpp": lambda s, kept: naive_incremental_losses.efcpp(s, kept.importance),
+    "adagauss": lambda s, kept: naive_incremental_losses.adagauss(s),
     "pass[draws=8]": lambda s, kept: naive_incremental_losses.pass_(s),
     "abd": lambda s, kept: naive_incremental_losses.abd(s),
     "r_dfcil": lambda s, kept: naive_incremental_losses.r_dfcil(s),
@@ -170,6 +179,9 @@ PARTS_OF = {
     "finetune[classes=new]": {"ce"},
     "joint": {"ce"},
     "lwf": {"ce", "kd"},
+    "ldc": {"ce", "kd"},
+    "efcpp": {"ce", "efm"},
+    "adagauss": {"ce", "kd", "collapse"},
     "pass": {"ce", "kd", "prototypes"},
     "abd": {"ce", "head", "kd"},
     "r_dfcil": {"ce", "kd", "rkd"},
@@ -195,14 +207,15 @@ def test_the_total_of_a_step_and_its_gradients_are_the_twins(method: str) -> Non
     phase = learning(method)
     twin = copy.deepcopy(phase.nets["student"])
     terms = phase.loop.objective.terms
-    projections = copy.deepcopy(terms["rkd"]) if "rkd" in terms else None
+    trained = next((term for term in terms.values() if list(term.parameters())), None)
+    projections = copy.deepcopy(trained)
     before = small.snapshot(phase.nets["teacher"])
     total = phase.step()
     expected = METHODS[method](seen_by_hand(phase, twin, projections), phase.memory)
     assert total == pytest.approx(expected.item(), rel=1e-5)
     assert_gradients(phase.nets["student"], twin, expected)
     if projections is not None:
-        assert_gradients(terms["rkd"], projections, expected)
+        assert_gradients(trained, projections, expected)
     small.assert_same(small.snapshot(phase.nets["teacher"]), before)
     assert not gradients(phase.nets["teacher"])
 
