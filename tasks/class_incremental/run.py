@@ -169,7 +169,7 @@ class IncrementalRun:
             old = None if self.transfer is None else self.transfer.problem.teacher
             terms = {} if self.transfer is None else dict(self.transfer.loop.objective.terms.items())
             self.statistics = closing.statistics(self.statistics, real, student, old, terms)
-        if self.phase == self.protocol.phases:  # until then the next phase learns from the classifier that was trained
+        if self.phase == self.protocol.phases:  # until then, the next phase learns from what was trained
             closing.assign(self.statistics, student)
         if self.test is None:
             self.counts.append([])
@@ -180,10 +180,6 @@ class IncrementalRun:
         tasks = [self.protocol.labels(t) for t in range(self.phase + 1)]
         members = [(test.labels >= t.start) & (test.labels < t.stop) for t in tasks]
         self.counts.append([(int(right[rows].sum()), int(rows.sum())) for rows in members])
-        if (
-            self.phase == self.protocol.phases
-        ):  # until then the next phase learns from the classifier that was trained
-            closing.assign(self.statistics, student)
         return {"top1": accuracy(self.counts, self.phase)}
 
     def _take_up(self, transfer: TransferRun) -> None:
