@@ -22,7 +22,7 @@ class _PrototypeTerm(Term):
         draws: noisy means per step.
     """
 
-    reads = (Reads("student", "feature"), Reads("teacher"))
+    reads: tuple[Reads, ...] = (Reads("student", "feature"), Reads("teacher"))
 
     def __init__(self, name: str, context: TermContext, draws: int) -> None:
         super().__init__()
