@@ -22,8 +22,8 @@ from rgal.tasks.class_incremental.statistics import ClassStatistics, Collecting,
 from rgal.terms.objective import TermContext
 from tests.helpers import naive_statistics_learners as slow
 from tests.helpers import small
-from tests.helpers.two_phase_builders import step_context, two_phases
 from tests.helpers.necil_builders import BASE, SHORT, STEP, finish, start
+from tests.helpers.two_phase_builders import step_context, two_phases
 
 W = torch.tensor([[1.0, 0], [0, 1], [-1, 1]])
 E = torch.tensor([[0.46515, -0.20439], [-0.20439, 0.14912]])

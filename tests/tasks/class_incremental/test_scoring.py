@@ -20,7 +20,7 @@ from rgal.tasks.class_incremental.scoring import (
 from rgal.tasks.class_incremental.statistics import ClassStatistics, Collecting, add_classes
 from tests.helpers import naive_statistics_learners as slow
 from tests.helpers import small
-from tests.helpers.learner_builders import STILL, Tiny
+from tests.helpers.two_phase_builders import STILL, Tiny
 
 ROWS = torch.tensor([
     [1.0, 4, 9], [4, 4, 16], [4, 9, 25], [9, 16, 16], [9, 1, 1], [16, 4, 1], [25, 4, 9], [16, 9, 4]

@@ -23,7 +23,7 @@ from rgal.tasks.class_incremental.transfer_terms import (
 )
 from rgal.terms.objective import TermContext
 from tests.helpers import naive, small
-from tests.helpers.learner_builders import STILL, step_context, two_phases
+from tests.helpers.two_phase_builders import STILL, step_context, two_phases
 
 OLD, WIDTH = 4, 5
 
