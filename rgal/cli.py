@@ -27,6 +27,7 @@ OVERRIDES = (
     "task",
     "dataset",
     "data_root",
+    "calibration",
     "teacher",
     "student",
     "teacher_weights",
@@ -39,6 +40,7 @@ OVERRIDES = (
     "precision",
 )
 OPTIONS = ("bits",)  # options of tasks that have a flag of their own; any other goes through --set
+NETWORK = ("classes", "image", "mean", "std", "normalise", "flip")  # what is said of the networks' images
 LISTS = ("tasks", "methods", "datasets", "nets", "suites")
 LINKS = ("tasks", "baselines", "benchmarks")  # parts of rgal that are folders at the top of a checkout
 
@@ -83,8 +85,27 @@ def _add_what(add: Callable[..., object]) -> None:
         help="settings, or a name of --list suites; default TASK[_DATASET]",
     )
     add("--methods", nargs="+", metavar="M", help="name, name[param=value], name+rgal; or all, all+rgal")
-    add("--dataset", metavar="NAME", help="digits, cifar10, ..., or any name with --data-root")
+    add("--dataset", metavar="NAME", help="digits, ...; any name with --data-root; none: there is no data")
     add("--data-root", metavar="DIR", help="folder of parquet shards or image folders")
+    add("--classes", type=int, metavar="N", help="--dataset none: classes of your network")
+    add("--image", metavar="CxHxW", help="--dataset none: images of your network, e.g. 3x48x48")
+    add(
+        "--mean",
+        nargs="+",
+        type=float,
+        metavar="X",
+        help="normalisation of pixels in [0,1], a number a channel",
+    )
+    add("--std", nargs="+", type=float, metavar="X", help="the same; or")
+    add("--normalise", metavar="NAME", help="imagenet, cifar10 or none")
+    add(
+        "--no-flip",
+        dest="flip",
+        action="store_const",
+        const=False,
+        help="a mirrored image is of another class",
+    )
+    add("--calibration", metavar="DIR", help="a few real images without labels: for ranges, and to judge on")
     add("--teacher", metavar="NET", help="teacher network")
     add("--student", metavar="NET", help="student network")
     add("--teacher-weights", metavar="FILE", help=".safetensors or .pth, or a folder; else trained once")
@@ -114,7 +135,7 @@ def _add_how(add: Callable[..., object]) -> None:
 def _add_output(add: Callable[..., object]) -> None:
     add("--results", metavar="DIR", type=Path, default=Path("results"), help="default results/")
     add("--report-only", action="store_true", help="render what is stored; run nothing")
-    add("--export", metavar="FORMAT", help="dfq: export and measure the students; onnx")
+    add("--export", metavar="FORMAT", help="export and measure the students of kd and dfq; onnx")
     add("--export-only", metavar="TRIAL", help="export one finished trial: its key or folder")
     add("--tensorboard", action="store_true", help="also write event files: results/tensorboard/")
     add("--list", nargs="+", metavar="WHAT", help=f"{', '.join(LISTS)}; or methods and names of some")
@@ -164,9 +185,16 @@ def check_links() -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Do what the options say: render, export, print the plan, or run it. Return the exit code."""
-    from rgal.suite.running.exports import check_export, export_trials, find_trial
+    from rgal.suite.running.exports import Exported, check_export, export_trials, find_trial
     from rgal.suite.running.resources import HowToRun
-    from rgal.suite.running.runner import describe_plan, exit_code, make_plan, plan_warnings, run_plan
+    from rgal.suite.running.runner import (
+        describe_plan,
+        exit_code,
+        images_line,
+        make_plan,
+        plan_warnings,
+        run_plan,
+    )
     from rgal.suite.running.tensorboard import check_tensorboard
     from rgal.suite.store.folders import Store
 
@@ -177,15 +205,14 @@ def run(options: argparse.Namespace) -> int:
         return 0
     if options.export_only:
         with store.lock():
-            print(export_trials(store, [find_trial(store, options.export_only)], options.export or "onnx"))
-            report(store)
-        return 0
+            return export_one(store, find_trial(store, options.export_only), options.export or "onnx")
     if options.tensorboard:
         check_tensorboard()
     plan = make_plan(load(options))
     if options.export:
         check_export(plan.suite.task, options.export)
     if options.dry_run:
+        print(images_line(plan), file=sys.stderr)
         print(describe_plan(plan, store))
         for line in plan_warnings(plan):
             print(line, file=sys.stderr)
@@ -195,12 +222,26 @@ def run(options: argparse.Namespace) -> int:
         store.remove_orphans()
         stopped, outcomes = run_plan(plan, store, how)
         if not stopped:
-            if options.export:
-                folders = [store.trial_folder(trial.name, trial.key) for trial in plan.trials]
-                print(export_trials(store, folders, options.export), file=sys.stderr)
+            folders = [store.trial_folder(trial.name, trial.key) for trial in plan.trials]
+            exported = export_trials(store, folders, options.export) if options.export else Exported([], [])
+            for line in (*exported.lines, *exported.failures):
+                print(line, file=sys.stderr)
             if store.trial_folders():  # there is none if a teacher failed, whose reason has been said
                 print(report(store, {trial.key for trial in plan.trials}))
+            return exit_code(stopped, outcomes) or int(bool(exported.failures))
     return exit_code(stopped, outcomes)
+
+
+def export_one(store: Store, folder: Path, form: str) -> int:
+    """Export one finished trial, and render the store. Return the exit code."""
+    from rgal.suite.running.exports import export_trials
+
+    exported = export_trials(store, [folder], form)
+    if exported.failures:
+        raise UserError(f"--export-only: {exported.failures[0]}")
+    print(*exported.lines, sep="\n")
+    report(store)
+    return 0
 
 
 def report(store: Store, ran: set[str] | None = None) -> str:
@@ -224,9 +265,12 @@ def load(options: argparse.Namespace) -> Suite:
     if options.task and not options.suite and task not in tasks():
         raise UserError(f"unknown task '{task}'; {nearest(task, tasks())}")
     path = named_suite(options.suite) if options.suite else default_suite(task, options.dataset)
+    if options.teacher and not options.suite and not options.dataset:
+        check_teacher_is_of(path, options.teacher)
     overrides = {name: getattr(options, name) for name in OVERRIDES}
     own = {name: getattr(options, name) for name in OPTIONS}
-    return load_suite(path, overrides, tuple(options.set), own)
+    network = {name: getattr(options, name) for name in NETWORK}
+    return load_suite(path, overrides, tuple(options.set), own, network)
 
 
 def suites_folder() -> Path:
@@ -255,6 +299,21 @@ def default_suite(task: str, dataset: str | None) -> Path:
     if not own.is_file():
         raise UserError(f"task '{task}' has no suite in {suites_folder()}; name one with --suite FILE")
     return own
+
+
+def check_teacher_is_of(path: Path, teacher: str) -> None:
+    """Refuse a teacher without a data set, unless it is the one that the task's own suite names with its data.
+
+    `--teacher wrn16_1` alone is the project's network for the digits. Any other one may be for anything.
+    """
+    from rgal.suite.plan.settings import SAY_ON_WHAT
+    from rgal.suite.plan.yaml_file import read_yaml
+
+    suite = read_yaml(path)
+    if teacher != suite.get("teacher"):
+        raise UserError(
+            f"--teacher {teacher}: on which images? {SAY_ON_WHAT}; for the digits: --dataset digits"
+        )
 
 
 def listing(what: str, names: Sequence[str] = (), plugins: Sequence[str] = ()) -> str:
@@ -288,7 +347,7 @@ def listing(what: str, names: Sequence[str] = (), plugins: Sequence[str] = ()) -
 
 
 def _suites() -> str:
-    from rgal.suite.plan.settings import read_yaml
+    from rgal.suite.plan.yaml_file import read_yaml
 
     files = sorted(suites_folder().glob("*.yaml"))
     width = max(len(path.name) for path in files)

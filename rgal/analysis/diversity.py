@@ -233,7 +233,12 @@ def logits_and_features(net: nn.Module, images: Tensor, domain: Domain) -> tuple
 
 
 def diversity(
-    pool: ImagePool, recipe: Recipe, domain: Domain, teacher: nn.Module, student: nn.Module, real: ImageSet
+    pool: ImagePool,
+    recipe: Recipe,
+    domain: Domain,
+    teacher: nn.Module,
+    student: nn.Module,
+    real: ImageSet | None,
 ) -> dict[str, Any]:
     """Measure the kept images of a finished trial; the record is described in results/README.md.
 
@@ -245,7 +250,7 @@ def diversity(
         recipe: its method.
         domain: how images are normalised.
         teacher, student: its networks.
-        real: images to compare with in the embedding, such as test images.
+        real: images to compare with in the embedding, such as test images; None: there are none.
     """
     try:
         return {"schema": SCHEMA, **_measure(pool, recipe, domain, teacher, student, real)}
@@ -254,7 +259,12 @@ def diversity(
 
 
 def _measure(
-    pool: ImagePool, recipe: Recipe, domain: Domain, teacher: nn.Module, student: nn.Module, real: ImageSet
+    pool: ImagePool,
+    recipe: Recipe,
+    domain: Domain,
+    teacher: nn.Module,
+    student: nn.Module,
+    real: ImageSet | None,
 ) -> dict[str, Any]:
     if not has_feature(teacher):
         return {"skipped": "the teacher names no head, so its penultimate feature is not known"}
@@ -305,10 +315,12 @@ def _histograms(parts: Sequence[Measured]) -> dict[str, list[int]]:
 
 
 def _embedded(
-    images: Tensor, shown: Sequence[Tensor], domain: Domain, teacher: nn.Module, real: ImageSet
+    images: Tensor, shown: Sequence[Tensor], domain: Domain, teacher: nn.Module, real: ImageSet | None
 ) -> dict[str, Any]:
     """Embed an even selection of the images in these rows together with an even selection of real images."""
     rows = torch.cat(list(shown)) if shown else torch.empty(0, dtype=torch.int64)
+    if real is None:
+        return {"skipped": "there are no real images to compare with"}
     if min(len(rows), len(real)) < FEWEST:
         return {"skipped": f"{len(rows)} kept and {len(real)} real images; it takes {FEWEST} of each"}
     picked, picked_real = _evenly(len(rows)), _evenly(len(real))

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
 from typing import Any, cast
 
-import torch
 from torch import nn
 
 from rgal.api.budgets import suite_of
@@ -18,7 +17,6 @@ from rgal.core.errors import UserError
 from rgal.core.precision import Precision
 from rgal.core.problem import Problem
 from rgal.core.seeding import Streams
-from rgal.data import ImageSet
 from rgal.methods.recipe import Recipe
 from rgal.methods.registry import methods
 from rgal.suite.plan.expansion import check_options
@@ -101,9 +99,7 @@ def make_job(
         recipe=asked.adapt(resolved.recipe),
         problem=problem or teacher.problem,
         teacher_top1=math.nan,
-        test=ImageSet(
-            torch.empty(0, *teacher.domain.shape, dtype=torch.uint8), torch.empty(0, dtype=torch.int64)
-        ),
+        test=None,
         real=None,
         streams=Streams(teacher.device, *trial.seed_parts()),
         precision=cast(Precision, precision),

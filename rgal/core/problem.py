@@ -34,7 +34,7 @@ class Domain:
     std: tuple[float, ...]
     flip: bool = True
     crop_padding: int = 4
-    source: str = field(default="", compare=False)
+    source: str = field(default="", compare=False, repr=False)
 
     @cached_property
     def _constants(self) -> dict[torch.device, tuple[Tensor, Tensor]]:

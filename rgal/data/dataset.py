@@ -100,20 +100,33 @@ class Decoded:
 
 
 class Dataset:
-    """Hold a training split that can be closed for good, and a test split that stays open.
+    """Hold a training split that can be closed for good, and a test split that stays open; either may be missing.
 
-    `notes` say in words what of its files was left out.
+    Attributes:
+        has_train, has_test: whether there is such a split.
+        notes: what of its files was left out, in words.
     """
 
-    def __init__(self, spec: DataSpec, train: ImageSet, test: ImageSet, notes: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, spec: DataSpec, train: ImageSet | None, test: ImageSet | None, notes: tuple[str, ...] = ()
+    ) -> None:
         self.spec = spec
         self.notes = notes
-        self.test = test
-        self._train: ImageSet | None = train
+        self.has_train, self.has_test = train is not None, test is not None
+        self._train, self._test = train, test
+
+    @property
+    def test(self) -> ImageSet:
+        """Return the test images. Raises UserError if there are none."""
+        if self._test is None:
+            raise UserError(f"data set '{self.spec.name}' has no test images")
+        return self._test
 
     @property
     def train(self) -> ImageSet:
-        """Return the training images. Raises DataFirewallError once they are closed."""
+        """Return the training images. Raises DataFirewallError once they are closed, UserError if there are none."""
+        if not self.has_train:
+            raise UserError(f"data set '{self.spec.name}' has no training images")
         if self._train is None:
             raise DataFirewallError(
                 f"the training images of '{self.spec.name}' were closed: "
@@ -124,6 +137,10 @@ class Dataset:
     def close_training_data(self) -> None:
         """Drop the training images for good. A caller that took images from `train` before must drop them itself."""
         self._train = None
+
+    def renamed(self, spec: DataSpec) -> Dataset:
+        """Return the same images under another description."""
+        return Dataset(spec, self._train, self._test, self.notes)
 
     def hold_out(self, fraction: float = 0.1) -> Dataset:
         """Split the training images again, so that settings can be chosen without the real test images.

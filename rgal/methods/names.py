@@ -26,7 +26,8 @@ Parameters = tuple[tuple[str, str], ...]  # (key, value) as they are written, in
 
 _PART = re.compile(r"([a-z][a-z0-9_]*)(?:\[(.*)\])?", flags=re.DOTALL)
 _KEY = re.compile(r"[A-Za-z_]\w*")
-_POOL = re.compile(r"(.*?)( \(pool [0-9a-f]+\))?", flags=re.DOTALL)  # what tables add to a method's name
+# What tables add to a method's name.
+_POOL = re.compile(r"(.*?)((?: \((?:pool|cal) [0-9a-f]+\))*)", flags=re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -109,8 +110,8 @@ def host_of(text: str, present: Iterable[str]) -> str:
     """Find the method, among those `present`, to which RGAL was added to give the method `text`.
 
     The host of `NAME+rgal[...]` is NAME, with equal parameters. The host of `rgal[...]`, whose brackets hold the
-    parameters of both parts, is the `plain[...]` that shares most of them and has none of its own. Rows whose pool
-    starts with given images, "NAME (pool 3b8b72)", have hosts that start with the same ones.
+    parameters of both parts, is the `plain[...]` that shares most of them and has none of its own. Rows that are given
+    images, "NAME (pool 3b8b72)" or "NAME (cal 3b8b72)", have hosts that are given the same ones.
 
     Returns:
         The host as it is written in `present`, or "" if there is none.

@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from rgal.core.errors import UserError
-from rgal.suite.plan.settings import SAFE_LOADER
+from rgal.suite.plan.yaml_file import SAFE_LOADER
 
 TEACHER = "teacher"
 

@@ -12,6 +12,7 @@ from rgal import benchmarks
 from rgal.core.errors import UserError
 from rgal.core.files import write_atomically
 from rgal.reporting.figures.write import write_plots
+from rgal.reporting.outputs import output_lines
 from rgal.reporting.page.build import Contents, Sample, make_report
 from rgal.reporting.page.model import write_report
 from rgal.reporting.published import load_reference
@@ -36,7 +37,8 @@ REFERENCE = Path(benchmarks.__file__).parent / "reference"
 
 @dataclass(frozen=True)
 class Rendered:
-    """What was written, tables as Markdown and verdicts for the terminal, and a line for each folder left out."""
+    """What was written, tables as Markdown and verdicts for the terminal, a line for each folder left out, and lines of
+    what a run leaves to go on with."""
 
     text: str
     verdicts: list[str]
@@ -45,6 +47,7 @@ class Rendered:
     samples: list[Path]
     page: Path
     left_out: list[str]
+    outputs: list[str]
 
 
 def render(store: Store, keys: set[str] | None = None) -> Rendered:
@@ -82,6 +85,7 @@ def render(store: Store, keys: set[str] | None = None) -> Rendered:
         [sample.path for sample in samples],
         page,
         _left_out(records),
+        output_lines(records, keys or ()),
     )
 
 
@@ -132,4 +136,4 @@ def summary(rendered: Rendered) -> str:
         shown = [path for path in paths if path.suffix in (".md", ".png")]
         lines += [f"{title}: {path}" for path in shown]
     lines += [f"left out: {line}" for line in rendered.left_out]
-    return "\n".join([*lines, f"report: {rendered.page}"])
+    return "\n".join([*lines, *rendered.outputs, f"report: {rendered.page}"])

@@ -14,7 +14,8 @@ from functools import cached_property
 import pandas as pd
 
 from rgal.core.files import slug
-from rgal.suite.measures import Measure
+from rgal.suite.measures import PRIMARY, Measure
+from rgal.suite.plan.trial import HELD_OUT
 from rgal.suite.task import Task, measures_of, tasks
 
 GROUP = ("task", "setting", "budget")
@@ -120,8 +121,17 @@ class ResultGroup:
 
     @cached_property
     def measures(self) -> tuple[Measure, ...]:
-        """What the task measures, the primary number first."""
-        return measures_of(only(self.results, "task"))
+        """What the task measures, the primary number first: without test images, how alike student and teacher are."""
+        measures = measures_of(only(self.results, "task"))
+        if not self.untested:
+            return tuple(measure for measure in measures if measure.on != "teacher")
+        on_teacher = [measure for measure in measures if measure.on == "teacher"]
+        return (*on_teacher, *(measure for measure in measures if not measure.on))
+
+    @cached_property
+    def untested(self) -> bool:
+        """Whether there were no labelled test images: then no accuracy is known."""
+        return only(self.results, "evaluate_on") == HELD_OUT
 
     def in_table(self, table: str) -> list[Measure]:
         """Return the measures that the task declares for this table."""
@@ -237,10 +247,11 @@ def stacked(parts: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataFra
 
 
 def finished(results: pd.DataFrame) -> pd.DataFrame:
-    """Return the finished trials, with a `last` that is a number."""
-    if results.empty or not {"status", "last"} <= set(results.columns):
+    """Return the finished trials whose primary number is known."""
+    if results.empty or "status" not in results.columns:
         return results.iloc[:0]
-    return results[(results["status"] == "finished") & numbers(results, "last").notna()]
+    known_ones = pd.concat([numbers(results, measure.key).notna() for measure in PRIMARY], axis=1).any(axis=1)
+    return results[(results["status"] == "finished") & known_ones]
 
 
 def uses_real_data(trials: pd.DataFrame) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 Bounds = Literal["percentage", "number", ""]
 Place = Literal["front", "back", "csv", ""]
+On = Literal["labels", "teacher", ""]
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Measure:
         optional: whether its column is left out where nothing is known of it.
         scale: factor from the record to the table, such as 100 for a share that is printed in percent.
         over, less, out_of: key of another number: the column then is the quotient, the difference or "this of that".
+        on: what it is measured against: the "labels" of test images, the "teacher" where there are none, or nothing.
         published: the pair by which published numbers are looked up: "networks" or "protocol".
         note: a sentence below the table. `{}` stands for the range of the values, in two or `decimals` decimals; such
             a note is left out where none is known.
@@ -53,6 +56,7 @@ class Measure:
     over: str = ""
     less: str = ""
     out_of: str = ""
+    on: On = ""
     published: Literal["networks", "protocol", ""] = ""
     note: str = ""
 
@@ -68,7 +72,9 @@ class Measure:
 
     @property
     def on_axis(self) -> str:
-        """The label of an axis that shows it: "Test top-1 (%)"."""
+        """The label of an axis that shows it: "Test top-1 (%)", "Agreement (%)"."""
+        if self.on == "teacher":
+            return self.title
         return f"Test {replace(self, heading=self.word).title}"
 
     @property
@@ -100,22 +106,67 @@ def costs(learner: str = "Student") -> tuple[Measure, ...]:
 
 TOP1 = Measure(
     "last", "Top-1", "%", better="higher", bounds="percentage", spread=True, tables=("plugin",), name="top1",
-    published="networks", note="Top-1: test accuracy at the last evaluation, not the best.",
+    published="networks", on="labels", note="Top-1: test accuracy at the last evaluation, not the best.",
 )  # fmt: skip
 DROP = Measure(
-    "teacher_top1", "Drop", "points", bounds="", place="back", name="drop", less="last",
+    "teacher_top1", "Drop", "points", bounds="", place="back", name="drop", less="last", on="labels",
     note="Drop: teacher minus student.",
 )  # fmt: skip
 TEACHER = Measure(
-    "teacher_top1", "Teacher", "%", bounds="percentage", place="", note="Teacher: {} % top-1."
+    "teacher_top1", "Teacher", "%", bounds="percentage", place="", on="labels", note="Teacher: {} % top-1."
 )  # fmt: skip
 ACCURACY = (TOP1, DROP, TEACHER)
+
+AGREEMENT = Measure(
+    "agreement", "Agreement", "%", better="higher", bounds="percentage", spread=True, tables=("plugin",), on="teacher",
+    note="Agreement: share of the held-out synthesised images on which student and teacher name the same class, at the "
+    "last evaluation. No student trained on these images; all methods of a teacher are judged on the same.",
+)  # fmt: skip
+KL = Measure(
+    "kl", "KL", "nats", decimals=3, better="lower", place="back", on="teacher",
+    note="KL: mean of KL(teacher || student) of their class probabilities on the same images.",
+)  # fmt: skip
+REAL_AGREEMENT = Measure(
+    "real_agreement", "Agreement, real", "%", bounds="percentage", place="back", optional=True,
+    note="Agreement, real: the same on the given real images, which have no labels.",
+)  # fmt: skip
+REAL_KL = Measure("real_kl", "KL, real", "nats", decimals=3, place="back", optional=True)
+
+
+CONFIDENCE = Measure(
+    "confidence_median", "Teacher's confidence", "%", bounds="percentage", place="back", optional=True, on="teacher",
+    note="Teacher's confidence: median over the images that a method made of the teacher's largest class probability; "
+    "the CSV has the 10th and the 90th percentile.",
+)  # fmt: skip
+CONFIDENCE_ENDS = tuple(
+    Measure(f"confidence_{end}", "", "%", bounds="percentage", place="csv", optional=True, on="teacher")
+    for end in ("low", "high")
+)
+
+
+# What can be known of a student without a single label. Tables print the first two where there are no test images.
+WITHOUT_LABELS = (AGREEMENT, KL, REAL_AGREEMENT, REAL_KL, CONFIDENCE, *CONFIDENCE_ENDS)
+PRIMARY = (TOP1, AGREEMENT)  # a finished trial has one of them
 
 # What a record of any task may hold, also of a task that is not installed here.
 COMMON = (
     TOP1,
     TEACHER,
-    Measure("best", "Best", "%", better="higher", bounds="percentage", place=""),
+    Measure("best", "Best", "%", better="higher", bounds="percentage", place="", on="labels"),
     *costs(),
     Measure("initial_images", "Initial images", decimals=0, place=""),
 )
+
+
+def measured_text(values: Mapping[str, Any]) -> str:
+    """Say the primary number of an evaluation or of a result: "top-1 88.20 %", "agreement 97.30 % (KL 0.021)"; ""
+    where it has none.
+
+    >>> measured_text({"agreement": 97.3, "kl": 0.0214})
+    'agreement 97.30 % (KL 0.021)'
+    """
+    measure = next((one for one in PRIMARY if one.start in values), None)
+    if measure is None:
+        return ""
+    more = f" ({KL.heading} {values[KL.key]:.3f})" if measure is AGREEMENT and KL.key in values else ""
+    return f"{measure.word} {values[measure.start]:.2f} %{more}"

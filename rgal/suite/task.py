@@ -9,8 +9,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
-from torch import nn
+from torch import Tensor, nn
 
+from rgal.core.errors import UserError
 from rgal.core.modules import modules_in
 from rgal.core.precision import Precision
 from rgal.core.problem import Domain, Problem
@@ -20,9 +21,10 @@ from rgal.engine.run import Position, Row
 from rgal.methods.plugins import add_registry
 from rgal.methods.recipe import Recipe
 from rgal.methods.registry import Method, Resolved, resolve
-from rgal.suite.measures import ACCURACY, Measure, costs
+from rgal.suite.measures import ACCURACY, WITHOUT_LABELS, Measure, costs, measured_text
 from rgal.suite.plan.budget import apply_schedule
-from rgal.suite.plan.settings import Schedule, Strict
+from rgal.suite.plan.settings import Schedule
+from rgal.suite.plan.steps import Strict
 from rgal.suite.plan.trial import Trial
 from rgal.suite.pretraining import Pretraining
 from rgal.synthesis.pool import ImagePool
@@ -36,8 +38,8 @@ class Job:
         trial: what was asked for.
         recipe: the method under the trial's schedule.
         problem: the frozen teacher and its image domain.
-        teacher_top1: the teacher's accuracy in percent.
-        test: the images that are evaluated on; without any, nothing is measured.
+        teacher_top1: the teacher's accuracy in percent; NaN where there are no test images.
+        test: the images that are evaluated on; None: there are none.
         real: real images of reference rows; None for data-free ones.
         streams: the trial's random streams.
         precision: "fp32" or "bf16".
@@ -45,13 +47,15 @@ class Job:
         task_data: what the task's `task_data` made of the training images.
         encoding: how the data set's images are stored; it is recorded.
         student: the network to train; None: the task makes it.
+        held_out: synthesised images, uint8 (N,C,H,W), to compare student and teacher on where `test` is None.
+        unlabelled: given real images without labels, uint8 (N,C,H,W); None: there are none.
     """
 
     trial: Trial
     recipe: Recipe
     problem: Problem
     teacher_top1: float
-    test: ImageSet
+    test: ImageSet | None
     real: ImagePool | None
     streams: Streams
     precision: Precision
@@ -59,6 +63,27 @@ class Job:
     task_data: Any = None
     encoding: str = ""
     student: nn.Module | None = None
+    held_out: Tensor | None = None
+    unlabelled: Tensor | None = None
+
+    @property
+    def judged_on(self) -> Tensor:
+        """Return the images that a student is judged on, uint8 (N,C,H,W): those of the test split, else held-out ones.
+
+        Raises:
+            UserError: there are neither.
+        """
+        images = self.held_out if self.test is None else self.test.images
+        if images is None:
+            raise UserError(f"data set '{self.trial.dataset}' has no test images")
+        return images
+
+    @property
+    def tested(self) -> ImageSet:
+        """Return the test images. Raises UserError if there are none."""
+        if self.test is None:
+            raise UserError(f"data set '{self.trial.dataset}' has no test images")
+        return self.test
 
 
 class Run(Protocol):
@@ -109,7 +134,9 @@ class Task:
     what parameters of RGAL are on this task. exports: formats a finished student can be exported to.
     takes_pool: whether a trial's pool can start with given images. methods_of: tasks whose methods this one runs beside
     those that name it; `adapt` makes their recipes fit. measures: what its results hold, the primary number
-    first. real_data: what reference rows train on, for the note below tables.
+    first. real_data: what reference rows train on, for the note below tables. needs_data: whether it works on real
+    images itself. calibration_row: the method that uses given real images alone (`--calibration`), "" if there is none.
+    takes_calibration: whether real images without labels are of any use to it.
     """
 
     name = ""
@@ -123,6 +150,9 @@ class Task:
     methods_of: tuple[str, ...] = ()
     measures: tuple[Measure, ...] = (*ACCURACY, *costs())
     real_data = "real data: a reference, not data-free"
+    needs_data = False
+    calibration_row = ""
+    takes_calibration = False
 
     def runs(self, method: Method) -> bool:
         """Whether a method is for this task."""
@@ -175,7 +205,9 @@ class Task:
         return 1
 
     def describe(self, result: Mapping[str, Any]) -> str:
-        """A finished trial's accuracy for the console."""
+        """A finished trial's accuracy for the console; without test images, its agreement with the teacher."""
+        if "last" not in result:
+            return measured_text(result)
         return f"top-1 {result['last']:.2f} % (best {result['best']:.2f})"
 
     def start(self, job: Job) -> TaskRun:
@@ -255,6 +287,9 @@ def trial_recipe(trial: Trial) -> Recipe:
 
 
 def measures_of(task: str) -> tuple[Measure, ...]:
-    """Return the measures that a task declares; those of plain accuracy for one that is not installed here."""
+    """Return the measures that a task declares, and those that need no label; for one that is not installed here, those
+    of plain accuracy.
+    """
     installed = tasks()
-    return installed[task].measures if task in installed else (*ACCURACY, *costs())
+    own = installed[task].measures if task in installed else (*ACCURACY, *costs())
+    return (*own, *WITHOUT_LABELS)

@@ -61,7 +61,7 @@ class IncrementalRun:
         self.phases: Phases | NewClasses = job.task_data
         self.job, self.recipe, self.spec = job, job.recipe, spec_of(job.recipe)
         self.protocol, self.domain = self.phases.protocol, job.problem.domain
-        self.test = seen_test(job.test, self.protocol) if len(job.test) else None
+        self.test = None if job.test is None else seen_test(job.test, self.protocol)
         self.device = job.problem.device
         self.counts: list[list[tuple[int, int]]] = []
         self.statistics = ClassStatistics()

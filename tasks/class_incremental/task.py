@@ -16,7 +16,7 @@ from rgal.core.problem import Domain
 from rgal.data import Dataset
 from rgal.methods.recipe import Recipe
 from rgal.suite.measures import Measure, costs
-from rgal.suite.plan.settings import Strict
+from rgal.suite.plan.steps import Strict
 from rgal.suite.pretraining import Pretraining
 from rgal.suite.task import Job, Task
 from rgal.tasks.class_incremental.groups import IncrementalAugmentation
@@ -99,6 +99,7 @@ class ClassIncremental(Task):
     """Let the model of the first phase take on new classes, and measure it after each phase."""
 
     name = "necil"
+    needs_data = True
     summary = "non-exemplar class-incremental learning: new classes, and no image of the old ones"
     options = Options
     needs_student = False

@@ -15,16 +15,19 @@ MODEL_MB, FLOAT_MB = (
         note="Float model: {} MB.",
     ),
 )  # fmt: skip
+LEAST_SQNR = Measure(
+    "least_sqnr_db", "Least SQNR", "dB", place="back", optional=True, on="teacher",
+    note="Least SQNR: signal to quantization noise ratio of the layer that quantization disturbs most, weights and "
+    "activations; layers.json has it of every layer.",
+)  # fmt: skip
 SPEED_UP = Measure(
     "float_latency_ms_64", "Speed-up", "×", bounds="", place="back", name="speedup_64", over="latency_ms_64",
     optional=True,
     note="Speed-up: ONNX Runtime, batch 64, float model over exported model, same run; above 1 is faster. Mean over "
     "the exported trials.",
 )  # fmt: skip
-TIMED = (
-    "b1, b64: ONNX Runtime, a batch of 1 or 64 images; speed-up: float model over exported model, same run, above 1 is "
-    "faster."
-)
+TIMED = "b1, b64: ONNX Runtime, a batch of 1 or 64 images."
+FASTER = "Their speed-up: float model over exported model, same run, above 1 is faster."
 
 
 def _exported(key: str, heading: str, unit: str = "", **details: Any) -> Measure:
@@ -43,16 +46,19 @@ def _timed(batch: int) -> tuple[Measure, ...]:
         _exported(floats, "", "ms", decimals=None, name=f"float_latency_{batch}_ms", optional=True),
         _exported(
             floats, f"b{batch} speed-up", "×", bounds="", name=f"speedup_{batch}", over=ours, group=group,
-            short="speed-up (×)", optional=True,
+            short="speed-up (×)", optional=True, note=FASTER,
         ),
     )  # fmt: skip
 
 
 EXPORTED = (
-    _exported("onnx_top1", "ONNX top-1", "%", bounds="percentage", group="Top-1 (%)", short="ONNX"),
+    _exported(
+        "onnx_top1", "ONNX top-1", "%", bounds="percentage", group="Top-1 (%)", short="ONNX", optional=True, on="labels"
+    ),
     _exported(
         "onnx_agreement", "Agreement", "%", name="agreement", scale=100, optional=True,
-        note="Agreement: share of the test images on which the exported model and the simulation give the same class.",
+        note="Agreement: share of the images that students are judged on, on which the exported model and the network "
+        "that it was made from name the same class.",
     ),
     _exported(
         "integer_layers", "Integer layers", decimals=1, out_of="layers", optional=True,

@@ -1,8 +1,9 @@
-"""Measure exported models in ONNX Runtime: accuracy, agreement with the simulation, size and latency."""
+"""Measure exported models in ONNX Runtime: accuracy, agreement with the network they were made from, size, latency."""
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,19 @@ from rgal.data.dataset import ImageSet
 from rgal.tasks.quantization.onnx_export import export_float, export_onnx
 from rgal.tasks.quantization.onnx_file import PACKED, ExportInfo
 from rgal.tasks.quantization.quantized_net import QuantizedNet
-from rgal.tasks.quantization.runtime import alternate, integer_layers, open_session, run
+from rgal.tasks.quantization.runtime import alternate, float_layers, integer_layers, open_session, run
 
 _BATCH = 256
 _SECONDS = 1.5  # of latency measurements at each batch size
 
 
 def measure(
-    student: QuantizedNet, float_net: nn.Module, domain: Domain, images: Tensor, labels: Tensor, folder: Path
+    student: QuantizedNet,
+    float_net: nn.Module,
+    domain: Domain,
+    images: Tensor,
+    labels: Tensor | None,
+    folder: Path,
 ) -> dict[str, Any]:
     """Export a quantized and a float network, and measure both in ONNX Runtime on one thread.
 
@@ -30,14 +36,15 @@ def measure(
         student: the quantized network.
         float_net: the network it was made from.
         domain: how images are normalised.
-        images, labels: a test set, uint8 (N,C,H,W) and (N,).
+        images: uint8 (N,C,H,W), to compare on.
+        labels: (N,) of a test set; None: nobody knows them.
         folder: where to write model.onnx and model_float.onnx.
 
     Returns:
-        onnx_top1 in percent; onnx_agreement, the share of images for which simulation and runtime name the same
-        class; onnx_mb and onnx_float_mb in 10^6 bytes; integer_layers, how many of `layers` run as integers;
-        latency_ms_N and float_latency_ms_N for batches of N = 1 and 64, medians of alternating calls; onnx_note, what
-        a reader of these numbers must know ("" if nothing).
+        onnx_top1 in percent, where there are labels; onnx_agreement, the share of images for which simulation and
+        runtime name the same class; onnx_mb and onnx_float_mb in 10^6 bytes; integer_layers, how many of `layers` run
+        as integers; latency_ms_N and float_latency_ms_N for batches of N = 1 and 64, medians of alternating calls;
+        onnx_note, what a reader of these numbers must know ("" if nothing).
 
     Raises:
         UserError: an export failed, see `export_onnx`.
@@ -48,24 +55,57 @@ def measure(
     with tempfile.TemporaryDirectory() as scratch:
         optimised = Path(scratch) / "optimised.onnx"
         session = open_session(info.path, optimised=optimised)
-        integers = integer_layers(optimised)
-    test = ImageSet(images.cpu(), labels.cpu())
-    predicted = torch.cat([run(session, x).argmax(1) for x, _ in evaluate_batches(test, _BATCH, "cpu")])
+        integers, floats = integer_layers(optimised), float_layers(optimised)
     return {
-        "onnx_top1": 100.0 * (predicted == test.labels).float().mean().item(),
-        "onnx_agreement": (predicted == simulated(student, domain, test)).float().mean().item(),
+        **_compared(session, student, domain, images, labels),
         "onnx_mb": info.megabytes,
         "onnx_float_mb": float_info.megabytes,
         "integer_layers": integers,
         "layers": info.layers,
-        **_latencies(session, float_session, test),
-        "onnx_note": note(student, info, integers),
+        **_latencies({"": session, "float_": float_session}, images),
+        "onnx_note": note(student, info, integers, floats),
     }
 
 
+def measure_float(
+    student: nn.Module, domain: Domain, images: Tensor, labels: Tensor | None, folder: Path
+) -> dict[str, Any]:
+    """Export a float network as model.onnx, and measure it in ONNX Runtime on one thread.
+
+    Args:
+        student: normalised images to logits.
+        domain, images, labels, folder: as for `measure`.
+
+    Returns:
+        What `measure` returns of a network alone.
+
+    Raises:
+        UserError: the export failed, see `export_float`.
+    """
+    info = export_float(student, domain, folder / "model.onnx")
+    session = open_session(info.path)
+    return {
+        **_compared(session, student, domain, images, labels),
+        "onnx_mb": info.megabytes,
+        **_latencies({"": session}, images),
+    }
+
+
+def _compared(
+    session: Any, student: nn.Module, domain: Domain, images: Tensor, labels: Tensor | None
+) -> dict[str, float]:
+    known = torch.zeros(len(images), dtype=torch.int64) if labels is None else labels.cpu()
+    test = ImageSet(images.cpu(), known)
+    predicted = torch.cat([run(session, x).argmax(1) for x, _ in evaluate_batches(test, _BATCH, "cpu")])
+    found = {"onnx_agreement": (predicted == simulated(student, domain, test)).float().mean().item()}
+    if labels is not None:
+        found["onnx_top1"] = 100.0 * (predicted == test.labels).float().mean().item()
+    return found
+
+
 @torch.no_grad()
-def simulated(student: QuantizedNet, domain: Domain, test: ImageSet) -> Tensor:
-    """Return the classes (N,) that the simulation predicts, computed on the student's device in plain float32."""
+def simulated(student: nn.Module, domain: Domain, test: ImageSet) -> Tensor:
+    """Return the classes (N,) that a network, such as the simulation, predicts on its device in plain float32."""
     device = next(student.parameters()).device
     # TF32 keeps 10 bits of a product's factors: too few to tell 256 values apart.
     exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
@@ -74,21 +114,25 @@ def simulated(student: QuantizedNet, domain: Domain, test: ImageSet) -> Tensor:
         return torch.cat([student(domain.normalise(x)).argmax(1).cpu() for x, _ in batches])
 
 
-def note(student: QuantizedNet, info: ExportInfo, integers: int) -> str:
-    """Return what a reader must know of how the model runs; "" if all of it runs as integers."""
+def note(student: QuantizedNet, info: ExportInfo, integers: int, floats: Sequence[str] = ()) -> str:
+    """Return what a reader must know of how the model runs; "" if all of it runs as integers.
+
+    floats: the layers that run in float, which are named where others are integers.
+    """
     if integers >= info.layers:
         norms = len(student.coverage.float_norms)
         return f"{norms} batch norms run in float" if norms else ""
     if student.bits.weight <= PACKED:
         return f"{student.bits}: weights stored in 4 bits, computed in float by ONNX Runtime: simulated"
     where = "paper placement: " if student.scheme.placement == "paper" else ""
-    return f"{where}{integers} of {info.layers} layers run as integers"
+    named = f", in float: {', '.join(floats)}" if integers and floats else ""
+    return f"{where}{integers} of {info.layers} layers run as integers{named}"
 
 
-def _latencies(session: Any, float_session: Any, test: ImageSet) -> dict[str, float]:
+def _latencies(sessions: dict[str, Any], images: Tensor) -> dict[str, float]:
     latencies: dict[str, float] = {}
     for batch in (1, 64):
-        images = to_float(test.images[torch.arange(batch) % len(test)])
-        times = alternate({"": session, "float_": float_session}, images, _SECONDS)
+        shown = to_float(images[torch.arange(batch) % len(images)].cpu())
+        times = alternate(sessions, shown, _SECONDS)
         latencies |= {f"{name}latency_ms_{batch}": 1000 * seconds for name, seconds in times.items()}
     return latencies

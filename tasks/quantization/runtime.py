@@ -20,6 +20,8 @@ INTEGER_OPERATORS = (
     *("QGemm", "QLinearMatMul", "MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul"),
     "QLinearAdd",
 )
+# The same in float.
+FLOAT_OPERATORS = ("Conv", "FusedConv", "ConvTranspose", "Gemm", "FusedGemm", "MatMul", "FusedMatMul", "Add")
 _ROUNDS = 3  # of a latency measurement at least, however slow the model is
 
 
@@ -65,6 +67,18 @@ def integer_layers(optimised: Path) -> int:
     """Count the convolutions, linear layers and additions that are integer kernels in a graph the runtime wrote."""
     graph = extra("onnx").load(optimised).graph
     return sum(node.op_type in INTEGER_OPERATORS for node in graph.node)
+
+
+def float_layers(optimised: Path) -> list[str]:
+    """Name the layers that compute in float in a graph the runtime wrote: by their weights, sums by their place."""
+    graph = extra("onnx").load(optimised).graph
+    stored = {tensor.name for tensor in graph.initializer}
+    names: list[str] = []
+    for place, node in enumerate(graph.node):
+        if node.op_type in FLOAT_OPERATORS:
+            weights = [name for name in node.input[1:] if name in stored]
+            names.append(weights[0].removesuffix("_quantized") if weights else f"{node.op_type} at {place}")
+    return names
 
 
 def alternate(sessions: dict[str, Any], images: Tensor, seconds: float) -> dict[str, float]:

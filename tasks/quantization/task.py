@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -20,12 +21,12 @@ from rgal.methods.recipe import Recipe
 from rgal.nets import is_own
 from rgal.nets.checkpoint import load_weights
 from rgal.suite.measures import ACCURACY, costs
-from rgal.suite.plan.settings import Strict
+from rgal.suite.plan.steps import Strict
 from rgal.suite.running.single import SingleRun
 from rgal.suite.store.folders import write_json
 from rgal.suite.task import Job, Task
 from rgal.tasks.quantization.layer_report import layer_report
-from rgal.tasks.quantization.measures import EXPORTED, FLOAT_MB, MODEL_MB, SPEED_UP
+from rgal.tasks.quantization.measures import EXPORTED, FLOAT_MB, LEAST_SQNR, MODEL_MB, SPEED_UP
 from rgal.tasks.quantization.placement import quantize
 from rgal.tasks.quantization.quantized_net import Coverage, QuantizedNet, megabytes
 from rgal.tasks.quantization.scheme import ActivationRange, Bits, Gradient, Placement, Scheme, WeightRange
@@ -79,27 +80,35 @@ def quantized_student(job: Job) -> QuantizedNet:
 class Quantization(SingleRun):
     """The run of one trial of quantization.
 
-    All images that come before the student's first step calibrate it; from then on its ranges are frozen. The student
+    All images that come before the student's first step calibrate it; from then on its ranges are frozen. Where real
+    images without labels are given, they calibrate it, and no others do. The student
     trains in evaluation mode: batch norm statistics stay the teacher's, their scale and shift are trained.
     """
 
     student: QuantizedNet
 
     def __init__(self, job: Job) -> None:
-        super().__init__(
-            job, quantized_student(job), Hooks(train_mode=nn.Module.eval, on_images=self._calibrate)
-        )
-        if job.real is not None:
+        given = job.unlabelled
+        on_images = self._calibrate if given is None else None
+        super().__init__(job, quantized_student(job), Hooks(train_mode=nn.Module.eval, on_images=on_images))
+        if given is not None:
+            self._calibrate_on(given)
+        elif job.real is not None:
             count = job.recipe.rounds.synthesis_batch
             self._calibrate(*job.real.sample(count, job.streams.get("calibration images")))
-        if self.initial_images:  # they come before the student's first step, as synthesised ones do
-            pool, size = self.transfer.pool, job.recipe.rounds.synthesis_batch
-            for images, targets in zip(pool.images.split(size), pool.targets.split(size), strict=True):
-                self._calibrate(images.float() / 255, targets)
+        if (
+            self.initial_images and given is None
+        ):  # they come before the student's first step, as synthesised ones do
+            self._calibrate_on(self.transfer.pool.images)
+
+    def _calibrate_on(self, images: Tensor) -> None:
+        """Calibrate on uint8 images (N,C,H,W), in pieces of the size that a round synthesises."""
+        for part in images.split(self.job.recipe.rounds.synthesis_batch):
+            self._calibrate(part.to(self.job.problem.device).float() / 255, part)
 
     @torch.no_grad()
     def _calibrate(self, images: Tensor, targets: Tensor) -> None:
-        """Calibrate on images (N,C,H,W) in [0,1], in shuffled batches such as the student trains on."""
+        """Calibrate on images (N,C,H,W) in [0,1], whatever their targets, in shuffled batches as the student's are."""
         if self.transfer.schedule.steps["student"]:
             return
         rng = self.job.streams.get("calibration order")
@@ -111,7 +120,10 @@ class Quantization(SingleRun):
 
     def result(self) -> dict[str, Any]:
         coverage = self.student.coverage
+        errors = [row["sqnr_db"] for row in self.layers if row["sqnr_db"] is not None]
         return super().result() | {
+            "least_sqnr_db": min(errors, default=None),
+            "calibration_note": self._calibration_note(),
             "model_mb": self.student.megabytes(),
             "float_mb": megabytes(self.job.problem.teacher),
             "left_float": list(coverage.left_float),
@@ -120,9 +132,23 @@ class Quantization(SingleRun):
 
     def illustrate(self, folder: Path) -> None:
         super().illustrate(folder)
-        images = self.job.test.images[:REPORT_IMAGES].to(self.job.problem.device).float() / 255
-        layers = layer_report(self.student, self.job.problem.domain.normalise(images))
-        write_json(folder / "layers.json", {"layers": layers})
+        write_json(folder / "layers.json", {"layers": self.layers})
+
+    @cached_property
+    def layers(self) -> list[dict[str, Any]]:
+        """The ranges and errors of the finished student's layers, on test images or those in their place."""
+        images = self.job.judged_on[:REPORT_IMAGES].to(self.job.problem.device).float() / 255
+        return layer_report(self.student, self.job.problem.domain.normalise(images))
+
+    def _calibration_note(self) -> str:
+        """Say where ranges come from, where that is not from what the method makes."""
+        given, trial = self.job.unlabelled, self.job.trial
+        if given is None:
+            return ""
+        return (
+            f"ranges from {len(given):,} real images ({trial.calibration}, {trial.calibration_key}), which are not "
+            "counted in Images"
+        )
 
 
 def left_in_float(coverage: Coverage, scheme: Scheme) -> str:
@@ -154,7 +180,9 @@ class DataFreeQuantization(Task):
     defaults = MappingProxyType({"cd": 0.0, "pairs": False, "per_class": 4})
     exports = ("onnx",)
     takes_pool = True
-    measures = (*ACCURACY, *costs(), MODEL_MB, FLOAT_MB, SPEED_UP, *EXPORTED)
+    takes_calibration = True
+    calibration_row = "calibration"
+    measures = (*ACCURACY, *costs(), MODEL_MB, FLOAT_MB, LEAST_SQNR, SPEED_UP, *EXPORTED)
 
     def cases(self, options: Options) -> list[tuple[str, dict[str, Any]]]:
         return [(bits, options.model_dump() | {"bits": bits}) for bits in options.bits]
@@ -194,8 +222,8 @@ class DataFreeQuantization(Task):
 
         student = quantized_student(job)
         load_weights(student, folder / "student.safetensors")
-        teacher, domain, test = job.problem.teacher, job.problem.domain, job.test
-        return measure(student, teacher, domain, test.images, test.labels, folder)
+        labels = None if job.test is None else job.test.labels
+        return measure(student, job.problem.teacher, job.problem.domain, job.judged_on, labels, folder)
 
 
 TASK = DataFreeQuantization()

@@ -10,7 +10,6 @@ from rgal.data import load
 from rgal.methods.registry import resolve
 from rgal.suite.plan.settings import TeacherRecipe
 from rgal.suite.running.teachers import TeacherRun
-from rgal.suite.running.work import domain_of
 from rgal.synthesis.generators import PersistentGenerator
 from rgal.synthesis.image_source import Adam
 from rgal.tasks.class_incremental.spec import spec_of
@@ -77,7 +76,7 @@ def test_pass_has_one_optimiser_in_all_phases(text: str) -> None:
 def test_the_first_phase_of_pass_is_trained_by_its_optimiser(text: str, kind: type) -> None:
     dataset = load("digits")
     purpose = TASK.pretraining(dataset, resolve(text).recipe, 0, Options())
-    part, domain = purpose.part(dataset), purpose.domain(domain_of(dataset))
+    part, domain = purpose.part(dataset), purpose.domain(dataset.spec.domain)
     run = TeacherRun("resnet8", part, domain, TeacherRecipe(steps=2, batch=8), "fp32", small.DEVICE, purpose)
     assert type(run.loop.optimiser) is kind
 

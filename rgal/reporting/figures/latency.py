@@ -31,10 +31,11 @@ def latency_data(results: pd.DataFrame) -> tuple[pd.DataFrame, dict[int, float]]
     """Return one row per (batch, case, method) with a measured model, and the float model's latency (ms) by batch.
 
     A trial times its model and the float one in turns. latency_ms is the mean float latency of all trials over the
-    speed-up: hours of different load on one machine do not move methods apart.
+    speed-up: hours of different load on one machine do not move methods apart. No row without both.
     """
     table, rows, floats = export_table(ResultGroup(results)).numbers, [], {}
-    for batch in BATCHES if len(table) else ():
+    drawable = {"onnx_top1_percent", *(f"speedup_{batch}" for batch in BATCHES)} <= set(table.columns)
+    for batch in BATCHES if len(table) and drawable else ():
         floats[batch] = table[f"float_latency_{batch}_ms"].mean()
         for row in table.itertuples():
             latency = floats[batch] / getattr(row, f"speedup_{batch}")

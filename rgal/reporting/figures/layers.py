@@ -80,7 +80,8 @@ def layer_figure(layers: pd.DataFrame, results: pd.DataFrame, styles: Styles | N
     lower.tick_params(axis="x", labelsize=7 if len(names) <= 40 else 5)
     lower.set_xlabel("Activation quantizers in order (first finished seed of each method)")
     if activations["seen_high"].notna().any():
-        handles["range on test images"] = Patch(color=BAND)
+        judged_on = "held-out" if ResultGroup(results, one_case=True).untested else "test"
+        handles[f"range on {judged_on} images"] = Patch(color=BAND)
     legend_below(figure, handles)
     return figure
 
@@ -114,7 +115,7 @@ def _between(weights: NDArray[np.float64], activations: NDArray[np.float64]) -> 
 
 
 def _draw_ranges(axes: Axes, data: pd.DataFrame, styles: Styles, slot_points: float) -> None:
-    """Draw thin bars beside each other in every layer's slot, on the band of what test images give.
+    """Draw thin bars beside each other in every layer's slot, on the band of what test images give (or held-out).
 
     Args:
         axes: to draw on.

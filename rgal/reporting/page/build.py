@@ -15,10 +15,11 @@ import pandas as pd
 
 from rgal.reporting.page.model import Cell, Figure, Heading, Link, Report, Section, Sheet, TaskPart, sheet
 from rgal.reporting.page.pictures import plot_picture, png_picture
-from rgal.reporting.results import case_label, case_title, groups, heading, known, only
+from rgal.reporting.results import ResultGroup, case_label, case_title, groups, heading, known, only
 from rgal.reporting.tables.column import significant
 from rgal.reporting.tables.overview import overviews
 from rgal.reporting.tables.table import Table
+from rgal.suite.measures import TOP1
 from rgal.suite.store.damaged import DamagedRecord, damaged_records
 from rgal.suite.store.records import Record, printable
 
@@ -44,15 +45,16 @@ FILES = (
     "error.txt",
 )
 TONES = {"finished": "good", "failed": "bad", "broken": "bad", "newer": "bad", "foreign": "bad"}
-# How the file of a plot ends -> what it shows. Another plot is called by the end of its file's name.
+# How the file of a plot ends -> what it shows, with the primary measure in braces. Another plot is called by the end of
+# its file's name.
 PLOTS = {
-    "time": "Top-1 against time",
-    "images": "Top-1 against synthesised images",
+    "time": "{} against time",
+    "images": "{} against synthesised images",
     "layers": "Ranges and errors of the layers",
-    "cases": "Top-1 in every case",
-    "efficiency": "Top-1 against the number of synthesised images",
-    "latency": "Top-1 of exported models against their latency",
-    "phases": "Top-1 as classes are added",
+    "cases": "{} in every case",
+    "efficiency": "{} against the number of synthesised images",
+    "latency": "{} of exported models against their latency",
+    "phases": "{} as classes are added",
     "old_new": "Old and new classes after the last phase",
     "distances": "Distances of the kept images",
     "distance_rounds": "Distances in every round",
@@ -132,24 +134,27 @@ def _stems_of_plots(plots: Iterable[Path], stems: Sequence[str]) -> dict[Path, s
 
 def _section(contents: Contents, stem: str, rows: pd.DataFrame, plots: Sequence[Path]) -> Section:
     title = heading(rows) or stem
+    group = ResultGroup(rows)
+    measured = group.measures[0].heading if group.untested else TOP1.heading
     return Section(
         f"group-{stem}",
         title,
         [sheet(table) for table in contents.tables.get(stem, ())],
-        [figure for path in plots if (figure := _plot(path, stem, title))],
+        [figure for path in plots if (figure := _plot(path, stem, title, measured))],
         [figure for sample in contents.samples if sample.stem == stem and (figure := _grid(sample, title))],
         _trials(contents, rows, title),
     )
 
 
-def _plot(path: Path, stem: str, title: str) -> Figure | None:
+def _plot(path: Path, stem: str, title: str, measured: str) -> Figure | None:
     picture = plot_picture(path)
     if picture is None:
         return None
     name = path.stem.removeprefix(f"{stem}_")
     end = next((end for end in PLOTS if name == end or name.endswith(f"_{end}")), "")
     before = case_label(name.removesuffix(end).strip("_")) if end else ""
-    caption = ", ".join(part for part in (before, PLOTS.get(end, name.replace("_", " "))) if part)
+    shown = PLOTS.get(end, name.replace("_", " ")).format(measured)
+    caption = ", ".join(part for part in (before, shown) if part)
     links = [Link(kind.upper(), _href(path.with_suffix(f".{kind}"), 2)) for kind in ("png", "svg")]
     return Figure(caption, f"{caption}: {title}", picture, links)
 

@@ -7,6 +7,11 @@ from rgal.reporting.tables.column import Column, case_column, fixed, mean_column
 from rgal.reporting.tables.notes import mark_notes, remarks, row_names, table_notes
 from rgal.reporting.tables.table import Table
 
+SIMULATED = Column(
+    "Simulated top-1 (%)", ("simulated_top1_percent",), lambda row: (row.numbers("last").mean(),), fixed,
+    group="Top-1 (%)", short="simulated",
+)  # fmt: skip
+
 
 def export_table(group: ResultGroup) -> Table:
     """Make the table with one row per (case, method) with exported trials: means over these. Empty where nothing was
@@ -20,10 +25,7 @@ def export_table(group: ResultGroup) -> Table:
     columns = [
         case_column(group),
         method_column(group),
-        Column(
-            "Simulated top-1 (%)", ("simulated_top1_percent",), lambda row: (row.numbers("last").mean(),), fixed,
-            group="Top-1 (%)", short="simulated",
-        ),
+        *([] if group.untested else [SIMULATED]),
         *map(mean_column, measures),
         Column("n", ("exported",), lambda row: (len(row.trials),)),
     ]  # fmt: skip

@@ -15,6 +15,14 @@ from rgal.reporting.tables.column import Column, count, fixed, spread
 from rgal.reporting.verdict import binomial_error, images_tested, teachers_of
 from rgal.suite.measures import TEACHER, TOP1, Measure
 
+UNTESTED = (
+    "What these numbers can tell: no labelled test image was there, so nobody knows how often the teacher or a student "
+    "is right. Agreement says how well a student copies its teacher on the images it is measured on: a low one shows a "
+    "student that failed. What they cannot tell: a high one does not show that a student is good. It repeats its "
+    "teacher's mistakes, and synthesised images are surer and less varied than real ones: on real images the two may "
+    "agree less often, and small differences between students may turn round. A few real images without labels "
+    "(--calibration DIR) come closer to what matters; how often a student is right only labelled ones can tell."
+)
 NO_FINISHED = "No finished trials."
 SPREAD = (
     "Mean ± sample standard deviation over the n finished trials; other columns: means over the same trials."
@@ -37,7 +45,16 @@ def measure_notes(group: ResultGroup) -> list[str]:
     teachers, error = teacher_note(rows), images_note(rows, measures[0])
     if teachers:
         measures = [measure for measure in measures if measure is not TEACHER]
-    return [note for note in (*notes, *_meanings(measures, rows, SPREAD), teachers, error) if note]
+    limits = UNTESTED if group.untested else ""
+    return [note for note in (*notes, *_meanings(measures, rows, SPREAD), teachers, error, limits) if note]
+
+
+def image_notes(group: ResultGroup) -> list[str]:
+    """Say what images the networks take and who says how they are normalised, below every table."""
+    if "domain_note" not in group.results.columns:
+        return []
+    texts = sorted(set(map(str, group.results["domain_note"].dropna())) - {""})
+    return [f"{text[:1].upper()}{text[1:]}." for text in texts]
 
 
 def teacher_note(rows: Sequence[MethodTrials]) -> str:
@@ -123,6 +140,8 @@ def row_notes(group: ResultGroup) -> list[str]:
         *remarks(group.rows, "image_note", "Images of "),
         *remarks(group.rows, "layer_note"),
         *remarks(group.rows, "pool_note"),
+        *remarks(group.rows, "calibration_note"),
+        *remarks(group.rows, "judged_note"),
         *_unfinished_notes(group.rows),
     ]
 

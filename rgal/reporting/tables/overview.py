@@ -10,9 +10,9 @@ import pandas as pd
 from rgal.core.files import slug
 from rgal.reporting.results import MethodTrials, ResultGroup, Row, file_stems, groups, only
 from rgal.reporting.tables.column import Column, case_column, method_column, spread_column
-from rgal.reporting.tables.notes import mark_notes
+from rgal.reporting.tables.notes import image_notes, mark_notes
 from rgal.reporting.tables.table import Table
-from rgal.suite.measures import TOP1
+from rgal.suite.measures import TOP1, Measure
 
 ACROSS = ("task", "dataset", "budget")
 
@@ -50,8 +50,9 @@ def overview_table(results: pd.DataFrame) -> Table:
         {len(row.finished) for rows in settings.values() for row in ResultGroup(rows).rows.values()} - {0}
     )
     trials = " to ".join(str(n) for n in dict.fromkeys((counts[0], counts[-1]))) if counts else "no"
+    primary = _primary(group)
     meaning = (
-        "Top-1 (%): last evaluation, not the best; mean ± sample standard deviation over "
+        f"{primary.title}: last evaluation, not the best; mean ± sample standard deviation over "
         f"{trials} finished trials of each. Budgets and differences are in the settings' own tables."
     )
     rows_of_all = list(group.rows.values())
@@ -59,8 +60,13 @@ def overview_table(results: pd.DataFrame) -> Table:
         f"{task}, {dataset}: all settings, budget {budget}",
         rows_of_all,
         columns,
-        [meaning, *mark_notes(group, rows_of_all)],
+        [meaning, *mark_notes(group, rows_of_all), *image_notes(group)],
     )
+
+
+def _primary(group: ResultGroup) -> Measure:
+    """Top-1 as every task has it; without test images, the task's first measure."""
+    return group.measures[0] if group.untested else TOP1
 
 
 def _columns(heading: str, prefix: str, part: ResultGroup, group: ResultGroup) -> list[Column]:
@@ -69,6 +75,6 @@ def _columns(heading: str, prefix: str, part: ResultGroup, group: ResultGroup) -
         row: part.rows.get(row, MethodTrials(*row, group.results.iloc[:0])) for row in group.rows
     }
     return [
-        spread_column(replace(TOP1, name=prefix), heading, of=of),
+        spread_column(replace(_primary(group), name=prefix), heading, of=of),
         Column("", (f"{prefix}_finished",), lambda row: (len(of[row.row].finished),)),
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +14,7 @@ from rgal.reporting.results import ResultGroup, groups
 from rgal.reporting.tables.accuracy import accuracy_table
 from rgal.reporting.tables.diversity import diversity_table
 from rgal.reporting.tables.export import export_table
+from rgal.reporting.tables.notes import image_notes
 from rgal.reporting.tables.overview import overview_table, overviews
 from rgal.reporting.tables.plugin import plugin_table
 from rgal.reporting.tables.table import FORMATS, Table
@@ -24,7 +26,9 @@ def group_tables(results: pd.DataFrame, reference: Reference | None = None) -> l
     """
     group = ResultGroup(results)
     more = (plugin_table(group), export_table(group), diversity_table(group))
-    return [accuracy_table(group, reference), *(table for table in more if table.rows)]
+    tables = [accuracy_table(group, reference), *(table for table in more if table.rows)]
+    images = image_notes(group)
+    return [replace(table, notes=[*table.notes, *images]) for table in tables]
 
 
 def all_tables(results: pd.DataFrame, reference: Reference | None = None) -> dict[str, list[Table]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -18,9 +18,11 @@ from rgal.methods.recipe import Recipe
 from rgal.methods.registry import Resolved, methods, resolve
 from rgal.suite.plan.budget import Taken, read_entries
 from rgal.suite.plan.initial_pool import initial_pool_key, samples_from_pool
+from rgal.suite.plan.network import NOTHING
 from rgal.suite.plan.planned import plan_method
-from rgal.suite.plan.settings import Budget, Epochs, Pair, Suite, TeacherRecipe, suggest
-from rgal.suite.plan.trial import Trial, file_hash, short_hash
+from rgal.suite.plan.settings import Budget, Pair, Suite, TeacherRecipe, suggest
+from rgal.suite.plan.steps import Epochs
+from rgal.suite.plan.trial import HELD_OUT, Trial, file_hash, short_hash
 from rgal.suite.plan.weights import weights_of
 
 if TYPE_CHECKING:
@@ -28,8 +30,13 @@ if TYPE_CHECKING:
     from rgal.suite.task import Task
 
 
-def expand(suite: Suite, task: Task, dataset: Dataset, device: str) -> list[Trial]:
-    """Every trial of a suite. UserError for anything that is wrong with a name or a number."""
+def expand(
+    suite: Suite, task: Task, dataset: Dataset, device: str, given: Mapping[str, Any] = NOTHING
+) -> list[Trial]:
+    """Every trial of a suite. UserError for anything that is wrong with a name or a number.
+
+    given: what the user says of the images, and which real ones there are, as trials hold it.
+    """
     options = check_options(suite, task)
     _check_exceptions(suite, task)
     cases: list[tuple[str, dict[str, Any], dict[str, Any]]] = [(*case, {}) for case in task.cases(options)]
@@ -38,7 +45,7 @@ def expand(suite: Suite, task: Task, dataset: Dataset, device: str) -> list[Tria
             raise UserError(f"sweep: task '{task.name}' runs every method in cases of its own; leave it out")
         ((name, values),) = suite.sweep.items()
         cases = [(f"{value:g}", cases[0][1], {name: value}) for value in values]
-    settings = _settings(suite, task, dataset, device)
+    settings = _settings(suite, task, dataset, device, given)
     initial = _initial(settings[0], cases[0][2])
     return [
         trial
@@ -75,9 +82,11 @@ def untuned(suite: Suite, task: Task, dataset: Dataset, device: str) -> list[str
     return list(dict.fromkeys(named))
 
 
-def _settings(suite: Suite, task: Task, dataset: Dataset, device: str) -> list[_Setting]:
+def _settings(
+    suite: Suite, task: Task, dataset: Dataset, device: str, given: Mapping[str, Any] = NOTHING
+) -> list[_Setting]:
     options = check_options(suite, task)
-    return [_Setting(suite, task, dataset, device, pair, options) for pair in suite.networks]
+    return [_Setting(suite, task, dataset, device, pair, options, given) for pair in suite.networks]
 
 
 def _steps(recipe: Recipe) -> int:
@@ -106,6 +115,7 @@ class _Setting:
     device: str
     pair: Pair
     options: Any
+    given: Mapping[str, Any]
 
     def trials(
         self,
@@ -153,7 +163,7 @@ class _Setting:
             "student": student,
             "budget": suite.budget,
             "evaluate_every": budget.evaluate_every,
-            "evaluate_on": suite.evaluate_on,
+            "evaluate_on": suite.evaluate_on if self.dataset.has_test else HELD_OUT,
             "precision": suite.precision or budget.precision,
             "device": self.device,
             "data_root": suite.data_root,
@@ -161,6 +171,7 @@ class _Setting:
             "setting": heading + (", on validation images" if suite.evaluate_on == "validation" else ""),
             "case_title": swept.capitalize() or self.task.case_title,
             "plugins": suite.plugins,
+            **self.given,
         }
 
     @cached_property
@@ -204,6 +215,7 @@ class _Setting:
                 "precision": self.common["precision"],
                 **teacher_recipe(suite, purpose, teacher, self.teacher_images).model_dump(),
                 **purpose.identity,
+                **({"network": self.given["network"]} if self.given.get("network") else {}),
                 **({"code": self.teacher_code} if self.teacher_code else {}),
             }
         )
@@ -228,14 +240,28 @@ class _Setting:
         """The suite's methods on the task, each with its schedule."""
         suite, task = self.suite, self.task
         planned: list[tuple[Resolved, Taken]] = []
-        for text in expand_names(suite.methods, task):
+        for text in expand_names(self._named(), task, self._has_data_for):
             scheduled, taken = plan_method(task, text, suite, self.pair, lambda: self.phase_images[1], swept)
+            if not self._has_data_for(scheduled):
+                raise UserError(_lacks_data(scheduled, suite.dataset, task.calibration_row))
             task.check(scheduled.recipe, self.dataset)
             planned.append((scheduled, taken))
         names = [resolved.name for resolved, _ in planned]
         if doubled := sorted({name for name in names if names.count(name) > 1}):
             raise UserError(f"methods: '{doubled[0]}' is listed twice")
         return planned
+
+    def _named(self) -> tuple[str, ...]:
+        """The suite's methods, and the row of given real images where there are any and the task has one."""
+        row = self.task.calibration_row
+        extra = (row,) if self.suite.calibration and row and row not in self.suite.methods else ()
+        return (*self.suite.methods, *extra)
+
+    def _has_data_for(self, resolved: Resolved) -> bool:
+        """Whether there are the real images that a method works on."""
+        if resolved.method.name == self.task.calibration_row:
+            return self.suite.calibration is not None
+        return resolved.recipe.data_free or self.dataset.has_train
 
 
 def images_of_teacher(suite: Suite, task: Task, dataset: Dataset, options: Any) -> int:
@@ -279,13 +305,29 @@ def check_options(suite: Suite, task: Task) -> Any:
         raise UserError(f"{key}: {message}, found {problem['input']!r}") from error
 
 
-def expand_names(names: Iterable[str], task: Task) -> list[str]:
+def _lacks_data(resolved: Resolved, dataset: str, row: str) -> str:
+    if resolved.method.name == row:
+        return f"method '{resolved.name}' works on given real images; give --calibration DIR"
+    return f"method '{resolved.name}' trains on real images, and data set '{dataset}' has none; leave it out"
+
+
+def expand_names(
+    names: Iterable[str], task: Task, able: Callable[[Resolved], bool] = lambda resolved: True
+) -> list[str]:
     """Put the methods they stand for in place of the groups "all" and "all+rgal".
 
     "all" is every method of the task, "all+rgal" every data-free one with RGAL, but for those that refuse it and the
-    host of a method that is this already. A group leaves out what was named before it.
+    host of a method that is this already. A group leaves out what was named before it, and methods for whose real
+    images there are none.
+
+    Args:
+        names: as a suite has them.
+        task: whose methods there are.
+        able: whether there are the real images that a method works on.
     """
-    of_task = {name: method for name, method in methods().items() if task.runs(method)}
+    of_task = {
+        name: method for name, method in methods().items() if task.runs(method) and able(resolve(name))
+    }
     plugged = {method.function for method in of_task.values() if method.with_rgal}
     hosts = [name for name, method in of_task.items() if method.function not in plugged]
     groups = {

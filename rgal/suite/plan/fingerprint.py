@@ -42,6 +42,7 @@ QUIET = (
     "rgal.methods.plugins",
     "rgal.methods.registry",
     "rgal.suite.plan.settings",
+    "rgal.suite.plan.yaml_file",
     "rgal.suite.store",
     "rgal.reporting",
 )
@@ -50,6 +51,7 @@ OF_EVERY_TRIAL: tuple[Definition, ...] = (
     ("rgal.suite.plan.trial", "Trial.seed_parts"),
     ("rgal.suite.running.work", "prepare"),
 )
+OF_HELD_OUT: tuple[Definition, ...] = (("rgal.engine.held_out", "HeldOutRun"),)
 OF_EVERY_TEACHER: tuple[Definition, ...] = (("rgal.suite.running.teachers", "TeacherRun"),)
 
 
@@ -67,6 +69,7 @@ class Fingerprints:
         task = type(tasks()[trial.task])
         entries = [
             *OF_EVERY_TRIAL,
+            *(OF_HELD_OUT if trial.held_out else ()),
             *self._training(trial, own_teacher),
             *_with_source([(task.__module__, task.__name__)]),
             *_methods(trial),

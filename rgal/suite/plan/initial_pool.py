@@ -85,6 +85,6 @@ def record(trial: Trial, count: int) -> dict[str, Any]:
     return {"initial_images": count, "pool_note": note}
 
 
-def row_name(method: str, key: str) -> str:
-    """A method as tables call it: with given images it is another row than without."""
-    return f"{method} (pool {key[:6]})" if key else method
+def row_name(method: str, key: str, kind: str = "pool") -> str:
+    """A method as tables call it: with given images, which `kind` names and `key` hashes, it is another row."""
+    return f"{method} ({kind} {key[:6]})" if key else method

@@ -11,7 +11,8 @@ from rgal.core.errors import UserError
 from rgal.methods.names import MethodName
 from rgal.methods.registry import Resolved, resolve
 from rgal.suite.plan.budget import Taken, own_schedule, schedule_for
-from rgal.suite.plan.settings import Epochs, Pair, Schedule, Suite, in_steps
+from rgal.suite.plan.settings import Pair, Schedule, Suite
+from rgal.suite.plan.steps import Epochs, in_steps
 
 if TYPE_CHECKING:
     from rgal.suite.task import Task

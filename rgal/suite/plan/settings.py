@@ -3,66 +3,31 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import yaml
 from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Discriminator,
     Field,
     PrivateAttr,
     StrictBool,
     StrictInt,
-    Tag,
     ValidationError,
     field_validator,
     model_validator,
 )
 
 from rgal.core.errors import UserError
+from rgal.suite.plan.steps import FORMULA, NUMBER, Count, Epochs, Steps, Strict, in_steps
+from rgal.suite.plan.yaml_file import read_yaml
 
-
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-Count = StrictInt
-
-
-class Epochs(Strict):
-    """Say a number of steps by the images there are: passes over those of a phase, or over those a teacher learns.
-
-    drop_last: whether a pass leaves out the images that do not fill a batch, as some authors' loaders do.
-    """
-
-    epochs: Count = Field(ge=1)
-    drop_last: StrictBool = False
-
-    def steps(self, images: int, batch: int) -> int:
-        """Count the steps of `batch` images that these passes over `images` images take.
-
-        >>> Epochs(epochs=101).steps(5000, 64), Epochs(epochs=250, drop_last=True).steps(5000, 128)
-        (7979, 9750)
-        """
-        whole = images // batch if self.drop_last else -(-images // batch)
-        return self.epochs * max(1, whole)
-
-
-_NUMBER, _FORMULA = "number of steps", "formula of steps"
-# Steps as a number or by epochs. What an error says is of the form that was meant.
-Steps = Annotated[
-    Annotated[Count, Field(ge=1), Tag(_NUMBER)] | Annotated[Epochs, Tag(_FORMULA)],
-    Discriminator(lambda given: _FORMULA if isinstance(given, dict | Epochs) else _NUMBER),
-]
-
-
-def in_steps(steps: int | Epochs, images: int, batch: int) -> int:
-    """Return a number of steps as it is, and count those of a formula."""
-    return steps.steps(images, batch) if isinstance(steps, Epochs) else steps
+NO_DATA = "none"  # the data set of networks whose data is gone
+SAY_ON_WHAT = (
+    "give a data set (--dataset NAME), or --dataset none with --classes N --image CxHxW and --mean, --std for a "
+    "network whose data is gone"
+)
 
 
 class Schedule(Strict):
@@ -117,12 +82,36 @@ class TeacherTraining(_Teaching):
         return TeacherRecipe(steps=in_steps(self.steps, images, self.batch), **given)
 
 
+class HeldOut(Strict):
+    """The images that students are judged on where there are no test images; see `rgal.engine.held_out`."""
+
+    images: Count = Field(512, ge=2)
+    steps: Count = Field(250, ge=1)
+    batch: Count = Field(128, ge=2)
+
+
+class Network(Strict):
+    """What a user says of the images of the networks: all of it without a data set, else only what differs from it.
+
+    image: such as 3x48x48. mean, std: of each channel, or one number for all, for pixels in [0,1]. normalise: the usual
+    ones by name. flip: whether a mirrored image keeps its label.
+    """
+
+    classes: Count | None = Field(None, ge=2)
+    image: str | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    normalise: str | None = None
+    flip: StrictBool | None = None
+
+
 class Budget(Schedule):
-    """A named budget: a schedule for all methods, exceptions by method, the teacher's recipe."""
+    """A named budget: a schedule for all methods, exceptions by method, the teacher's recipe, held-out images."""
 
     evaluate_every: Count = Field(1, ge=1)
     precision: Literal["fp32", "bf16"] = "fp32"
     teacher_training: TeacherTraining = TeacherTraining()
+    held_out: HeldOut = HeldOut()
     methods: dict[str, Schedule] = {}
 
 
@@ -137,6 +126,8 @@ class Pair(Strict):
 class Suite(Strict):
     """One suite file, after the command line had its say. Networks: `teacher` and `student`, or several `pairs`.
 
+    dataset: where images come from; none: there are none, and `network` says what images the networks take.
+    calibration: a folder of real images without labels, for ranges of quantizers and to judge students on.
     teachers: how many teachers of a network are trained, which the seeds take in turns; None: one for each seed.
     allow_weak_teacher: whether given weights may be hardly better than chance.
     sweep: one number of the schedule and the values that every method runs at, such as synthesis_batch: [32, 64].
@@ -144,8 +135,10 @@ class Suite(Strict):
 
     task: str = "kd"
     title: str = ""
-    dataset: str = "digits"
+    dataset: str
     data_root: str | None = None
+    network: Network = Network()
+    calibration: str | None = None
     image_size: Count | None = Field(None, ge=4)
     teacher: str | None = None
     student: str | None = None
@@ -175,6 +168,16 @@ class Suite(Strict):
     @property
     def networks(self) -> tuple[Pair, ...]:
         return self.pairs or (Pair(teacher=self.teacher or "", student=self.student),)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _says_on_what(cls, data: Any) -> Any:
+        """Take a network that is described for one without data; nothing else is guessed."""
+        if isinstance(data, dict) and data.get("dataset") is None:
+            if not isinstance(data.get("network"), dict):
+                raise ValueError(f"dataset: missing; {SAY_ON_WHAT}")
+            return data | {"dataset": NO_DATA}
+        return data
 
     @model_validator(mode="after")
     def _one_or_several(self) -> Suite:
@@ -223,59 +226,19 @@ class Suite(Strict):
         return self.budgets[self.budget]
 
 
-# PyYAML brings the C parser, eight times as fast, on most platforms.
-SAFE_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-class _UniqueKeyLoader(SAFE_LOADER):
-    """SafeLoader that refuses a key given twice instead of silently keeping the last."""
-
-
-def _unique_mapping(loader: yaml.SafeLoader, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-    seen: set[Any] = set()
-    for key_node, _ in node.value:
-        key = loader.construct_object(key_node, deep=True)
-        if not isinstance(key, Hashable):
-            break  # PyYAML refuses it, with the line
-        if key in seen:
-            line = key_node.start_mark.line + 1
-            raise yaml.constructor.ConstructorError(None, None, f"key '{key}' stands twice (line {line})")
-        seen.add(key)
-    return yaml.constructor.SafeConstructor.construct_mapping(loader, node, deep)
-
-
-_UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file's mapping. UserError with file and line when it is none."""
-    try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)  # noqa: S506 (a SafeLoader)
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({error.__class__.__name__})") from error
-    except (yaml.YAMLError, ValueError) as error:  # PyYAML passes on what Python says of the 45th of a month
-        mark = getattr(error, "problem_mark", None)
-        where = f" in line {mark.line + 1}" if mark else ""
-        what = str(getattr(error, "problem", None) or error).splitlines()[0]
-        raise UserError(f"{path}: not valid YAML{where}: {what}") from error
-    if not isinstance(data, dict):
-        raise UserError(f"{path}: expected a mapping of settings, found {type(data).__name__}")
-    return data
-
-
 def load_suite(
     path: Path,
     overrides: Mapping[str, Any],
     assignments: tuple[str, ...] = (),
     options: Mapping[str, Any] = MappingProxyType({}),
+    network: Mapping[str, Any] = MappingProxyType({}),
 ) -> Suite:
     """Read a suite file, apply command-line overrides (None = not given) and `--set key=value` assignments.
 
     `extends: FILE` takes what the file leaves out from another one beside it; of the budgets, those of other names.
     Dotted keys reach inside (`budgets.small.rounds`); a bare budget key (`rounds=5`) goes to the chosen budget, and to
     every method of it; any other one is an option of the task, as are those in `options`, and checked by it.
+    `network`: what the command line says of the networks' images.
     """
     data = _with_base(path)
     data.update({key: value for key, value in overrides.items() if value is not None})
@@ -284,6 +247,7 @@ def load_suite(
     given = {key: value for key, value in options.items() if value is not None}
     if given and isinstance(data.setdefault("options", {}), dict):
         data["options"].update(given)
+    _describe_network(data, {key: value for key, value in network.items() if value is not None})
     for assignment in assignments:
         _assign(data, assignment)
     try:
@@ -293,6 +257,14 @@ def load_suite(
     keys = {assignment.partition("=")[0] for assignment in assignments}
     suite._fixed = frozenset(keys & _NUMBERS)
     return suite
+
+
+def _describe_network(data: dict[str, Any], said: Mapping[str, Any]) -> None:
+    """Put what the command line says in place of what the file does: a name also takes the place of numbers."""
+    if said and isinstance(data.setdefault("network", {}), dict):
+        replaced = {"mean", "std", "normalise"} if {"mean", "std", "normalise"} & set(said) else set()
+        kept = {key: value for key, value in data["network"].items() if key not in replaced}
+        data["network"] = kept | dict(said)
 
 
 def _with_base(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -367,7 +339,7 @@ def suggest(name: str, valid: list[str]) -> str:
 def _explain(error: ValidationError, path: Path) -> str:
     """The first problem of a validation error as one line: file, key, what was found, what is valid."""
     problem = error.errors()[0]
-    where = ".".join(str(part) for part in problem["loc"] if part not in (_NUMBER, _FORMULA))
+    where = ".".join(str(part) for part in problem["loc"] if part not in (NUMBER, FORMULA))
     if problem["type"] == "extra_forbidden":
         fields = _fields_at(problem["loc"][:-1])
         return (
@@ -382,9 +354,13 @@ def _explain(error: ValidationError, path: Path) -> str:
 
 def _fields_at(location: tuple[int | str, ...]) -> list[str]:
     """Names of the settings at a place of the suite, for the message."""
-    if _FORMULA in location:
+    if FORMULA in location:
         return list(Epochs.model_fields)
+    if location[:1] == ("network",):
+        return list(Network.model_fields)
     if location[:1] == ("budgets",):
+        if "held_out" in location:
+            return list(HeldOut.model_fields)
         if "methods" in location:
             return list(Schedule.model_fields)
         return list(TeacherRecipe.model_fields if "teacher_training" in location else Budget.model_fields)

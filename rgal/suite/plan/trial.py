@@ -12,6 +12,9 @@ from rgal.core.files import slug
 
 # Marks fields that change no number: where things lie on this machine, how tables call and order them.
 BESIDE_THE_KEY = {"in_key": False}
+HELD_OUT = "held-out images"  # what trials are evaluated on where there are no test images
+# Marks fields that are in the key where they say something: a trial without them is the one it was before they were.
+IN_KEY_IF_SET = {"in_key": "if set"}
 
 
 @dataclass(frozen=True)
@@ -23,11 +26,15 @@ class Trial:
         teacher_key: names the trained or given teacher.
         schedule: how long the method runs, after the budget was applied.
         options: the task's own settings.
+        network: what a user says of the networks' images: all of it without a data set; see `Network` of the settings.
+        network_source: who says so, in words.
+        held_out: how the images are made that the student is judged on; nothing where there are test images.
+        calibration_key: a hash of the real images without labels that are given.
         code: hashes of the method's own file, and of a network and a task that are not ours. They are in the key
             although the fingerprint of the code covers more than them: whoever edits a method, or a network or task
             of their own, asks for another trial, and the results of both versions stay.
         init_pool_key: a hash of the images that the pool starts with.
-        data_root, init_pool, plugins: where the data, those images and the files to be loaded lie.
+        data_root, init_pool, calibration, plugins: where the data, those images and the files to be loaded lie.
         order: position of the method in the suite.
         keep_pool: whether the images are kept.
         setting: what heads the tables.
@@ -62,6 +69,11 @@ class Trial:
     plugins: tuple[str, ...] = field(default=(), metadata=BESIDE_THE_KEY)
     init_pool: str = field(default="", metadata=BESIDE_THE_KEY)
     init_pool_key: str = ""
+    network: dict[str, Any] = field(default_factory=dict, metadata=IN_KEY_IF_SET)
+    network_source: str = field(default="", metadata=BESIDE_THE_KEY)
+    held_out: dict[str, Any] = field(default_factory=dict, metadata=IN_KEY_IF_SET)
+    calibration: str = field(default="", metadata=BESIDE_THE_KEY)
+    calibration_key: str = field(default="", metadata=IN_KEY_IF_SET)
 
     def settings(self) -> dict[str, Any]:
         return asdict(self)
@@ -73,7 +85,12 @@ class Trial:
         The version of rgal is not in it, so that a release orphans no result: which code answered is told by the
         fingerprint in the record (`rgal.suite.plan.fingerprint`).
         """
-        asked = {f.name: getattr(self, f.name) for f in fields(self) if f.metadata.get("in_key", True)}
+        wanted = {f.name: f.metadata.get("in_key", True) for f in fields(self)}
+        asked = {
+            name: getattr(self, name)
+            for name, when in wanted.items()
+            if when and (when != IN_KEY_IF_SET["in_key"] or getattr(self, name))
+        }
         return short_hash({**asked, "device": self.device.partition(":")[0]})
 
     @property

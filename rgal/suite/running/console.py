@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from rgal.suite.running.drive import ProgressMessage
 from rgal.suite.running.teacher_check import weakness
-from rgal.suite.running.work import Outcome, TeacherJob, WorkJob
+from rgal.suite.running.work import HeldOutJob, Outcome, TeacherJob, WorkJob
 from rgal.suite.task import tasks
 
 QUIET_SECONDS = 15.0
@@ -33,8 +33,8 @@ def line(title: str, message: ProgressMessage) -> str:
     parts = [title, f"{at.unit} {at.at}/{at.of} {at.mode}", f"{100 * at.done:.0f} %"]
     if message.loss is not None:
         parts.append(f"loss {message.loss:.3g}")
-    if message.top1 is not None:
-        parts.append(f"top-1 {message.top1:.2f} %")
+    if message.measured:
+        parts.append(message.measured)
     parts.append(f"{'at least ' if at.at_least else ''}{clock(at.remaining_seconds)} left")
     return " | ".join(parts)
 
@@ -97,6 +97,8 @@ def describe(job: WorkJob, outcome: Outcome) -> str:
     if outcome.status == "interrupted" or outcome.result is None:
         return "stopped; run the same command again to go on from here"
     result = outcome.result
+    if isinstance(job, HeldOutJob):
+        return f"{result['images']:,} images, synthesis {clock(result['seconds'])}"
     if isinstance(job, TeacherJob):
         weak = weakness(result["last"], result["classes"])
         return f"top-1 {result['last']:.2f} %" if not weak else f"warning: {weak}; it wants more steps"

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from rgal.engine.run import Position, Row
+from rgal.suite.measures import measured_text
 from rgal.suite.store.checkpoint import Checkpoint
 from rgal.suite.store.folders import Metrics
 from rgal.suite.task import Run
@@ -20,15 +21,19 @@ Watch = Callable[[list[Row]], None]
 
 @dataclass(frozen=True)
 class ProgressMessage:
-    """Where a run stands, for its progress line. top1: its last evaluation, in percent."""
+    """Where a run stands, for its progress line. measured: its last evaluation, in words."""
 
     position: Position
     loss: float | None
-    top1: float | None
+    measured: str
 
 
 def unwatched(rows: list[Row]) -> None:
     """Do nothing with the rows: nobody follows the run."""
+
+
+def _last_measured(rows: list[Row]) -> str:
+    return next(filter(None, map(measured_text, reversed(rows))), "")
 
 
 def drive(
@@ -61,19 +66,19 @@ def drive(
     metrics.truncate(0 if state is None else int(state["metrics_bytes"]))
     rows = metrics.rows()
     watch(rows)
-    accuracy = next((row["top1"] for row in reversed(rows) if "top1" in row), None)
+    measured = _last_measured(rows)
     next_report = time.monotonic()
     while not run.finished:
         rows = run.advance()
         metrics.append(rows)
         watch(rows)
-        accuracy = next((row["top1"] for row in rows if "top1" in row), accuracy)
+        measured = _last_measured(rows) or measured
         stopping = stop()
         if stopping or checkpoint.due():
             checkpoint.save({"run": run.state_dict(), "metrics_bytes": metrics.size()})
         if stopping and not run.finished:
             return False
         if time.monotonic() >= next_report:
-            report(ProgressMessage(run.position(), run.loss(), accuracy))
+            report(ProgressMessage(run.position(), run.loss(), measured))
             next_report = time.monotonic() + REPORT_SECONDS
     return True

@@ -3,26 +3,43 @@ mean something."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from rgal.core.errors import UserError, nearest
+from rgal.core.errors import UserError, in_short, nearest
 from rgal.methods.plugins import load_plugins
 from rgal.suite.plan.trial import Trial
 from rgal.suite.running.work import prepare
 from rgal.suite.store.folders import SCHEMA, Store, key_of, read_json, write_json
 from rgal.suite.task import tasks
 
+PACKAGES = {"onnx": ("onnx", "onnxscript", "onnxruntime")}  # what a format needs
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What came of exports: a line for each student that was exported, and one for each that could not be."""
+
+    lines: list[str]
+    failures: list[str]
+
 
 def check_export(task: str, form: str) -> None:
-    """UserError if the task cannot be exported to this format."""
+    """UserError if the task cannot be exported to this format, or a package that it takes is not installed."""
     valid = tasks()[task].exports
     if not valid:
         raise UserError(f"--export {form}: task '{task}' has nothing to export")
     if form not in valid:
         raise UserError(f"--export {form}: {nearest(form, valid)}")
+    if missing := [name for name in PACKAGES.get(form, ()) if find_spec(name) is None]:
+        raise UserError(
+            f"--export {form}: not installed: {', '.join(missing)}; pip install {' '.join(missing)}, or "
+            f"pip install -e .[{form}] in the source folder"
+        )
 
 
 def find_trial(store: Store, name: str) -> Path:
@@ -38,21 +55,24 @@ def find_trial(store: Store, name: str) -> Path:
     return named[0]
 
 
-def export_trials(store: Store, folders: list[Path], form: str) -> str:
-    """Export what is finished and not exported yet. Lines that say what came out.
-
-    UserError at the first student that cannot be exported; those before it are kept.
-    """
-    lines = []
+def export_trials(store: Store, folders: list[Path], form: str) -> Exported:
+    """Export what is finished and not exported yet. A student that cannot be exported does not keep others from it."""
+    lines, failures = [], []
     for folder in folders:
         if store.status(folder) != "finished":
             continue
         exported = read_json(folder / "export.json") or {}
         if exported.get("schema") != SCHEMA or exported.get("form") != form:
-            exported = {"schema": SCHEMA, "form": form, "measured": _export(store, folder, form)}
+            try:
+                measured = _export(store, folder, form)
+            except Exception as error:  # a network is somebody else's code, and so is what translates it
+                reason = str(error) if isinstance(error, UserError) else in_short(error)
+                failures.append(f"not exported: {folder.name}: {reason}")
+                continue
+            exported = {"schema": SCHEMA, "form": form, "measured": measured}
             write_json(folder / "export.json", exported)
         lines.append(_describe(folder, exported["measured"]))
-    return "\n".join(lines)
+    return Exported(lines, failures)
 
 
 def _export(store: Store, folder: Path, form: str) -> dict[str, Any]:
@@ -67,11 +87,18 @@ def _export(store: Store, folder: Path, form: str) -> dict[str, Any]:
 
 
 def _describe(folder: Path, measured: dict[str, Any]) -> str:
-    speed = measured["float_latency_ms_64"] / measured["latency_ms_64"]
-    return (
-        f"exported {folder.name}: top-1 {measured['onnx_top1']:.2f} %, "
-        f"agreement {100 * measured['onnx_agreement']:.2f} %, "
-        f"{measured['integer_layers']} of {measured['layers']} layers integer, "
-        f"{measured['onnx_mb']:.3f} MB ({measured['onnx_mb'] / measured['onnx_float_mb']:.2f} of float), "
-        f"{speed:.2f} times the float model's speed at batch 64"
-    )
+    """Say what was measured of an exported model, as far as it was."""
+    parts = [f"top-1 {measured['onnx_top1']:.2f} %"] if "onnx_top1" in measured else []
+    parts.append(f"agreement with what it was made from {100 * measured['onnx_agreement']:.2f} %")
+    if "layers" in measured:
+        parts.append(f"{measured['integer_layers']} of {measured['layers']} layers integer")
+    size = f"{measured['onnx_mb']:.3f} MB"
+    if "onnx_float_mb" in measured:
+        size += f" ({measured['onnx_mb'] / measured['onnx_float_mb']:.2f} of float)"
+        speed = measured["float_latency_ms_64"] / measured["latency_ms_64"]
+        parts += [size, f"{speed:.2f} times the float model's speed at batch 64"]
+    else:
+        parts += [size, f"{measured['latency_ms_64']:.3g} ms a batch of 64"]
+    if note := measured.get("onnx_note"):
+        parts.append(note)
+    return f"exported {folder.name}: {', '.join(parts)}"

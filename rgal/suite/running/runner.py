@@ -9,11 +9,13 @@ from pathlib import Path
 
 import torch
 
+from rgal.core.domain import domain_text
 from rgal.core.ending import exit_code_of
 from rgal.core.errors import UserError, nearest
 from rgal.data import Dataset
 from rgal.methods.plugins import load_plugins
 from rgal.nets.describe import found_in
+from rgal.suite.plan.calibration import calibration_fields
 from rgal.suite.plan.checks import check_networks
 from rgal.suite.plan.expansion import (
     check_options,
@@ -24,15 +26,17 @@ from rgal.suite.plan.expansion import (
     untuned,
 )
 from rgal.suite.plan.fingerprint import Fingerprints, mixed
-from rgal.suite.plan.settings import Suite
+from rgal.suite.plan.network import suite_dataset
+from rgal.suite.plan.settings import NO_DATA, Suite
 from rgal.suite.plan.trial import Trial, short_hash
 from rgal.suite.plan.weights import weights_of
 from rgal.suite.pretraining import Pretraining
 from rgal.suite.running.console import Console
 from rgal.suite.running.engines import run_inline, run_jobs
+from rgal.suite.running.held_out import has_held_out, held_out_folder
 from rgal.suite.running.resources import HowToRun, share_cores, share_cores_of_teachers
 from rgal.suite.running.teachers import build_net, import_teacher, teacher_files
-from rgal.suite.running.work import Outcome, TeacherJob, TrialJob, WorkJob, domain_of, open_dataset
+from rgal.suite.running.work import HeldOutJob, Outcome, TeacherJob, TrialJob, WorkJob
 from rgal.suite.store.folders import Store, read_json
 from rgal.suite.task import tasks, trial_recipe
 
@@ -86,13 +90,18 @@ def make_plan(suite: Suite) -> Plan:
     device = choose_device(suite.device)
     if suite.teacher_weights and not Path(suite.teacher_weights).exists():
         raise UserError(f"--teacher-weights {suite.teacher_weights}: no such file")
-    dataset = open_dataset(suite.dataset, suite.data_root, suite.image_size, suite.evaluate_on)
-    domain = domain_of(dataset)
+    task = tasks()[suite.task]
+    if suite.dataset == NO_DATA and task.needs_data:
+        raise UserError(
+            f"task '{task.name}' learns from real images; --dataset none has none, give a data set"
+        )
+    dataset, given = suite_dataset(suite)
+    domain = dataset.spec.domain
     names = {name for pair in suite.networks for name in (pair.teacher, pair.student) if name}
     built = {name: build_net(name, domain, torch.device("cpu"), 0) for name in sorted(names)}
     found = {name: str(found_in(net)) for name, net in built.items()}
-    task = tasks()[suite.task]
-    trials = expand(suite, task, dataset, device)
+    given |= calibration_fields(suite.calibration, task, domain)
+    trials = expand(suite, task, dataset, device, given)
     check_networks(trials, task, domain, built)
     return _with_codes(Plan(suite, dataset, device, trials, {}, {}, found))
 
@@ -209,7 +218,7 @@ def ready_teachers(
         purpose = plan.purpose(trial)
         if suite.teacher_weights:
             part, weights = purpose.part(plan.dataset), weights_of(suite.teacher_weights, trial.teacher)
-            about = (trial.teacher, part, domain_of(part), trial.teacher_key)
+            about = (trial.teacher, part, part.spec.domain, trial.teacher_key)
             import_teacher(store.root, *about, weights, suite.allow_weak_teacher)
             continue
         code, trained_by = plan.teacher_codes[trial.teacher_key], teacher_code(store.root, trial)
@@ -240,7 +249,9 @@ def run_plan(plan: Plan, store: Store, how: HowToRun) -> tuple[int, list[tuple[W
     trials = [one.trial for one in todo]
     teachers, kept = ready_teachers(plan, store, trials, how.fresh)
     slots, threads = share_cores(how, plan.device, len(todo))
-    console = Console(len(todo) + len(teachers), slots)
+    judging = _missing_held_out(store, trials, how.fresh)
+    console = Console(len(todo) + len(teachers) + len(judging), slots)
+    console.write(images_line(plan))
     for line in _notices(stored, kept, how.fresh):
         console.write(line)
     outcomes: list[tuple[WorkJob, Outcome]] = []
@@ -255,9 +266,10 @@ def run_plan(plan: Plan, store: Store, how: HowToRun) -> tuple[int, list[tuple[W
         return run_jobs(batch, at_once, threads, console.report, on_outcome)
 
     pixels = plan.dataset.spec.shape[1] * plan.dataset.spec.shape[2]
+    before: tuple[Sequence[WorkJob], Sequence[WorkJob]] = (teachers, judging)
     try:
-        if teachers:
-            stopped = run(teachers, *share_cores_of_teachers(how, slots, len(teachers), pixels))
+        for jobs in filter(None, before):
+            stopped = run(jobs, *share_cores_of_teachers(how, slots, len(jobs), pixels))
             if stopped or any(outcome.status != "finished" for _, outcome in outcomes):
                 return stopped, outcomes
         for one in todo if how.fresh else ():
@@ -269,6 +281,20 @@ def run_plan(plan: Plan, store: Store, how: HowToRun) -> tuple[int, list[tuple[W
         return stopped, outcomes
     finally:
         console.close()
+
+
+def images_line(plan: Plan) -> str:
+    """Say what images the networks take, and who says so."""
+    return f"data set {plan.dataset.spec.name}: {domain_text(plan.dataset.spec.domain)}"
+
+
+def _missing_held_out(store: Store, trials: list[Trial], fresh: bool) -> list[HeldOutJob]:
+    """The jobs that make the held-out images which trials are judged on and which are not there, each once; with
+    `fresh` all of them.
+    """
+    wanted = {held_out_folder(store.root, trial): trial for trial in trials if trial.held_out}
+    missing = (trial for trial in wanted.values() if fresh or not has_held_out(store.root, trial))
+    return [HeldOutJob(store.root, trial) for trial in missing]
 
 
 def _notices(stored: list[StoredTrial], kept: list[Trial], fresh: bool) -> Iterator[str]:

@@ -6,14 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from rgal.analysis.diversity import diversity
 from rgal.analysis.grids import write_grid
-from rgal.engine.evaluation import top1
 from rgal.engine.run import SHOWN, Hooks, Position, Row, RunOptions, TransferRun
 from rgal.nets.checkpoint import save_weights
 from rgal.suite.plan.initial_pool import initial_images, record
+from rgal.suite.running.judge import Judge
 from rgal.suite.store.folders import write_json
 from rgal.suite.task import Job
 from rgal.synthesis.pool_files import save_pool
@@ -32,13 +32,13 @@ class SingleRun:
 
     def __init__(self, job: Job, student: nn.Module, hooks: Hooks = Hooks()) -> None:  # noqa: B008
         self.job, self.student = job, student
-        self.accuracies: list[float] = []
+        self.judge = Judge(job)
         self.transfer = TransferRun(
             job.recipe,
             job.problem,
             student,
             job.streams,
-            self._measure,
+            self.judge,
             RunOptions(job.precision, job.trial.evaluate_every),
             replace(hooks, real=job.real),
         )
@@ -46,14 +46,6 @@ class SingleRun:
         self.initial_images = 0 if given is None else len(given[0])
         if given is not None:
             self.transfer.pool.add(*given)
-
-    def _measure(self, student: nn.Module) -> dict[str, float]:
-        test = self.job.test
-        if not len(test):
-            return {}
-        accuracy = top1(student, test.images, test.labels, self.job.problem.domain, self.job.precision)
-        self.accuracies.append(accuracy)
-        return {"top1": accuracy}
 
     @property
     def finished(self) -> bool:
@@ -69,18 +61,17 @@ class SingleRun:
         return self.transfer.loss()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"transfer": self.transfer.state_dict(), "accuracies": list(self.accuracies)}
+        return {"transfer": self.transfer.state_dict(), "evaluations": list(self.judge.evaluations)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.transfer.load_state_dict(state["transfer"])
-        self.accuracies = list(state["accuracies"])
+        self.judge.evaluations = list(state["evaluations"])
 
     def result(self) -> dict[str, Any]:
         transfer = self.transfer
         return {
-            "last": self.accuracies[-1],
-            "best": max(self.accuracies),
-            "teacher_top1": self.job.teacher_top1,
+            **self.judge.result(),
+            **self.judge.confidence(self._shown()[0]),
             "data_free": self.job.recipe.data_free,
             "images": transfer.images,
             "synthesis_steps": transfer.schedule.steps["synthesis"],
@@ -99,14 +90,19 @@ class SingleRun:
         pool = self.transfer.pool
         if not self.job.recipe.data_free or not len(pool):
             return
-        # The newest images: what the method makes once the student has learnt something. Never given ones.
-        images, targets = (part[self.initial_images :][-SHOWN:].cpu() for part in (pool.images, pool.targets))
+        images, targets = self._shown()
         write_grid(folder / "samples.png", images, targets, class_names=self.job.class_names)
         problem = self.job.problem
         measured = diversity(
             pool, self.job.recipe, problem.domain, problem.teacher, self.student, self.job.test
         )
         write_json(folder / "diversity.json", measured)
+
+    def _shown(self) -> tuple[Tensor, Tensor]:
+        """The newest images: what the method makes once the student has learnt something. Never given ones."""
+        pool = self.transfer.pool
+        images, targets = (part[self.initial_images :][-SHOWN:].cpu() for part in (pool.images, pool.targets))
+        return images, targets
 
     def _origin(self) -> dict[str, str]:
         """Where a kept pool comes from."""

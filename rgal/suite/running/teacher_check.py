@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+from torch import nn
+
 from rgal.core.errors import UserError
+from rgal.core.problem import Domain, evaluating
 from rgal.suite.store.folders import read_json
 
 CAUSES = (
@@ -53,4 +57,25 @@ def check_given(weights: Path, dataset: str, top1: float, classes: int) -> None:
     if wrong := weakness(top1, classes, recorded_top1(weights, dataset)):
         raise UserError(
             f"--teacher-weights {weights}: {wrong}; {CAUSES}; --set allow_weak_teacher=true goes on with it"
+        )
+
+
+@torch.no_grad()
+def check_answers(net: nn.Module, weights: Path, domain: Domain) -> None:
+    """Refuse weights whose answers are no numbers: all that can be said of a teacher without test images.
+
+    Args:
+        net: the network with the weights.
+        weights: the file that the user gave.
+        domain: the images it takes.
+
+    Raises:
+        UserError: a logit is not finite.
+    """
+    images = torch.rand(8, *domain.shape, generator=torch.Generator().manual_seed(0))
+    with evaluating(net):
+        logits = net(domain.normalise(images))
+    if not logits.isfinite().all():
+        raise UserError(
+            f"--teacher-weights {weights}: the network's answers are not finite for images in [0, 1]; expected numbers"
         )

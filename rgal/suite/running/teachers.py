@@ -28,7 +28,7 @@ from rgal.nets.checkpoint import load_weights, save_weights
 from rgal.suite.plan.settings import TeacherRecipe
 from rgal.suite.pretraining import Pretraining
 from rgal.suite.running.drive import ProgressMessage, drive
-from rgal.suite.running.teacher_check import check_given
+from rgal.suite.running.teacher_check import check_answers, check_given
 from rgal.suite.store.folders import read_json, write_json
 from rgal.synthesis.pool import ImagePool
 
@@ -150,12 +150,19 @@ def import_teacher(
         allow_weak: whether it may be hardly better than chance.
 
     Returns:
-        Top-1 in percent.
+        Top-1 in percent; NaN where there are no test images.
 
     Raises:
         UserError: the weights do not fit the network, or their accuracy is near chance.
     """
     stored, record, _ = teacher_files(root, name, dataset.spec.name, key)
+    if not dataset.has_test:
+        net = build_net(name, domain, torch.device("cpu"), 0)
+        load_weights(net, weights, domain.classes)
+        check_answers(net, weights, domain)
+        save_weights(net, stored)
+        write_json(record, {"net": name, "dataset": dataset.spec.name, "weights": str(weights)})
+        return math.nan
     if imported := read_json(record):
         accuracy = float(imported["top1"])
         if not allow_weak:
@@ -242,4 +249,5 @@ def stored_teacher(
     stored, record, _ = teacher_files(root, name, dataset_name, key)
     net = build_net(name, domain, device, 0, outputs=outputs)
     load_weights(net, stored, domain.classes * outputs)
-    return net, float((read_json(record) or {}).get("top1", float("nan")))
+    accuracy = (read_json(record) or {}).get("top1")
+    return net, math.nan if accuracy is None else float(accuracy)

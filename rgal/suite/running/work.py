@@ -17,17 +17,24 @@ from typing import Any, Literal
 import torch
 
 import rgal
+from rgal.core.domain import domain_text
 from rgal.core.errors import UserError, in_short
 from rgal.core.precision import reproducible
-from rgal.core.problem import Domain, Problem
+from rgal.core.problem import Problem
 from rgal.core.seeding import Streams
-from rgal.data import Dataset, load
+from rgal.data import Dataset
 from rgal.engine.run import Diverged
+from rgal.methods.names import MethodName
 from rgal.methods.plugins import load_plugins
+from rgal.suite.plan.calibration import given_images
 from rgal.suite.plan.fingerprint import mixed
+from rgal.suite.plan.initial_pool import labels_by
+from rgal.suite.plan.network import dataset_of
 from rgal.suite.plan.settings import TeacherRecipe
 from rgal.suite.plan.trial import Trial
+from rgal.suite.pretraining import Pretraining
 from rgal.suite.running.drive import ProgressMessage, drive, unwatched
+from rgal.suite.running.held_out import held_out_folder, make_held_out, stored_held_out
 from rgal.suite.running.teachers import TeacherSpec, stored_teacher, teacher_files, train_teacher
 from rgal.suite.running.tensorboard import event_files
 from rgal.suite.store.folders import SCHEMA, Store, read_json, write_json
@@ -94,18 +101,19 @@ class TrialJob:
         return f"{self.label} {self.trial.title}" if self.label else self.trial.title
 
 
-WorkJob = TeacherJob | TrialJob
+@dataclass(frozen=True)
+class HeldOutJob:
+    """Synthesise the images that the students of a teacher are judged on. trial: one of those that need them."""
+
+    root: Path
+    trial: Trial
+
+    @property
+    def title(self) -> str:
+        return f"held-out images of {self.trial.teacher}"
 
 
-def domain_of(dataset: Dataset) -> Domain:
-    """What networks have to know of a data set's images."""
-    return dataset.spec.domain
-
-
-def open_dataset(name: str, root: str | None, size: int | None, evaluate_on: str) -> Dataset:
-    """Open a data set, with the split that is evaluated on as its `test`."""
-    dataset = load(name, root, size)
-    return dataset.hold_out() if evaluate_on == "validation" else dataset
+WorkJob = TeacherJob | HeldOutJob | TrialJob
 
 
 def perform(job: WorkJob, report: Callable[[ProgressMessage], None], stop: Callable[[], bool]) -> Outcome:
@@ -121,6 +129,8 @@ def perform(job: WorkJob, report: Callable[[ProgressMessage], None], stop: Calla
         load_plugins(job.trial.plugins, quiet=True)
         if isinstance(job, TeacherJob):
             return _teacher(job, report, stop)
+        if isinstance(job, HeldOutJob):
+            return _held_out(job, report, stop)
         return _trial(job, report, stop)
     except Busy as error:  # another process holds the trial: nothing is written into it
         return Outcome("failed", str(error), "user")
@@ -141,7 +151,7 @@ def perform(job: WorkJob, report: Callable[[ProgressMessage], None], stop: Calla
 
 def _teacher(job: TeacherJob, report: Callable[[ProgressMessage], None], stop: Callable[[], bool]) -> Outcome:
     trial, task = job.trial, tasks()[job.trial.task]
-    dataset = open_dataset(trial.dataset, trial.data_root, trial.image_size, trial.evaluate_on)
+    dataset = dataset_of(trial)
     options = task.options.model_validate(trial.options)
     purpose = task.pretraining(dataset, trial_recipe(trial), trial.seed, options)
     part = purpose.part(dataset)
@@ -150,7 +160,7 @@ def _teacher(job: TeacherJob, report: Callable[[ProgressMessage], None], stop: C
         net=trial.teacher,
         key=trial.teacher_key,
         dataset=part,
-        domain=domain_of(part),
+        domain=part.spec.domain,
         recipe=job.recipe,
         precision=trial.precision,  # type: ignore[arg-type]
         device=torch.device(trial.device),
@@ -161,6 +171,21 @@ def _teacher(job: TeacherJob, report: Callable[[ProgressMessage], None], stop: C
     if accuracy is None:
         return Outcome("interrupted")
     return Outcome("finished", result={"last": accuracy, "classes": part.spec.classes})
+
+
+def _held_out(
+    job: HeldOutJob, report: Callable[[ProgressMessage], None], stop: Callable[[], bool]
+) -> Outcome:
+    trial, started = job.trial, time.perf_counter()
+    dataset, device = dataset_of(trial), torch.device(trial.device)
+    purpose = _purpose(trial, dataset)
+    domain = purpose.domain(dataset.spec.domain)
+    named = (trial.teacher, trial.dataset, domain, trial.teacher_key)
+    teacher, _ = stored_teacher(job.root, *named, device, purpose.outputs)
+    count = make_held_out(job.root, trial, Problem(teacher, domain, device), report, stop)
+    if count is None:
+        return Outcome("interrupted")
+    return Outcome("finished", result={"images": count, "seconds": time.perf_counter() - started})
 
 
 def _trial(job: TrialJob, report: Callable[[ProgressMessage], None], stop: Callable[[], bool]) -> Outcome:
@@ -192,8 +217,7 @@ def _trial(job: TrialJob, report: Callable[[ProgressMessage], None], stop: Calla
         if not complete:
             return Outcome("interrupted")
         run.save(folder)
-        tested = len(prepared.test.labels)
-        result = {**run.result(), "encoding": prepared.encoding, "test_images": tested}
+        result = {**run.result(), **_about_images(prepared)}
         write_json(folder / "result.json", {"schema": SCHEMA, "status": "finished", "reason": "", **result})
         (folder / "checkpoint.pt").unlink(missing_ok=True)
         _illustrate(run, folder)
@@ -208,41 +232,72 @@ def _illustrate(run: TaskRun, folder: Path) -> None:
         (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
 
 
+def _about_images(job: Job) -> dict[str, Any]:
+    """What a result says of the images that it is about."""
+    counted = {"held_out_images": len(job.judged_on)} if job.test is None else {"test_images": len(job.test)}
+    return {"encoding": job.encoding, **counted, "domain_note": domain_text(job.problem.domain)}
+
+
+def _purpose(trial: Trial, dataset: Dataset) -> Pretraining:
+    task = tasks()[trial.task]
+    return task.pretraining(
+        dataset, trial_recipe(trial), trial.seed, task.options.model_validate(trial.options)
+    )
+
+
 def prepare(root: Path, trial: Trial, device: torch.device) -> Job:
     """Open what a trial works on. For a data-free method the training images are closed before it exists."""
-    dataset = open_dataset(trial.dataset, trial.data_root, trial.image_size, trial.evaluate_on)
+    dataset = dataset_of(trial)
     task, recipe = tasks()[trial.task], trial_recipe(trial)
-    options = task.options.model_validate(trial.options)
-    purpose = task.pretraining(dataset, recipe, trial.seed, options)
-    domain = purpose.domain(domain_of(dataset))
+    purpose = _purpose(trial, dataset)
+    domain = purpose.domain(dataset.spec.domain)
     teacher, accuracy = stored_teacher(
         root, trial.teacher, trial.dataset, domain, trial.teacher_key, device, purpose.outputs
     )
-    task_data, real = task.task_data(dataset, recipe, options), None
+    problem = Problem(teacher, domain, device)
+    task_data, real = task.task_data(dataset, recipe, task.options.model_validate(trial.options)), None
+    unlabelled = given_images(trial, domain)
     if task_data is None and not recipe.data_free:
-        train = dataset.train
-        real = ImagePool(domain.shape, device)
-        real.add(train.images, train.labels)
+        real = _real_images(trial, dataset, problem, unlabelled)
     dataset.close_training_data()
     return Job(
         trial=trial,
         recipe=recipe,
-        problem=Problem(teacher, domain, device),
+        problem=problem,
         teacher_top1=accuracy,
-        test=dataset.test,
+        test=dataset.test if dataset.has_test else None,
         real=real,
         streams=Streams(device, *trial.seed_parts()),
         precision=trial.precision,  # type: ignore[arg-type]
         class_names=dataset.spec.class_names,
         task_data=task_data,
         encoding=dataset.spec.encoding,
+        held_out=stored_held_out(root, trial, problem),
+        unlabelled=unlabelled,
     )
+
+
+def _real_images(
+    trial: Trial, dataset: Dataset, problem: Problem, unlabelled: torch.Tensor | None
+) -> ImagePool:
+    """The real images of a reference row: those that are given without labels for the row of these, else the training
+    split.
+    """
+    pool = ImagePool(problem.domain.shape, problem.device)
+    if MethodName.parse(trial.method).host == tasks()[trial.task].calibration_row and unlabelled is not None:
+        pool.add(unlabelled, labels_by(problem, unlabelled))
+    else:
+        train = dataset.train
+        pool.add(train.images, train.labels)
+    return pool
 
 
 def _work_folder(job: WorkJob) -> Path:
     trial = job.trial
     if isinstance(job, TeacherJob):
         return teacher_files(job.root, trial.teacher, trial.dataset, trial.teacher_key)[2]
+    if isinstance(job, HeldOutJob):
+        return held_out_folder(job.root, trial)
     return Store(job.root).trial_folder(trial.name, trial.key)
 
 
@@ -257,7 +312,7 @@ def _keep_traceback(job: WorkJob, text: str) -> None:
 
 def record_failure(job: WorkJob, outcome: Outcome) -> None:
     """Write into a trial's folder that it failed, unless it has a result."""
-    if isinstance(job, TeacherJob) or Store(job.root).status(_work_folder(job)) == "finished":
+    if not isinstance(job, TrialJob) or Store(job.root).status(_work_folder(job)) == "finished":
         return
     try:
         record = {"schema": SCHEMA, "status": "failed", "reason": outcome.reason}

@@ -31,6 +31,8 @@ from rgal.suite.store.records import (
 )
 from rgal.suite.task import measures_of
 
+# Given images that make a row another than the method's own -> what its name has behind it.
+IN_THE_NAME = {"init_pool_key": "pool", "calibration_key": "cal"}
 # What the records of a trial's layers, phases and evaluations repeat of it.
 TRIAL_COLUMNS = ["key", "task", "setting", "budget", "method", "case", "seed"]
 PHASE_COLUMNS = [*TRIAL_COLUMNS, "phase", "classes", "top1", "old_top1", "new_top1"]
@@ -39,7 +41,7 @@ RESULT_COLUMNS = list(
     dict.fromkeys(
         name
         for name in ("key", *SETTINGS, "started", "fingerprint", "status", "reason", "data_free")
-        if name != "init_pool_key"
+        if name not in IN_THE_NAME
     )
 ) + list(dict.fromkeys(measure.key for measure in COMMON if measure.key != "initial_images"))
 
@@ -51,7 +53,7 @@ class Evaluation(Part):
 
     kind: Literal["evaluation"]
     round: Whole
-    top1: Percentage
+    top1: Percentage | None = None
     images: Number | None = None
     student_steps: Number | None = None
     synthesis_seconds: Number = 0.0
@@ -180,9 +182,10 @@ def load_diversity(store: Store, results: pd.DataFrame) -> Diversity:
 def _result(record: Record) -> dict[str, Any]:
     row: dict[str, Any] = {name: getattr(record, name) for name in ("key", "status", "reason", "fingerprint")}
     row.update({name: record.settings.get(name) for name in SETTINGS})
-    pool = row.pop("init_pool_key")
+    given = {kind: row.pop(name) or "" for name, kind in IN_THE_NAME.items()}
     if record.settings:
-        row["method"] = row_name(row["method"], pool or "")
+        for kind, key in given.items():
+            row["method"] = row_name(row["method"], key, kind)
         row["setting"] = row["setting"] or f"{row['dataset']} {row['teacher']} -> {row['student']}"
     row["started"] = record.environment.get("started", "")
     diversity = summary_columns(read_json(record.folder / "diversity.json"))
@@ -209,6 +212,8 @@ def _curve(record: Record, row: dict[str, Any]) -> list[dict[str, Any]]:
         if point := valid(Evaluation, event):
             more = {name: value for name, value in numbers_of(event).items() if name in measured}
             own = point.model_dump(include=set(CURVE_COLUMNS))
+            if point.top1 is None and not more:
+                continue
             points.append(more | trial | own | point.totals(device))
     return points
 

@@ -93,6 +93,8 @@ class Settings(Part):
     case: Text = None
     case_title: Text = None
     init_pool_key: Text = None
+    calibration_key: Text = None
+    evaluate_on: Text = None
     seed: Whole
     order: Place = None
     case_order: Place = None

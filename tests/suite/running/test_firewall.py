@@ -9,6 +9,7 @@ import pytest
 
 from rgal import cli
 from rgal.data import DataFirewallError, Dataset, ImageSet
+from tests.helpers import own_network
 from tests.helpers.suites import DFQ_SUITE, SUITE
 
 pytestmark = pytest.mark.usefixtures("no_report", "no_pictures")
@@ -80,11 +81,31 @@ def test_training_data_is_closed_before_a_method_starts(
 
     assert call(tmp_path, "--methods", "plain") == 0
     opened: list[Dataset] = []
-    original = work.open_dataset
-    monkeypatch.setattr(work, "open_dataset", lambda *args: opened.append(original(*args)) or opened[-1])
+    original = work.dataset_of
+    monkeypatch.setattr(work, "dataset_of", lambda *args: opened.append(original(*args)) or opened[-1])
     assert call(tmp_path, "--methods", "rgal") == 0
     with pytest.raises(DataFirewallError):
         _ = opened[-1].train
+
+
+def test_networks_without_data_run_when_nothing_can_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With --dataset none no data set is opened at all, and no image of one read: neither to train on nor to test."""
+
+    def closed(*_: object, **__: object) -> None:
+        raise DataFirewallError("closed")
+
+    monkeypatch.setattr("rgal.suite.plan.network.load", closed)
+    for name in ("rgal.data.folder.read", "rgal.data.parquet.read", "rgal.data.digits.read"):
+        monkeypatch.setattr(name, closed)
+    monkeypatch.setattr(Dataset, "train", property(closed))
+    monkeypatch.setattr(Dataset, "test", property(closed))
+    with own_network.workplace(tmp_path):
+        arguments = [*own_network.DESCRIBED, *own_network.TEACHER]
+        short = ["--set", "rounds=1", "student_steps=1", "synthesis_steps=1"]
+        assert own_network.run(*arguments, *own_network.STUDENT, *short, "--methods", *METHODS) == 0
+        assert own_network.run("--task", "dfq", *arguments, *short, "--methods", *QUANTIZED) == 0
 
 
 @pytest.mark.parametrize("folder", ["rgal/terms", "rgal/synthesis", "rgal/nets", "baselines"])

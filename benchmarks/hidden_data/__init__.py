@@ -1,0 +1,1 @@
+"""How well agreement on held-out synthesised images tells what only labelled images can: the digits, hidden."""

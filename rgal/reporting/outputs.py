@@ -1,0 +1,32 @@
+"""What a run leaves to go on with: the files of its trials, under the words people look for."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from rgal.suite.store.records import Record
+
+# What to look for in a trial's folder, the first that is there -> what it is.
+KINDS = {
+    "student's weights": ("student.safetensors",),
+    "images": ("pool", "samples.png"),
+    "ONNX file": ("model.onnx",),
+}
+LISTED = 8  # trials of which every file is named
+
+
+def output_lines(records: Sequence[Record], keys: Collection[str]) -> list[str]:
+    """List the students, images and ONNX files of the finished trials with these keys, a line each.
+
+    Of more than `LISTED` trials only the first are listed; the others have theirs in folders beside these.
+    """
+    done = [record for record in records if record.key in keys and record.status == "finished"]
+    lines = [
+        f"{kind}: {path}"
+        for record in done[:LISTED]
+        for kind, names in KINDS.items()
+        if (path := next((record.folder / n for n in names if (record.folder / n).exists()), None))
+    ]
+    if len(done) > LISTED:
+        lines.append(f"and those of {len(done) - LISTED} more trials, in the folders beside these")
+    return [*lines, "how to load each: docs/outputs.md"] if lines else []
