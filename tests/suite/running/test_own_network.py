@@ -28,14 +28,12 @@ def made(
     commands = own_network.readme_commands()
     assert len(commands) == 2
     printed: list[str] = []
-    with (
-        own_network.workplace(tmp_path_factory.mktemp("own")) as folder,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        patch.setattr("rgal.tasks.quantization.onnx_measure._SECONDS", 0.02)
-        patch.setattr("builtins.print", lambda *texts, **_: printed.append(" ".join(map(str, texts))))
-        for command in commands:
-            assert own_network.run(*command) == 0
+    with own_network.workplace(tmp_path_factory.mktemp("own")) as folder:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("rgal.tasks.quantization.onnx_measure._SECONDS", 0.02)
+            patch.setattr("builtins.print", lambda *texts, **_: printed.append(" ".join(map(str, texts))))
+            for command in commands:
+                assert own_network.run(*command) == 0
         trials = {path.name.partition("-")[0]: path for path in (folder / "results" / "trials").iterdir()}
         yield folder, trials, "\n".join(printed)
 
