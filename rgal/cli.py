@@ -27,6 +27,7 @@ OVERRIDES = (
     "task",
     "dataset",
     "data_root",
+    "test_split",
     "calibration",
     "teacher",
     "student",
@@ -87,6 +88,7 @@ def _add_what(add: Callable[..., object]) -> None:
     add("--methods", nargs="+", metavar="M", help="name, name[param=value], name+rgal; or all, all+rgal")
     add("--dataset", metavar="NAME", help="digits, ...; any name with --data-root; none: there is no data")
     add("--data-root", metavar="DIR", help="folder of parquet shards or image folders")
+    add("--test-split", metavar="NAME", help="test or validation: which split of DIR is evaluated on")
     add("--classes", type=int, metavar="N", help="--dataset none: classes of your network")
     add("--image", metavar="CxHxW", help="--dataset none: images of your network, e.g. 3x48x48")
     add(
@@ -190,7 +192,7 @@ def run(options: argparse.Namespace) -> int:
     from rgal.suite.running.runner import (
         describe_plan,
         exit_code,
-        images_line,
+        image_lines,
         make_plan,
         plan_warnings,
         run_plan,
@@ -212,7 +214,7 @@ def run(options: argparse.Namespace) -> int:
     if options.export:
         check_export(plan.suite.task, options.export)
     if options.dry_run:
-        print(images_line(plan), file=sys.stderr)
+        print(*image_lines(plan), sep="\n", file=sys.stderr)
         print(describe_plan(plan, store))
         for line in plan_warnings(plan):
             print(line, file=sys.stderr)

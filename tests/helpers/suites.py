@@ -58,7 +58,9 @@ def fails(
     assert call(folder, *arguments, suite=suite) == 2
     error = capsys.readouterr().err.strip()
     lines = [
-        line for line in error.splitlines() if not line.startswith("[") and "finished already" not in line
+        line
+        for line in error.splitlines()
+        if not line.startswith(("[", "data set ")) and "finished already" not in line
     ]
     assert len(lines) == 1 and lines[0].startswith("error: "), error
     assert "Traceback" not in error

@@ -28,6 +28,7 @@ def open_dataset(
     evaluate_on: str,
     network: Mapping[str, Any] = NOTHING,
     source: str = "",
+    test_split: str | None = None,
 ) -> Dataset:
     """Open a data set, with the split that is evaluated on as its `test`; for `NO_DATA`, one without images.
 
@@ -36,17 +37,18 @@ def open_dataset(
         evaluate_on: "validation" to hold out training images.
         network: what a user says of the images, resolved; see `resolved_network`.
         source: who says so, in words.
+        test_split: as for `rgal.data.load`.
     """
     if name == NO_DATA:
         return without_data(name, network, source)
-    dataset = load(name, root, size)
+    dataset = load(name, root, size, test_split=test_split)
     return described(dataset.hold_out() if evaluate_on == "validation" else dataset, network, source)
 
 
 def dataset_of(trial: Trial) -> Dataset:
     """Open the data set of a trial."""
     where = (trial.dataset, trial.data_root, trial.image_size, trial.evaluate_on)
-    return open_dataset(*where, trial.network, trial.network_source)
+    return open_dataset(*where, trial.network, trial.network_source, trial.test_split or None)
 
 
 def suite_dataset(suite: Suite) -> tuple[Dataset, dict[str, Any]]:
@@ -61,11 +63,12 @@ def suite_dataset(suite: Suite) -> tuple[Dataset, dict[str, Any]]:
         network, source = _whole(suite)
         dataset = open_dataset(*where, network, source)
     else:
-        plain = open_dataset(*where)
+        plain = open_dataset(*where, test_split=suite.test_split)
         network, source = _changes(suite, plain)
         dataset = described(plain, network, source)
     held = {} if dataset.has_test else suite.chosen_budget().held_out.model_dump()
-    return dataset, {"network": network, "network_source": source, "held_out": held}
+    given = {"network": network, "network_source": source, "held_out": held}
+    return dataset, given | {"test_split": suite.test_split or ""}
 
 
 def held_out_key(trial: Trial) -> str:
@@ -84,7 +87,7 @@ def _check_nothing_of_data(suite: Suite) -> None:
         raise UserError(
             f"image_size {suite.image_size}: --dataset none has no images to resize; give --image"
         )
-    if suite.evaluate_on != "test":
+    if suite.evaluate_on != "test" or suite.test_split:
         raise UserError("evaluate_on: validation: --dataset none has no images to hold out")
     if not suite.teacher_weights:
         raise UserError(

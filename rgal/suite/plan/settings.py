@@ -128,6 +128,7 @@ class Suite(Strict):
 
     dataset: where images come from; none: there are none, and `network` says what images the networks take.
     calibration: a folder of real images without labels, for ranges of quantizers and to judge students on.
+    test_split: which of a folder's splits is its test split, where it has a labelled validation split beside it.
     teachers: how many teachers of a network are trained, which the seeds take in turns; None: one for each seed.
     allow_weak_teacher: whether given weights may be hardly better than chance.
     sweep: one number of the schedule and the values that every method runs at, such as synthesis_batch: [32, 64].
@@ -152,6 +153,7 @@ class Suite(Strict):
     budget: str = "small"
     budgets: dict[str, Budget]
     evaluate_on: Literal["test", "validation"] = "test"
+    test_split: Literal["test", "validation"] | None = None
     device: str = "auto"
     precision: Literal["fp32", "bf16"] | None = None
     keep_pool: StrictBool = False

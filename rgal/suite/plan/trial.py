@@ -28,6 +28,7 @@ class Trial:
         options: the task's own settings.
         network: what a user says of the networks' images: all of it without a data set; see `Network` of the settings.
         network_source: who says so, in words.
+        test_split: which of a folder's splits is its test split; "": the reader chooses.
         held_out: how the images are made that the student is judged on; nothing where there are test images.
         calibration_key: a hash of the real images without labels that are given.
         code: hashes of the method's own file, and of a network and a task that are not ours. They are in the key
@@ -74,6 +75,7 @@ class Trial:
     held_out: dict[str, Any] = field(default_factory=dict, metadata=IN_KEY_IF_SET)
     calibration: str = field(default="", metadata=BESIDE_THE_KEY)
     calibration_key: str = field(default="", metadata=IN_KEY_IF_SET)
+    test_split: str = field(default="", metadata=IN_KEY_IF_SET)
 
     def settings(self) -> dict[str, Any]:
         return asdict(self)

@@ -251,8 +251,7 @@ def run_plan(plan: Plan, store: Store, how: HowToRun) -> tuple[int, list[tuple[W
     slots, threads = share_cores(how, plan.device, len(todo))
     judging = _missing_held_out(store, trials, how.fresh)
     console = Console(len(todo) + len(teachers) + len(judging), slots)
-    console.write(images_line(plan))
-    for line in _notices(stored, kept, how.fresh):
+    for line in (*image_lines(plan), *_notices(stored, kept, how.fresh)):
         console.write(line)
     outcomes: list[tuple[WorkJob, Outcome]] = []
 
@@ -283,9 +282,12 @@ def run_plan(plan: Plan, store: Store, how: HowToRun) -> tuple[int, list[tuple[W
         console.close()
 
 
-def images_line(plan: Plan) -> str:
-    """Say what images the networks take, and who says so."""
-    return f"data set {plan.dataset.spec.name}: {domain_text(plan.dataset.spec.domain)}"
+def image_lines(plan: Plan) -> list[str]:
+    """Say what images the networks take, and who says so; and what of the data set's files was left out."""
+    name = plan.dataset.spec.name
+    return [
+        f"data set {name}: {text}" for text in (domain_text(plan.dataset.spec.domain), *plan.dataset.notes)
+    ]
 
 
 def _missing_held_out(store: Store, trials: list[Trial], fresh: bool) -> list[HeldOutJob]:
