@@ -108,7 +108,9 @@ def released(net: nn.Module, trainable: Iterable[nn.Parameter] | None = None) ->
 def pool_of(job: Job, transfer: TransferRun) -> SynthesisedImages:
     """Return the images that a student was trained on."""
     pool = transfer.pool
-    return SynthesisedImages(pool.images, pool.targets, job.problem.domain, job.trial.method)
+    return SynthesisedImages(
+        pool.images, pool.targets, job.problem.domain, job.trial.method, finished=transfer.finished
+    )
 
 
 def replayed(run: IncrementalRun, job: Job) -> SynthesisedImages:

@@ -25,13 +25,20 @@ class SynthesisedImages:
         labels: int64 (N,).
         method: what made them.
         left_out: terms of the method that look at a student, which there was none of.
+        finished: whether all of them were made; False if the callback stopped the call.
     """
 
     def __init__(
-        self, images: Tensor, labels: Tensor, domain: Domain, method: str, left_out: tuple[str, ...] = ()
+        self,
+        images: Tensor,
+        labels: Tensor,
+        domain: Domain,
+        method: str,
+        left_out: tuple[str, ...] = (),
+        finished: bool = True,
     ) -> None:
         self.images, self.labels, self.domain = images.cpu(), labels.cpu(), domain
-        self.method, self.left_out = method, left_out
+        self.method, self.left_out, self.finished = method, left_out, finished
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -39,7 +46,8 @@ class SynthesisedImages:
     def __repr__(self) -> str:
         shape = "x".join(map(str, self.domain.shape))
         without = f", without its terms {', '.join(self.left_out)}" if self.left_out else ""
-        return f"{len(self)} images {shape} of {self.domain.classes} classes by {self.method}{without}"
+        state = "" if self.finished else ", stopped before the end"
+        return f"{len(self)} images {shape} of {self.domain.classes} classes by {self.method}{without}{state}"
 
     def save(self, folder: str | Path, class_names: Sequence[str] = ()) -> Path:
         """Write the images into a folder, which is made: `pool/<class>/<number>.png`, and all in `pool.safetensors`.

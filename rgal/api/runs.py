@@ -46,9 +46,9 @@ def run_synthesis(teacher: Teacher, call: Call) -> SynthesisedImages:
         run = TransferRun(
             job.recipe, job.problem, idle, job.streams, lambda net: {}, RunOptions(job.precision)
         )
-        drive(run, call, identity_of(job, placed, call="synthesise"), place)
-        pool = run.pool
-        return SynthesisedImages(pool.images, pool.targets, teacher.domain, job.trial.method, tuple(left_out))
+        _, finished = drive(run, call, identity_of(job, placed, call="synthesise"), place)
+        pool, name = run.pool, job.trial.method
+        return SynthesisedImages(pool.images, pool.targets, teacher.domain, name, tuple(left_out), finished)
 
 
 def run_distillation(teacher: Teacher, student: nn.Module | str, call: Call) -> Distilled:

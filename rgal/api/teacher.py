@@ -64,7 +64,7 @@ class Teacher:
     ) -> None:
         given = normalisation(_numbers("mean", mean), _numbers("std", std), normalise)
         if given is None:
-            known = preprocessing(net) if isinstance(net, str) else _known(net)
+            known = preprocessing(net) if isinstance(net, str) else preprocessing_of(net)
             given = known.normalised if known else None
         domain = describe_domain(image, classes, given, flip)
         if crop_padding is not None:
@@ -165,10 +165,6 @@ def _numbers(what: str, value: object) -> tuple[float, ...] | None:
         return tuple(map(float, values)) if isinstance(values, (list, tuple)) else (float(values),)  # type: ignore[arg-type]
     except (TypeError, ValueError) as error:
         raise UserError(f"{what} {value!r}: expected a number, or one for each channel") from error
-
-
-def _known(net: object):  # type: ignore[no-untyped-def]
-    return preprocessing_of(net) if isinstance(net, nn.Module) else None
 
 
 def _network(

@@ -57,7 +57,8 @@ def _without_seconds(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def test_synthesis_can_be_stopped_too(tmp_path: Path) -> None:
     whole = rgal.synthesise(teacher(), "deepinversion", SHORT)
-    rgal.synthesise(teacher(), "deepinversion", SHORT, state=tmp_path / "s", callback=after(3))
+    begun = rgal.synthesise(teacher(), "deepinversion", SHORT, state=tmp_path / "s", callback=after(3))
+    assert not begun.finished and whole.finished and "stopped before the end" in str(begun)
     rest = rgal.synthesise(teacher(), "deepinversion", SHORT, state=tmp_path / "s")
     small.assert_same([rest.images, rest.labels], [whole.images, whole.labels])
 

@@ -11,6 +11,8 @@ from PIL import Image
 from torch import nn
 
 import rgal
+from rgal.api import results
+from rgal.engine.held_out import HeldOutSpec, held_out_images
 from rgal.methods import registry
 from rgal.synthesis.pool_files import load_pool
 from tests.helpers import small
@@ -95,6 +97,15 @@ def test_agreement_is_one_with_the_teacher_itself() -> None:
     assert result.agreement(pixels().float() / 255).top1 == 100
     other = rgal.distill(made, network(width=2, seed=4), "rgal", SHORT).agreement(pixels())
     assert other.kl > agreement.kl
+
+
+def test_without_images_it_is_compared_on_held_out_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are made from the teacher alone, and are the same for every student."""
+    monkeypatch.setattr(results, "HeldOutSpec", lambda: HeldOutSpec(images=12, steps=2, batch=8))
+    made = teacher()
+    result = rgal.distill(made, network(width=2), "rgal", SHORT)
+    held_out, _ = held_out_images(made.problem, HeldOutSpec(images=12, steps=2, batch=8), made.name)
+    assert result.agreement() == result.agreement(held_out) != result.agreement(pixels())
 
 
 def test_the_same_seed_gives_the_same_student_and_another_one_another() -> None:
