@@ -16,6 +16,7 @@ from rgal.api.teacher import Teacher, as_device
 from rgal.core.errors import UserError
 from rgal.engine.run import TransferRun
 from rgal.methods.recipe import Recipe
+from rgal.methods.registry import Resolved
 from rgal.suite.task import Job
 from rgal.tasks.class_incremental.head import growing_head
 from rgal.tasks.class_incremental.run import IncrementalRun
@@ -63,9 +64,9 @@ def _reads_student(term: LossTerm, teacher: Teacher) -> bool:
     return any(read.net == "student" for read in term.build(TermContext(teacher.domain, nets)).reads)
 
 
-def without_old_images(recipe: Recipe) -> bool:
-    """Tell whether a recipe takes on new classes without having seen the images of old ones, at any time."""
-    spec = recipe.extension
+def without_old_images(resolved: Resolved) -> bool:
+    """Tell whether a method takes on new classes without having seen the images of old ones, at any time."""
+    spec = resolved.recipe.extension
     return isinstance(spec, IncrementalSpec) and not (
         spec.joint or spec.keeps or spec.base_name or spec.rotations
     )

@@ -18,7 +18,7 @@ from rgal.core.precision import Precision
 from rgal.core.problem import Problem
 from rgal.core.seeding import Streams
 from rgal.methods.recipe import Recipe
-from rgal.methods.registry import methods
+from rgal.methods.registry import Resolved, methods
 from rgal.suite.plan.expansion import check_options
 from rgal.suite.plan.planned import plan_method
 from rgal.suite.plan.settings import Pair, Schedule
@@ -50,7 +50,7 @@ class Asked:
         options: the task's own settings.
         images: counts the images of a phase.
         adapt: what the call changes in the method's recipe.
-        usable: whether a method's recipe can do without the data that there is none of.
+        usable: whether a method can do without the data that there is none of.
         lacking: what these data are, in words.
     """
 
@@ -61,7 +61,7 @@ class Asked:
     options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     images: Callable[[], int] = lambda: 0
     adapt: Callable[[Recipe], Recipe] = lambda recipe: recipe
-    usable: Callable[[Recipe], bool] = lambda recipe: recipe.data_free
+    usable: Callable[[Resolved], bool] = lambda resolved: resolved.recipe.data_free
     lacking: str = "real images"
 
 
@@ -84,7 +84,7 @@ def make_job(
     ((case, options),) = task.cases(check_options(suite, task))
     pair = Pair(teacher=teacher.name, student=asked.student or None)
     resolved, taken = plan_method(task, call.method, suite, pair, asked.images)
-    if not asked.usable(resolved.recipe):
+    if not asked.usable(resolved):
         raise UserError(f"method '{resolved.name}' needs {asked.lacking}; without: {_usable(task, asked)}")
     precision = call.precision or suite.precision or suite.chosen_budget().precision
     trial = Trial(
@@ -111,10 +111,8 @@ def make_job(
 
 def _usable(task: Task, asked: Asked) -> str:
     """List the methods of a task that do without what there is none of."""
-    named = {
-        name: task.recipe(name, Schedule()).recipe for name, method in methods().items() if task.runs(method)
-    }
-    return ", ".join(name for name, recipe in named.items() if asked.usable(recipe))
+    named = [task.recipe(name, Schedule()) for name, method in methods().items() if task.runs(method)]
+    return ", ".join(resolved.name for resolved in named if asked.usable(resolved))
 
 
 def identity_of(job: Job, teacher: Teacher, **more: str) -> dict[str, str]:

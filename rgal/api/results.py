@@ -71,14 +71,14 @@ class Result(nn.Module):
         """The classes that the images were made for, (N,)."""
         return self.synthesised.labels
 
-    def agreement(self, images: Tensor | None = None) -> Agreement:
+    def agreement(self, images: Tensor | str | Path | None = None) -> Agreement:
         """Compare its answers with the teacher's: `top1`, in percent, and `kl`, the mean KL(teacher || student).
 
         Agreement is no accuracy: where the teacher is wrong, a student that agrees is wrong too.
 
         Args:
-            images: uint8 or in [0,1], (N,C,H,W), no labels; None: images that are synthesised for it from the teacher
-                alone, on which nothing was trained. Those take a while.
+            images: uint8 or in [0,1], (N,C,H,W), or a folder of image files, without labels; None: images that are
+                synthesised for it from the teacher alone, on which nothing was trained. Those take a while.
 
         Raises:
             UserError: they are no images of the domain.

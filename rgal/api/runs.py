@@ -69,17 +69,27 @@ def run_distillation(teacher: Teacher, student: nn.Module | str, call: Call) -> 
         return Distilled(trained, placed, history, finished, made)
 
 
-def run_quantization(teacher: Teacher, bits: str, options: Mapping[str, Any], call: Call) -> Quantized:
+def run_quantization(
+    teacher: Teacher, bits: str, options: Mapping[str, Any], calibration: object, call: Call
+) -> Quantized:
     """Quantize the teacher; see `rgal.quantize`."""
     with teacher_on(teacher, call.device) as (placed, place):
         if not isinstance(bits, str):
             raise UserError(f"bits {bits!r}: expected one width, such as 'w8a8'")
-        job = make_job(Asked("dfq", placed, call, options={"bits": bits, **options}))
-        run = tasks()["dfq"].start(job)
+        given = None if calibration is None else as_pixels(calibration, placed.domain)
+        task = tasks()["dfq"]
+        row = None if given is None else task.calibration_row  # it takes ranges from these images alone
+        asked = Asked(
+            "dfq", placed, call, options={"bits": bits, **options},
+            usable=lambda method: method.recipe.data_free or method.method.name == row,
+        )  # fmt: skip
+        job = replace(make_job(asked), unlabelled=given)
+        run = task.start(job)
         assert isinstance(run, SingleRun)
-        history, finished = drive(run, call, identity_of(job, placed, call="quantize"), place)
+        identity = identity_of(job, placed, call="quantize", calibration=hash_of(given))
+        history, finished = drive(run, call, identity, place)
         trained, made = released(run.student, run.transfer.trainable), pool_of(job, run.transfer)
-        return Quantized(trained, placed, history, finished, made)
+        return Quantized(trained, placed, history, finished, made, calibration=given)
 
 
 def run_extension(teacher: Teacher, new_images: Tensor, new_labels: Tensor, call: Call) -> Extended:

@@ -15,6 +15,7 @@ from rgal.core.domain import describe_domain, domain_text, normalisation
 from rgal.core.errors import UserError
 from rgal.core.problem import Domain, Problem
 from rgal.data.batches import to_float
+from rgal.data.unlabelled import read_unlabelled
 from rgal.engine.evaluation import logits_of
 from rgal.nets.checkpoint import load_weights
 from rgal.nets.preprocessing import preprocessing, preprocessing_of
@@ -111,8 +112,8 @@ class Teacher:
         made.problem = Problem(net, domain, next(net.parameters()).device)
         return made
 
-    def logits(self, images: Tensor) -> Tensor:
-        """Return the logits (N, classes), on the host, of images (N,C,H,W), uint8 or in [0,1]."""
+    def logits(self, images: Tensor | str | Path) -> Tensor:
+        """Return the logits (N, classes), on the host, of images (N,C,H,W), uint8 or in [0,1], or of a folder's."""
         pixels = as_pixels(images, self.domain)
         with undisturbed(self.device):
             return logits_of(self.net, pixels, self.domain)
@@ -135,11 +136,20 @@ def as_device(device: str | torch.device) -> torch.device:
 
 
 def as_pixels(images: object, domain: Domain) -> Tensor:
-    """Return images as uint8 (N,C,H,W) on the host. Raises UserError for what is no image of the domain."""
+    """Return images as uint8 (N,C,H,W) on the host: a tensor, or every image file below a folder, resized and cut.
+
+    Raises:
+        UserError: they are no images of the domain, or cannot be read.
+    """
+    if isinstance(images, str | Path):
+        try:
+            return read_unlabelled(Path(images).expanduser(), domain.shape)
+        except UserError as error:
+            raise UserError(str(error).replace("--calibration", "images", 1)) from error
     shape = "x".join(map(str, domain.shape))
     if not isinstance(images, Tensor):
         raise UserError(
-            f"images are a {type(images).__name__}, expected a tensor (N,{shape.replace('x', ',')})"
+            f"images are a {type(images).__name__}, expected a folder, or a tensor (N,{shape.replace('x', ',')})"
         )
     if images.ndim != 4 or tuple(images.shape[1:]) != domain.shape or not len(images):
         raise UserError(

@@ -110,6 +110,7 @@ def quantize(
     budget: GivenBudget = "small",
     seed: int = 0,
     *,
+    calibration: Tensor | str | Path | None = None,
     placement: str = "deploy",
     progress: bool = False,
     callback: Callback | None = None,
@@ -125,6 +126,8 @@ def quantize(
         bits: widths of weights and activations, 2 to 8: "w8a8", "w4a8", ...
         method: "rgal", "gdfq+rgal", "zeroq", "naive", ...: the names of the command line, in the same grammar.
         budget, seed: as for `distill`.
+        calibration: a few real images, a folder of files or (N,C,H,W), without labels: ranges come from them, while
+            training uses synthesised ones. method="calibration" does nothing else.
         placement: "deploy" puts quantizers where an integer runtime has them and folds batch norms; "paper" where the
             literature has them, which is the command line's default.
         progress, callback, device, precision, state: as for `distill`.
@@ -139,7 +142,7 @@ def quantize(
         UserError: an argument makes no sense, the method needs data, or cannot work with this network.
     """
     call = Call(method, budget, seed, progress, callback, device, precision, state)
-    return run_quantization(teacher, bits, {"placement": placement, **options}, call)
+    return run_quantization(teacher, bits, {"placement": placement, **options}, calibration, call)
 
 
 def extend(

@@ -134,6 +134,38 @@ def test_quantization_says_what_it_did() -> None:
     assert str(result).startswith("Quantized QuantizedNet by rgal on 16 images")
 
 
+def test_a_few_real_images_set_the_ranges(tmp_path: Path) -> None:
+    """From a folder of files or a tensor; training is on synthesised images still, and the history says how alike they
+    answer on the real ones."""
+    real = pixels(10, seed=5) // 2
+    (tmp_path / "cal" / "deep").mkdir(parents=True)
+    for number, image in enumerate(real):
+        Image.fromarray(image[0].numpy()).save(tmp_path / "cal" / "deep" / f"{number}.png")
+    one = rgal.quantize(teacher(), "w8a8", "rgal", SHORT, calibration=tmp_path / "cal")
+    same = rgal.quantize(teacher(), "w8a8", "rgal", SHORT, calibration=real)
+    without = rgal.quantize(teacher(), "w8a8", "rgal", SHORT)
+    small.assert_same(small.snapshot(one), small.snapshot(same))
+    image = next(row for row in one.layers if row["kind"] == "activation")
+    assert image["high"] == pytest.approx((float(real.max()) / 255 - 0.3) / 0.4, rel=0.02)
+    assert [row["high"] for row in one.layers] != [row["high"] for row in without.layers]
+    assert torch.equal(one.images, without.images) and "real_agreement" in one.history[-1]
+    alone = rgal.quantize(teacher(), "w8a8", "calibration", SHORT, calibration=tmp_path / "cal")
+    assert alone.history[-1]["student_steps"] == 0 and not len(alone.images) and alone.layers
+    assert one.agreement(tmp_path / "cal") == one.agreement(real)
+
+
+def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("none")
+    for call in (
+        lambda: rgal.quantize(teacher(), "w8a8", "rgal", SHORT, calibration=tmp_path),
+        lambda: rgal.quantize(teacher(), "w8a8", "naive", SHORT).agreement(tmp_path),
+    ):
+        with pytest.raises(rgal.UserError, match="images .*found 1 .txt; expected images"):
+            call()
+    with pytest.raises(rgal.UserError, match="method 'calibration' needs real images"):
+        rgal.quantize(teacher(), "w8a8", "calibration", SHORT)
+
+
 def test_a_quantized_network_is_exported_and_answers_the_same(tmp_path: Path) -> None:
     for name in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(name)
