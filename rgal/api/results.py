@@ -19,7 +19,7 @@ from rgal.engine.held_out import HeldOutSpec, held_out_images
 from rgal.engine.run import Row
 from rgal.nets.checkpoint import save_weights
 from rgal.tasks.quantization.layer_report import layer_report
-from rgal.tasks.quantization.onnx_export import export_onnx
+from rgal.tasks.quantization.onnx_export import export_float, export_onnx
 from rgal.tasks.quantization.onnx_file import ExportInfo
 from rgal.tasks.quantization.quantized_net import Coverage, QuantizedNet
 
@@ -103,6 +103,13 @@ class Result(nn.Module):
         save_weights(self.student, path)
         return path
 
+    def export(self, path: str | Path) -> ExportInfo:
+        """Write the network as an ONNX file, in float: images (N,C,H,W) in [0,1] to logits.
+
+        Needs `pip install rgal[onnx]`. Returns what was written; raises UserError if that cannot be done.
+        """
+        return export_float(self.student, self.domain, _in_a_folder(path))
+
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
         """Return the weights under the names that they have in `student`."""
         return self.student.state_dict(*args, **kwargs)
@@ -173,7 +180,12 @@ class Quantized(Result):
             UserError: a library is missing, the run was stopped before it was calibrated, an operator has no form in
                 ONNX, or the file cannot be written.
         """
-        path = Path(path).expanduser()
-        if not path.parent.is_dir():
-            raise UserError(f"{path}: its folder does not exist")
-        return export_onnx(self.student, self.domain, path)
+        return export_onnx(self.student, self.domain, _in_a_folder(path))
+
+
+def _in_a_folder(path: str | Path) -> Path:
+    """Return a path to write to. Raises UserError if its folder does not exist."""
+    path = Path(path).expanduser()
+    if not path.parent.is_dir():
+        raise UserError(f"{path}: its folder does not exist")
+    return path
