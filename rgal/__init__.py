@@ -17,7 +17,7 @@ can do wrong raises `rgal.UserError`, one line that says what is valid. Names of
 Parts for a loop of your own: `rgal.RelationLoss` (RGAL's triplet with its sampler), `rgal.TermLoss` (any of the terms
 in `rgal.terms`), `rgal.observe` (layers, feature and batch norm statistics in one forward pass).
 
-docs/python.md is the guide. `import rgal` alone loads neither torch nor anything else.
+`help(rgal.distill)` and so on say more; docs/python.md is the guide. `import rgal` alone does not load torch.
 """
 
 from __future__ import annotations
@@ -63,7 +63,9 @@ _WHERE = {
     "load_plugins": "rgal.methods.plugins",
     "UserError": "rgal.core.errors",
 }
-__all__ = list(_WHERE)
+# Of a class that is a torch module, help(rgal) would show all that it inherits, on a hundred pages.
+_MODULES = ("Distilled", "Quantized", "Extended", "RelationLoss", "TermLoss")
+__all__ = [name for name in _WHERE if name not in _MODULES]
 
 
 def __getattr__(name: str) -> Any:
@@ -83,4 +85,4 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     """List what is public, whether it is imported yet or not."""
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *_WHERE})

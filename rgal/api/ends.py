@@ -17,7 +17,9 @@ from rgal.core.errors import UserError
 from rgal.engine.run import TransferRun
 from rgal.methods.recipe import Recipe
 from rgal.methods.registry import Resolved
+from rgal.suite.plan.initial_pool import labels_by
 from rgal.suite.task import Job
+from rgal.synthesis.pool import ImagePool
 from rgal.tasks.class_incremental.head import growing_head
 from rgal.tasks.class_incremental.run import IncrementalRun
 from rgal.tasks.class_incremental.spec import IncrementalSpec
@@ -62,6 +64,15 @@ def alone(recipe: Recipe, teacher: Teacher, left_out: list[str]) -> Recipe:
 def _reads_student(term: LossTerm, teacher: Teacher) -> bool:
     nets = {"teacher": teacher.net, "student": teacher.net}
     return any(read.net == "student" for read in term.build(TermContext(teacher.domain, nets)).reads)
+
+
+def with_real_images(job: Job, images: Tensor | None) -> Job:
+    """Return a job that has a few real images (N,C,H,W), uint8: for its ranges, or for all that its method does."""
+    if images is None or job.recipe.data_free:
+        return replace(job, unlabelled=images)
+    real = ImagePool(job.problem.domain.shape, job.problem.device)
+    real.add(images, labels_by(job.problem, images))
+    return replace(job, unlabelled=images, real=real)
 
 
 def without_old_images(resolved: Resolved) -> bool:

@@ -145,8 +145,8 @@ class TermLoss(nn.Module):
         nets = {"teacher": teacher.net}
         if student is not None:
             shown = own_copy(student, type(student).__name__, teacher.domain, teacher.device)
-            for name in ("layer_names", "head_name"):
-                if not hasattr(student, name):
+            for name in ("layer_names", "head_name", "channels_last_layers"):
+                if hasattr(shown, name) and not hasattr(student, name):
                     setattr(student, name, getattr(shown, name))
             nets["student"] = student
         self._teacher, self._streams = teacher, Streams(teacher.device, "term loss", seed)

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import copy
-from typing import cast
 
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
 from rgal.core.errors import UserError, in_one_line
-from rgal.core.observe import batch_norms, observe
+from rgal.core.observe import observe
 from rgal.core.precision import place
 from rgal.core.problem import Domain, evaluating
 from rgal.nets import count_parameters
+from rgal.nets.describe import found_in
 from rgal.nets.discover import find_parts
-
-_NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
 def own_copy(net: object, name: str, domain: Domain, device: torch.device) -> nn.Module:
@@ -56,7 +54,6 @@ def own_copy(net: object, name: str, domain: Domain, device: torch.device) -> nn
     find_parts(made, name, domain.classes, domain.shape)
     for parameter, required in zip(made.parameters(), requires, strict=True):
         parameter.requires_grad_(required)
-    _check_logits(made, name, domain)
     return made
 
 
@@ -78,40 +75,18 @@ def _unwrapped(net: object, name: str) -> nn.Module:
 
 
 @torch.no_grad()
-def _check_logits(net: nn.Module, name: str, domain: Domain) -> None:
-    """Refuse a network that ends in a softmax: losses need logits, whose differences a softmax hides."""
-    device = next(net.parameters()).device
-    noise = torch.rand(4, *domain.shape, generator=torch.Generator().manual_seed(0)).to(device)
-    with evaluating(net):
-        outputs = net(domain.normalise(noise).contiguous(memory_format=torch.channels_last))
-    sums = outputs.sum(1)
-    if bool((outputs >= 0).all()) and torch.allclose(sums, torch.ones_like(sums), atol=1e-3):
-        raise UserError(
-            f"net '{name}': returns probabilities (its rows sum to 1), expected logits: leave out its softmax"
-        )
-
-
-@torch.no_grad()
 def describe_network(net: nn.Module, domain: Domain) -> list[str]:
     """Say what was found of a network, a line each: layers, head, how many of its norms give statistics."""
-    names, head = cast(tuple[str, ...], net.layer_names), cast(str, net.head_name)
-    device = next(net.parameters()).device
+    found, device = found_in(net), next(net.parameters()).device
     image = domain.normalise(torch.full((1, *domain.shape), 0.5, device=device))
     with evaluating(net):
-        seen = observe(net, image, ("layers",) if names else ())
+        seen = observe(net, image, ("layers",) if found.layers else ())
     sizes = ["x".join(map(str, layer.shape[1:])) for layer in seen.layers]
-    layers = ", ".join(f"{path} ({size})" for path, size in zip(names, sizes, strict=True))
-    matched, norms = len(batch_norms(net)), sum(isinstance(module, _NORMS) for module in net.modules())
+    layers = ", ".join(f"{path} ({size})" for path, size in zip(found.layers, sizes, strict=True))
+    head = f"{found.head} ({type(net.get_submodule(found.head)).__name__})" if found.head else ""
     return [
-        f"layers: {layers or 'none that are maps (N,C,H,W)'}",
-        f"head: {_head_text(net, head)}",
-        f"norms: {matched} of {max(norms, matched)} with batch statistics that images can match",
+        f"layers: {layers or 'none'}",
+        f"head: {head or 'none, as no linear layer returns the logits'}",
+        f"norms: {found.matched} of {found.norms} with batch statistics that images can match",
         f"parameters: {count_parameters(net):,} on {device}",
     ]
-
-
-def _head_text(net: nn.Module, head: str) -> str:
-    if not head:
-        return "none, as no linear layer returns the logits"
-    module = net.get_submodule(head)
-    return f"{head} ({type(module).__name__})"

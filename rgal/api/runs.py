@@ -18,6 +18,7 @@ from rgal.api.ends import (
     released,
     replayed,
     teacher_on,
+    with_real_images,
     without_old_images,
 )
 from rgal.api.images import SynthesisedImages
@@ -83,7 +84,7 @@ def run_quantization(
             "dfq", placed, call, options={"bits": bits, **options},
             usable=lambda method: method.recipe.data_free or method.method.name == row,
         )  # fmt: skip
-        job = replace(make_job(asked), unlabelled=given)
+        job = with_real_images(make_job(asked), given)
         run = task.start(job)
         assert isinstance(run, SingleRun)
         identity = identity_of(job, placed, call="quantize", calibration=hash_of(given))

@@ -58,10 +58,11 @@ def test_importing_it_imports_nothing_heavy() -> None:
 
 def test_help_reads_well() -> None:
     text = pydoc.plain(pydoc.render_doc(rgal))
-    for name in rgal.__all__:
+    assert len(text) < 40_000
+    for name in rgal._WHERE:
         assert name in text and getattr(rgal, name).__doc__, name
     assert "Train a student on images that are synthesised from the teacher" in text
     assert "state: a file that holds the state of the run" in text
-    assert set(rgal.__all__) <= set(dir(rgal))
+    assert set(rgal._WHERE) <= set(dir(rgal))
     with pytest.raises(AttributeError, match="has no attribute 'destill'"):
         rgal.destill  # noqa: B018
