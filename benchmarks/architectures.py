@@ -160,10 +160,9 @@ def in_float(net: nn.Module, coverage: Coverage, uncounted: int) -> str:
         if owner not in norms and owner not in coverage.left_float:
             others.setdefault(_reason(net, owner), []).append(owner or path)
     parts += [_named(tuple(dict.fromkeys(names)), reason) for reason, names in others.items()]
-    if uncounted > len(coverage.left_float):
-        parts.append(
-            f"{uncounted - len(coverage.left_float)} additions or products: ONNX Runtime fuses them into float kernels"
-        )
+    rest = uncounted - len(coverage.left_float)
+    if rest > 0:
+        parts.append(f"{rest} additions or products (ONNX Runtime has no integer kernel for their form)")
     return "; ".join(part for part in parts if part) or "nothing"
 
 
