@@ -148,9 +148,12 @@ def in_float(net: nn.Module, coverage: Coverage, uncounted: int) -> str:
     """
     norms = set(coverage.float_norms)
     fused = tuple(name for name in coverage.left_float if name.endswith("scaled_dot_product_attention"))
-    plain = tuple(name for name in coverage.left_float if name not in fused)
+    modules = dict(net.named_modules())
+    bypassed = tuple(name for name in coverage.left_float if name in modules)
+    plain = tuple(name for name in coverage.left_float if name not in (*fused, *bypassed))
     parts = [
         _named(fused, "torch's attention in one call, whose two products have no place for a quantizer"),
+        _named(bypassed, "its weight is read by a function, its own forward is never called"),
         _named(plain, "reads or multiplies values that have no quantizer"),
         _named(coverage.float_norms, "batch norm that follows no convolution, so that it cannot be folded"),
     ]
