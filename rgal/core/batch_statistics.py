@@ -107,12 +107,8 @@ class StatisticsOfLayers:
         """Take the statistics of a map (N,C,H,W)."""
         self._keep(x, _Raw.apply(x))
 
-    def normalised(self, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
-        """Take the statistics of the input of a batch norm layer, and return its output, (N,C,H,W) both.
-
-        The layer must be `foldable`.
-        """
-        scale, shift = _affine(norm)
+    def normalised(self, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        """Take the statistics of a map x (N,C,H,W), and return scale * x + shift, with constants (1,C,1,1)."""
         y, *raw = _RawWithOutput.apply(x, scale, shift)
         self._keep(x, raw)
         return y
@@ -128,24 +124,26 @@ class StatisticsOfLayers:
         return list(zip(moments[: len(means)], moments[len(means) :], strict=True))
 
 
-def foldable(norm: nn.Module, x: Tensor) -> bool:
-    """Tell whether a layer only scales and shifts channels of x by constants, and keeps the type of x."""
-    if type(norm) is not nn.BatchNorm2d or norm.training or norm.running_mean is None:
+def foldable(norm: nn.Module) -> bool:
+    """Tell whether a layer scales and shifts each channel by constants: a plain, frozen one in evaluation mode."""
+    if type(norm) is not nn.BatchNorm2d or norm.training or norm.running_mean is None or norm.weight is None:
         return False
-    frozen = not any(parameter.requires_grad for parameter in norm.parameters(recurse=False))
-    return frozen and x.dtype in (torch.float32, torch.float64) and norm.running_mean.dtype == x.dtype
+    return not (norm.weight.requires_grad or norm.bias.requires_grad)
 
 
-def _affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Return a and b, (1,C,1,1) each, for which the layer computes a x + b."""
-    mean, var = norm.running_mean, norm.running_var
-    assert mean is not None and var is not None
-    with torch.no_grad():
-        scale = (var + norm.eps).rsqrt_()
-        if norm.weight is not None:
-            scale = scale * norm.weight
-        shift = -mean * scale if norm.bias is None else torch.addcmul(norm.bias, mean, scale, value=-1)
-    return scale.view(1, -1, 1, 1), shift.view(1, -1, 1, 1)
+@torch.no_grad()
+def scales_and_shifts(norms: Sequence[nn.BatchNorm2d]) -> list[tuple[Tensor, Tensor]]:
+    """Return a and b, (1,C,1,1) each, with which each of these layers computes a x + b. They must be `foldable`."""
+    if not norms:
+        return []
+    mean, var, weight, bias = zip(
+        *((n.running_mean, n.running_var, n.weight, n.bias) for n in norms), strict=True
+    )
+    scale = torch._foreach_add(var, [norm.eps for norm in norms])
+    torch._foreach_rsqrt_(scale)
+    torch._foreach_mul_(scale, weight)
+    shift = torch._foreach_addcmul(bias, mean, scale, -1.0)
+    return [(a.view(1, -1, 1, 1), b.view(1, -1, 1, 1)) for a, b in zip(scale, shift, strict=True)]
 
 
 def channel_statistics(x: Tensor) -> Moments:

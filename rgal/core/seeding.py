@@ -32,9 +32,15 @@ def global_seed(*parts: object) -> Iterator[None]:
     ...     torch.equal(first, torch.rand(3))
     True
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_for(*parts))
+    state, seed = torch.get_rng_state(), seed_for(*parts)
+    if torch.accelerator.is_available():
+        torch.manual_seed(seed)
+    else:  # without a device to seed, `manual_seed` would only write down where it was called from, dozens of frames
+        torch.default_generator.manual_seed(seed)
+    try:
         yield
+    finally:
+        torch.set_rng_state(state)
 
 
 class Streams:

@@ -141,6 +141,23 @@ def test_nothing_is_left_on_the_net(problem: Problem) -> None:
     small.assert_same(small.snapshot(net), before)
 
 
+@pytest.mark.parametrize("what", ["logits", "bn"])
+def test_layers_are_themselves_again_after_an_error(problem: Problem, what: str) -> None:
+    with torch.no_grad(), pytest.raises(RuntimeError):
+        observe(problem.teacher, torch.zeros(1, 7, 8, 8), [what])
+    assert hooks(problem.teacher) == 0
+    assert not any("forward" in vars(m) for m in problem.teacher.modules())
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_observing_without_gradients_changes_no_bit(name: str) -> None:
+    net, x = small.network(name, small.COLOUR).requires_grad_(False), inputs()
+    with torch.no_grad():
+        assert torch.equal(observe(net, x).logits, net(x))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(observe(net, x).logits, net(x))
+
+
 def test_foreign_hooks_stay(problem: Problem) -> None:
     calls: list[int] = []
     handle = problem.teacher.get_submodule("block1").register_forward_hook(lambda *_: calls.append(1))

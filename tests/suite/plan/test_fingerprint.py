@@ -23,7 +23,7 @@ from tests.helpers.suites import SUITE
 from tests.helpers.trials import TRIAL
 
 WARNING = "made by other code"
-TRIPLET, FLIPPED = "F.relu(sign * gap + margin)", "F.relu(margin - sign * gap)"
+TRIPLET, FLIPPED = "F.relu(sign * (near - far) + margin)", "F.relu(margin - sign * (near - far))"
 
 
 def copy_of_the_package(folder: Path) -> Path:
