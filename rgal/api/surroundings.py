@@ -65,11 +65,13 @@ def _flags() -> Iterator[None]:
     threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
     fixed = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    filled = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     workspace = os.environ.get(_CUBLAS)
     try:
         yield
     finally:
         torch.set_default_dtype(dtype)
+        torch.utils.deterministic.fill_uninitialized_memory = filled  # type: ignore[attr-defined]
         torch.use_deterministic_algorithms(fixed, warn_only=warn_only)
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)

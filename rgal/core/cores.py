@@ -33,6 +33,25 @@ def wanted_threads(environment: Mapping[str, str] = os.environ) -> int | None:
     return _whole_number(outermost)
 
 
+def computes_bf16(root: Path = Path("/")) -> bool:
+    """Tell whether the processor has instructions for bfloat16. Without them torch is about ten times slower in it.
+
+    Where the system does not list what its processor can do, as on macOS and Windows, the answer is no.
+
+    Args:
+        root: where the file system `proc` is mounted; tests give a folder.
+    """
+    try:
+        text = (root / "proc" / "cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    lines = (line.partition(":") for line in text.splitlines())
+    listed = {
+        word for name, _, words in lines if name.strip() in ("flags", "Features") for word in words.split()
+    }
+    return bool(listed & {"avx512_bf16", "amx_bf16", "bf16"})
+
+
 def _whole_number(text: str) -> int | None:
     """The number above 0 that a text holds, or None."""
     text = text.strip()

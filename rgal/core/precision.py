@@ -27,6 +27,9 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
 def reproducible(device: torch.device) -> None:
     """Make a GPU give the same numbers for the same seed, by choosing kernels that add in a fixed order.
 
+    torch would also fill every new tensor, in case somebody reads what nobody wrote: as many launches again as a step
+    has of its own. That is turned off.
+
     Call this before the device is first used. Operations without such a kernel stay as they are. On a CPU nothing
     changes, because its kernels have a fixed order anyway.
     """
@@ -34,6 +37,7 @@ def reproducible(device: torch.device) -> None:
         return
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
     torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     warnings.filterwarnings("ignore", message=".*does not have a deterministic implementation")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rgal.core.cores import granted_cores, wanted_threads
+from rgal.core.cores import computes_bf16, granted_cores, wanted_threads
 
 AFFINITY = 64
 
@@ -97,3 +97,23 @@ def test_threads_of_openmp(text: str, expected: int | None) -> None:
 
 def test_nothing_is_said() -> None:
     assert wanted_threads({}) is None
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("flags\t\t: fpu avx2 avx512f avx512_bf16", True),
+        ("flags\t\t: fpu avx2 amx_bf16 amx_tile", True),
+        ("Features\t: fp asimd bf16", True),
+        ("flags\t\t: fpu avx2 avx512f avx512_bf16x", False),
+        ("model name\t: a bf16 avx512_bf16 machine", False),
+    ],
+)
+def test_the_processor_is_asked_for_bf16(tmp_path: Path, line: str, expected: bool) -> None:
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc" / "cpuinfo").write_text(f"processor\t: 0\n{line}\n")
+    assert computes_bf16(tmp_path) is expected
+
+
+def test_a_system_that_does_not_list_what_its_processor_can_do_has_no_bf16(tmp_path: Path) -> None:
+    assert not computes_bf16(tmp_path)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import warnings
+from collections.abc import Callable
+
+import pytest
 import torch
 from torch import nn
 
@@ -31,6 +36,34 @@ def test_on_a_cpu_nothing_global_is_touched() -> None:
     before = torch.are_deterministic_algorithms_enabled()
     reproducible(CPU)
     assert torch.are_deterministic_algorithms_enabled() == before
+
+
+def fills(work: Callable[[], object]) -> int:
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        work()
+    return sum(event.count for event in profile.key_averages() if event.key == "aten::fill_")
+
+
+def test_on_a_gpu_kernels_are_deterministic_and_new_tensors_are_not_filled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The settings are global: what they do to new tensors shows on a CPU too."""
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
+    before = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    try:
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        assert fills(lambda: torch.empty(8)) == 1, "what torch does by itself"
+        with warnings.catch_warnings():
+            reproducible(torch.device("cuda"))
+        assert torch.are_deterministic_algorithms_enabled()
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+        assert fills(lambda: torch.empty(8)) == 0
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
 
 
 def test_adam_keeps_the_groups() -> None:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from rgal import nets
 from rgal.core.code import code_hash
+from rgal.core.cores import computes_bf16
 from rgal.core.errors import UserError
 from rgal.data import Dataset
 from rgal.methods.names import MethodName
@@ -105,6 +106,11 @@ def _initial(setting: _Setting, swept: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
+def runnable(precision: str, device: str) -> str:
+    """Return the precision that trials run in: fp32 in place of bf16 on a CPU without instructions for it."""
+    return "fp32" if precision == "bf16" and device == "cpu" and not computes_bf16() else precision
+
+
 @dataclass(frozen=True)
 class _Setting:
     """One pair of networks of a suite."""
@@ -164,7 +170,7 @@ class _Setting:
             "budget": suite.budget,
             "evaluate_every": budget.evaluate_every,
             "evaluate_on": suite.evaluate_on if self.dataset.has_test else HELD_OUT,
-            "precision": suite.precision or budget.precision,
+            "precision": runnable(suite.precision or budget.precision, self.device),
             "device": self.device,
             "data_root": suite.data_root,
             "keep_pool": suite.keep_pool,

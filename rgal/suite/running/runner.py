@@ -22,6 +22,7 @@ from rgal.suite.plan.expansion import (
     entries_taken,
     expand,
     images_of_teacher,
+    runnable,
     teacher_recipe,
     untuned,
 )
@@ -149,14 +150,20 @@ def describe_plan(plan: Plan, store: Store) -> str:
 
 def plan_warnings(plan: Plan) -> list[str]:
     """What a user should know of a plan before it runs, a line each."""
-    suite = plan.suite
+    suite, lines = plan.suite, []
+    wanted = suite.precision or suite.chosen_budget().precision
+    if wanted != runnable(wanted, plan.device):
+        lines.append(
+            f"warning: this processor has no instructions for {wanted}, which would be slower: fp32 instead"
+        )
     names = untuned(suite, tasks()[suite.task], plan.dataset, plan.device)
     if not names:
-        return []
+        return lines
     run = f"{names[0]} runs" if len(names) == 1 else f"{', '.join(names)} run"
     return [
+        *lines,
         f"warning: {run} what budget {suite.budget} says for all, beside methods with a schedule of their own; "
-        f"--set budgets.{suite.budget}.methods.NAME='{{rounds: ...}}', or budgets= in a plug-in's @method"
+        f"--set budgets.{suite.budget}.methods.NAME='{{rounds: ...}}', or budgets= in a plug-in's @method",
     ]
 
 
