@@ -17,6 +17,36 @@ def to_uint8(images: Tensor) -> Tensor:
     return images.clamp(0, 1).mul(255).add_(0.5).to(torch.uint8)
 
 
+class _Classes:
+    """Know which rows of labels (N,) have which of the L labels that occur, in ascending order of labels.
+
+    Attributes:
+        counts: rows of each label, (L,).
+    """
+
+    def __init__(self, labels: Tensor) -> None:
+        _, self._label, self.counts = labels.unique(return_inverse=True, return_counts=True)
+        self._start = (self.counts.cumsum(0) - self.counts)[:, None]
+        self._largest, self._size = int(self.counts.max()), len(labels)
+        # A table with a line for each label, unless one label has most of the rows.
+        balanced = self._largest * len(self.counts) <= 4 * self._size
+        self._table = self._lines(self._label.argsort(stable=True), self._largest) if balanced else None
+
+    def _lines(self, order: Tensor, count: int) -> Tensor:
+        """Put rows that are ordered by label into a table (L, count); what a label lacks is filled by any row."""
+        place = torch.arange(count, device=order.device)
+        return order[(self._start + place).clamp(max=self._size - 1)]
+
+    def first(self, keys: Tensor, count: int) -> Tensor:
+        """Return the rows of each label with the smallest keys (N,) in [0,1), ascending: (L, `count` or fewer)."""
+        count = min(count, self._largest)
+        if self._table is None:
+            return self._lines((self._label + keys).argsort(), count)
+        lacking = torch.arange(self._largest, device=keys.device) >= self.counts[:, None]
+        nearest = keys[self._table].masked_fill_(lacking, 1.0).topk(count, largest=False).indices
+        return self._table.gather(1, nearest)
+
+
 class ImagePool:
     """Store images and sample batches of them.
 
@@ -50,7 +80,7 @@ class ImagePool:
         self.added = 0
         self._order = torch.empty(0, dtype=torch.int64, device=self.device)
         self._cursor = 0
-        self._by_label: tuple[Tensor, Tensor] | None = None  # cleared by `add`; see `_classes`
+        self._by_label: _Classes | None = None  # cleared by `add`
 
     def __len__(self) -> int:
         return self.added if self.capacity is None else min(self.added, self.capacity)
@@ -134,25 +164,21 @@ class ImagePool:
 
         If there are fewer classes, they take turns. A class with fewer images than its share repeats them.
         """
-        counts, present = self._classes()
-        # One sort puts the images in class order, and in random order within a class.
+        classes = self._classes()
         keys = torch.rand(len(self), generator=rng, device=self.device, dtype=torch.float64)
-        order = (self.targets + keys).argsort()
-        shuffled = present[torch.randperm(len(present), generator=rng, device=self.device)]
+        shuffled = torch.randperm(len(classes.counts), generator=rng, device=self.device)
         slot = torch.arange(n, device=self.device)
-        group, turn = slot // per_class, slot // per_class // len(present)
-        labels = shuffled[group % len(present)]
-        position = (slot % per_class + turn * per_class) % counts[labels]
-        return order[(counts.cumsum(0) - counts)[labels] + position]
+        group, turn = slot // per_class, slot // per_class // len(shuffled)
+        label = shuffled[group % len(shuffled)]
+        position = (slot % per_class + turn * per_class) % classes.counts[label]
+        # A class's images in the order of their keys, as far as a batch reaches.
+        deepest = per_class * -(-n // (per_class * len(shuffled)))
+        return classes.first(keys, deepest)[label, position]
 
-    def _classes(self) -> tuple[Tensor, Tensor]:
-        """Return the number of images of every label, and the labels that occur.
-
-        Cached, because computing a size that depends on data synchronises the device.
-        """
+    def _classes(self) -> _Classes:
+        """Return which images are of which label. Cached: a size that depends on data synchronises the device."""
         if self._by_label is None:
-            counts = torch.bincount(self.targets)
-            self._by_label = counts, counts.nonzero().flatten()
+            self._by_label = _Classes(self.targets)
         return self._by_label
 
     def state_dict(self, contents: bool = True) -> dict[str, Any]:

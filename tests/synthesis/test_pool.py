@@ -229,3 +229,25 @@ def test_a_stored_state_does_not_follow_the_live_pool() -> None:
     state = pool.state_dict()
     pool.add(*numbered(50, 8))
     assert torch.equal(state["targets"], torch.arange(8))
+
+
+@pytest.mark.parametrize("labels", [[3, 1, 3, 3, 1, 3, 8, 1], [5] * 40 + list(range(20, 32)), [2, 2]])
+@pytest.mark.parametrize(("n", "per_class"), [(4, 2), (11, 3), (24, 4)])
+def test_batches_by_class_are_those_of_a_sort_of_the_whole_pool(
+    labels: list[int], n: int, per_class: int
+) -> None:
+    """Whether the labels are balanced or not: the classes in a random order, the images of each by a random key."""
+    pool = ImagePool((1, 1, 1))
+    pool.add(torch.arange(len(labels), dtype=torch.uint8).view(-1, 1, 1, 1), torch.tensor(labels))
+    rng, twin = (torch.Generator().manual_seed(7) for _ in range(2))
+    for _ in range(3):
+        images, _ = pool.sample(n, rng, per_class)
+        keys = torch.rand(len(labels), generator=twin, dtype=torch.float64).tolist()
+        classes = sorted(set(labels))
+        order = [classes[i] for i in torch.randperm(len(classes), generator=twin).tolist()]
+        expected = []
+        for slot in range(n):
+            label, turn = order[slot // per_class % len(order)], slot // per_class // len(order)
+            rows = sorted((i for i, y in enumerate(labels) if y == label), key=keys.__getitem__)
+            expected.append(rows[(slot % per_class + turn * per_class) % len(rows)])
+        assert images.mul(255).round().flatten().tolist() == expected
