@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from rgal.core.ending import NO_READER, WRONG_INPUT, guarded, printable, say
 from rgal.core.errors import UserError, nearest
+from rgal.core.stand_ins import COMPUTING, DRAWING, stand_ins
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -160,6 +161,9 @@ def command(argv: list[str] | None) -> int:
         if options.list is not None:
             print(listing(options.list[0], options.list[1:], options.plugins or ()), flush=True)
             return 0
+        if options.report_only:
+            print(report_only(options.results))
+            return 0
         return run(options)
     except UserError as error:
         say(f"error: {error}")
@@ -186,7 +190,7 @@ def check_links() -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Do what the options say: render, export, print the plan, or run it. Return the exit code."""
+    """Do what the options say: export, print the plan, or run it. Return the exit code."""
     from rgal.suite.running.exports import Exported, check_export, export_trials, find_trial
     from rgal.suite.running.resources import HowToRun
     from rgal.suite.running.runner import (
@@ -202,9 +206,6 @@ def run(options: argparse.Namespace) -> int:
 
     how = HowToRun(options.jobs, options.threads, options.tensorboard, options.fresh)
     store = Store(options.results)
-    if options.report_only:
-        print(report(store))
-        return 0
     if options.export_only:
         with store.lock():
             return export_one(store, find_trial(store, options.export_only), options.export or "onnx")
@@ -244,6 +245,14 @@ def export_one(store: Store, folder: Path, form: str) -> int:
     print(*exported.lines, sep="\n")
     report(store)
     return 0
+
+
+def report_only(folder: Path) -> str:
+    """Render the store in a folder, and return what its summary says, without loading what trials compute with."""
+    with stand_ins(*COMPUTING):
+        from rgal.suite.store.folders import Store
+
+        return report(Store(folder))
 
 
 def report(store: Store, ran: set[str] | None = None) -> str:
@@ -329,22 +338,33 @@ def listing(what: str, names: Sequence[str] = (), plugins: Sequence[str] = ()) -
     Raises:
         UserError: there is no such list or method, or a plug-in cannot be loaded.
     """
+    if what not in LISTS:
+        raise UserError(f"--list {what}: {nearest(what, LISTS)}")
+    if names and what != "methods":
+        raise UserError(f"--list {what} {names[0]}: expected no name; only methods are described one by one")
+    # A plug-in may need whatever it imports; our own modules declare without it.
+    spared = () if plugins or _plugins_installed() else (*COMPUTING, *DRAWING)
+    with stand_ins(*spared):
+        return _suites() if what == "suites" else _registered(what, names, plugins)
+
+
+def _plugins_installed() -> bool:
+    from importlib.metadata import entry_points
+
+    return bool(entry_points(group="rgal.methods"))
+
+
+def _registered(what: str, names: Sequence[str], plugins: Sequence[str]) -> str:
     from rgal import data, nets
     from rgal.methods.listing import list_methods
     from rgal.methods.plugins import load_plugins
     from rgal.suite.task import tasks
 
-    if what not in LISTS:
-        raise UserError(f"--list {what}: {nearest(what, LISTS)}")
-    if names and what != "methods":
-        raise UserError(f"--list {what} {names[0]}: expected no name; only methods are described one by one")
     load_plugins(plugins)
     if what == "tasks":
         return "\n".join(f"{name:<8} {task.summary}" for name, task in tasks().items())
     if what == "methods":
         return list_methods(names)
-    if what == "suites":
-        return _suites()
     return "\n".join(data.names() if what == "datasets" else (*nets.names(), *nets.forms()))
 
 

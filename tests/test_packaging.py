@@ -102,7 +102,12 @@ def test_wheel_holds_every_file_of_rgal_and_nothing_beside_it(wheel: Path) -> No
         metadata = archive.read(f"rgal-{__version__}.dist-info/METADATA").decode()
     assert wheel.name == WHEEL
     assert {name for name in names if ".dist-info/" not in name} == expected_files()
-    assert {"rgal/py.typed", "rgal/benchmarks/kd.yaml", "rgal/benchmarks/reference/kd.yaml"} <= names
+    assert {
+        "rgal/py.typed",
+        "rgal/data/digits_split.npy",
+        "rgal/benchmarks/kd.yaml",
+        "rgal/benchmarks/reference/kd.yaml",
+    } <= names
     assert "rgal/reporting/page/templates/report.html.j2" in names
     assert "\nLicense-Expression: MIT\n" in metadata and "\nProvides-Extra: onnx\n" in metadata
 

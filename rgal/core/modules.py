@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import pkgutil
+import sys
 from types import ModuleType
 
 
@@ -16,9 +17,10 @@ def modules_in(package: str) -> tuple[ModuleType, ...]:
     >>> [module.__name__ for module in modules_in("rgal.engine")][:2]
     ['rgal.engine.batches', 'rgal.engine.clock']
     """
-    return _imported(package, tuple(importlib.import_module(package).__path__))
+    names = _names(package, tuple(importlib.import_module(package).__path__))
+    return tuple(sys.modules.get(name) or importlib.import_module(name) for name in names)
 
 
 @functools.cache
-def _imported(package: str, folders: tuple[str, ...]) -> tuple[ModuleType, ...]:
-    return tuple(importlib.import_module(f"{package}.{info.name}") for info in pkgutil.iter_modules(folders))
+def _names(package: str, folders: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(f"{package}.{info.name}" for info in pkgutil.iter_modules(folders))

@@ -9,11 +9,12 @@ and the errors:
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import UnionType
+from types import MappingProxyType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from rgal.core.errors import UserError, nearest
@@ -98,17 +99,20 @@ class Parameter:
 _BOOLEANS = {"true": True, "false": False}
 
 
-def parameters(declared: Callable[..., Any]) -> dict[str, Parameter]:
+@functools.cache
+def parameters(declared: Callable[..., Any]) -> MappingProxyType[str, Parameter]:
     """The parameters of a recipe function or of an option class, by name, in the order they are declared in.
 
     Arguments without a default, such as the recipe that a plug-in transforms, are no parameters.
     """
     hints = get_type_hints(declared, include_extras=True)
-    return {
-        name: _parameter(name, hints[name], argument.default)
-        for name, argument in inspect.signature(declared).parameters.items()
-        if argument.default is not inspect.Parameter.empty
-    }
+    return MappingProxyType(
+        {
+            name: _parameter(name, hints[name], argument.default)
+            for name, argument in inspect.signature(declared).parameters.items()
+            if argument.default is not inspect.Parameter.empty
+        }
+    )
 
 
 def values_from(declared: Mapping[str, Parameter], where: str, given: Mapping[str, str]) -> dict[str, Any]:

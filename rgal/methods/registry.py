@@ -52,7 +52,7 @@ class Method:
     @property
     def parameters(self) -> dict[str, Parameter]:
         """The parameters that a user may set in the brackets behind the name."""
-        return parameters(self.function) | (parameters(RgalOptions) if self.with_rgal else {})
+        return {**parameters(self.function), **(parameters(RgalOptions) if self.with_rgal else {})}
 
     def recipe(self, **values: Any) -> Recipe:
         """Build the recipe; parameters that are not given have their defaults."""

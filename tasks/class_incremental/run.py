@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rgal.analysis.grids import write_replay_grid
 from rgal.core.observe import batch_norms
 from rgal.core.problem import Problem, freeze
 from rgal.core.seeding import Streams
@@ -248,6 +247,8 @@ class IncrementalRun:
 
     def illustrate(self, folder: Path) -> None:
         """Draw the images that were replayed into the trial's folder."""
+        from rgal.analysis.grids import write_replay_grid  # it loads matplotlib
+
         if self.shown:
             names = [self.job.class_names[c] for c in self.protocol.order] if self.job.class_names else []
             write_replay_grid(folder / "samples.png", self.shown, names)

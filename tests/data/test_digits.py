@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from rgal.data import load, to_float
+from rgal.core.errors import UserError
+from rgal.data import digits, load, to_float
 from tests.helpers.data_builders import fails, rows
 
 
@@ -59,6 +60,25 @@ def test_digits_are_the_same_every_time_and_their_constants_are_measured() -> No
     assert first.spec.class_names == tuple("0123456789")
 
 
+def test_digits_are_read_and_split_as_scikit_learn_does() -> None:
+    """The file is read and the split is stored, so that scikit-learn is not imported: both are its own to the byte."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    bunch, data = load_digits(), load("digits")
+    images = (torch.from_numpy(bunch.images)[:, None] * 255 / 16).round().to(torch.uint8)
+    positions = train_test_split(np.arange(len(images)), test_size=500, random_state=0, stratify=bunch.target)
+    for part, at in zip((data.train, data.test), positions, strict=True):
+        assert torch.equal(part.images, images[at])
+        assert part.labels.tolist() == bunch.target[at].tolist()
+
+
+def test_a_scikit_learn_without_its_digits_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(digits, "FILE", Path("datasets", "data", "gone.csv.gz"))
+    with pytest.raises(UserError, match=r"data set 'digits': found no sklearn/datasets/data/gone.csv.gz"):
+        load("digits")
+
+
 def test_digits_can_be_resized_but_take_no_folder(tmp_path: Path) -> None:
     assert load("digits", size=16).spec.shape == (1, 16, 16)
     assert load("digits", size=16).spec.fingerprint != load("digits").spec.fingerprint
@@ -67,8 +87,8 @@ def test_digits_can_be_resized_but_take_no_folder(tmp_path: Path) -> None:
     fails("-3", name="digits", size=-3)
 
 
-def test_importing_loads_no_heavy_library() -> None:
+def test_importing_and_the_digits_load_no_heavy_library() -> None:
     heavy = "pyarrow", "PIL", "sklearn", "torchvision", "scipy"
-    code = f"import sys, rgal.data; print([name for name in {heavy} if name in sys.modules])"
+    code = f"import sys, rgal.data; rgal.data.load('digits'); print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -46,6 +46,21 @@ def test_intervals_and_p_values_are_those_of_the_paired_t_test(n: int, seed: int
     assert naive.tail(half / naive.standard_error(values), n - 1) == pytest.approx(0.05, abs=1e-6)
 
 
+@pytest.mark.parametrize("n", [3, 4, 7, 10])
+def test_intervals_and_p_values_are_scipys_to_the_last_bit(n: int) -> None:
+    from scipy import stats
+
+    rng = np.random.default_rng(n)
+    for spread in (1e-3, 1.0, 50.0):
+        values = (rng.normal(size=n) * spread + rng.normal()).round(6)
+        found, test = (
+            paired_difference(dict(enumerate(values.tolist())), zeros(n)),
+            stats.ttest_1samp(values, 0.0),
+        )
+        assert (found.low, found.high) == tuple(test.confidence_interval(0.95))
+        assert found.p == test.pvalue
+
+
 @pytest.mark.parametrize("n", [0, 1, 2])
 def test_two_seeds_and_fewer_have_no_interval_and_no_p_value(n: int) -> None:
     difference = paired_difference({seed: 1.0 + seed for seed in range(n)}, zeros(n))

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from rgal.core.cores import granted_cores
 from rgal.core.files import write_atomically
+from rgal.core.stand_ins import COMPUTING, install
 from rgal.reporting.figures.cases import accuracy_versus_cases, data_efficiency
 from rgal.reporting.figures.curves import accuracy_curves, time_quantity
 from rgal.reporting.figures.diversity import diversity_figures
@@ -111,8 +112,9 @@ def _draw_all(missing: Mapping[str, Job]) -> dict[str, list[Path]]:
     workers = min(granted_cores(), len(jobs))
     if len(jobs) < MANY or workers < 2:
         return dict(zip(missing, map(_draw, jobs), strict=True))
-    # Not forked: this process may have threads. A worker takes two seconds to start.
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+    # Not forked: this process may have threads. A worker does nothing but draw.
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, spawn, initializer=install, initargs=COMPUTING) as pool:
         return dict(zip(missing, pool.map(_draw, jobs), strict=True))
 
 

@@ -31,7 +31,6 @@ PRELOAD = (
     "rgal.suite.running.work",
     "rgal.analysis.grids",
     "kornia.geometry.transform",
-    "sklearn.datasets",
 )
 # Torch imports its compiler at the first optimiser step: two seconds a trial. It asks for devices when it does, and
 # whoever asked CUDA must not fork.

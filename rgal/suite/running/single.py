@@ -9,7 +9,6 @@ from typing import Any
 from torch import Tensor, nn
 
 from rgal.analysis.diversity import diversity
-from rgal.analysis.grids import write_grid
 from rgal.engine.run import SHOWN, Hooks, Position, Row, RunOptions, TransferRun
 from rgal.nets.checkpoint import save_weights
 from rgal.suite.plan.initial_pool import initial_images, record
@@ -87,6 +86,8 @@ class SingleRun:
             save_pool(pool, folder, self._origin(), domain.classes, self.job.class_names)
 
     def illustrate(self, folder: Path) -> None:
+        from rgal.analysis.grids import write_grid  # it loads matplotlib
+
         pool = self.transfer.pool
         if not self.job.recipe.data_free or not len(pool):
             return
