@@ -29,7 +29,7 @@ slow: $(VENV)/installed-dev  ## run the slow tests
 cov: PYTEST := --cov --cov-report=term:skip-covered --cov-report=html
 cov: test  ## the same as test, and which lines the tests run: a table and htmlcov/index.html
 
-speed: $(VENV)/installed  ## time the synthesis and student steps against the bare networks
+speed: $(VENV)/installed  ## time the synthesis and student steps against their floor
 	$(BIN)/python -m rgal.benchmarks.speed
 
 lint: $(VENV)/installed-dev  ## mend what the linter can, and format

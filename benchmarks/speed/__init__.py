@@ -1,1 +1,1 @@
-"""What the suite's loops cost on top of the networks they drive."""
+"""What the suite's steps cost, beside a floor: the networks' own passes in their cheapest exact form."""
