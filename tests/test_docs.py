@@ -18,26 +18,31 @@ from tests.helpers.suites import SUITE
 pytestmark = pytest.mark.usefixtures("no_report", "no_pictures")
 
 
-def test_the_documented_baseline_is_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both files of docs/adding_a_baseline.md, dropped into the package, run, with RGAL too."""
+@pytest.mark.parametrize(
+    ("name", "names", "suite"),
+    [
+        ("entropy", ["entropy", "entropy[ent=0.5]", "entropy+rgal"], SUITE),
+        ("carried", ["carried", "carried+rgal"], NECIL_SUITE),
+        ("noisy_pair", ["noisy_pair", "noisy_pair+rgal"], SUITE),
+    ],
+)
+def test_the_documented_baselines_are_complete(
+    name: str, names: list[str], suite: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The files of docs/adding_a_baseline.md, dropped into the package, run, with RGAL too."""
     registered = dict(registry.methods())  # before the package holds one more
-    source, learner = code_blocks("adding_a_baseline.md")
-    assert len(source.splitlines()) <= 30 and len(learner.splitlines()) <= 30
-    (tmp_path / "entropy.py").write_text(source)
-    (tmp_path / "carried.py").write_text(learner)
+    (source,) = (block for block in code_blocks("adding_a_baseline.md") if f'@method("{name}"' in block)
+    assert len(source.splitlines()) <= 40
+    (tmp_path / f"{name}.py").write_text(source)
     monkeypatch.setattr(baselines, "__path__", [*baselines.__path__, str(tmp_path)])
     monkeypatch.setattr(registry, "_METHODS", registered)
-    (tmp_path / "suite.yaml").write_text(SUITE)
-    (tmp_path / "necil.yaml").write_text(NECIL_SUITE)
-    arguments = ["--results", str(tmp_path / "r"), "--jobs", "0", "--methods"]
+    (tmp_path / "suite.yaml").write_text(suite)
+    arguments = ["--suite", str(tmp_path / "suite.yaml"), "--results", str(tmp_path / "r"), "--jobs", "0"]
     try:
-        made = ["entropy", "entropy[ent=0.5]", "entropy+rgal"]
-        assert cli.main(["--suite", str(tmp_path / "suite.yaml"), *arguments, *made]) == 0
-        assert cli.main(["--suite", str(tmp_path / "necil.yaml"), *arguments, "carried", "carried+rgal"]) == 0
+        assert cli.main([*arguments, "--methods", *names]) == 0
     finally:
-        for name in ("entropy", "carried"):
-            sys.modules.pop(f"rgal.baselines.{name}", None)
-    assert len(list((tmp_path / "r" / "trials").glob("*/result.json"))) == 5
+        sys.modules.pop(f"rgal.baselines.{name}", None)
+    assert len(list((tmp_path / "r" / "trials").glob("*/result.json"))) == len(names)
 
 
 def test_the_documented_factory_is_a_teacher(

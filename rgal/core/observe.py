@@ -10,7 +10,7 @@ sets () and "" for what a network does not have. Tokens count as maps that are T
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
 
@@ -63,6 +63,12 @@ class Observation:
     def required_feature(self) -> Tensor:
         """Return the feature (N, D). Raises ValueError if it was not observed."""
         return _required(self.feature, "feature")
+
+    def detached(self) -> Observation:
+        """Return the same logits, feature and layers as constants. Statistics stay as they are."""
+        feature = None if self.feature is None else self.feature.detach()
+        layers = [layer.detach() for layer in self.layers]
+        return replace(self, logits=self.logits.detach(), feature=feature, layers=layers)
 
     def required(self, what: Literal["bn_pooled", "layer_inputs"]) -> Tensor:
         """Return one of the pooled inputs (N, sum of C_l). Raises ValueError if it was not observed."""

@@ -57,6 +57,12 @@ class StudentOptimiser:
         """Make the torch optimiser for these parameters. `fused`: update all of them in one kernel."""
         raise NotImplementedError
 
+    def make_for(
+        self, net: nn.Module, parameters: Sequence[nn.Parameter], fused: bool
+    ) -> torch.optim.Optimizer:
+        """Do as `make`, for optimisers that look at more of the student than its parameters."""
+        return self.make(parameters, fused)
+
 
 @dataclass(frozen=True)
 class SGD(StudentOptimiser):

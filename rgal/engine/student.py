@@ -64,8 +64,10 @@ class StudentLoop:
         context = TermContext(domain, nets, seed_for(*streams.parts, "student terms"), spec.task_data)
         self.objective = Objective(spec.terms, context, no_grad=set(nets) - {"student"}).to(self.device)
         trainable = [p for p in self.student.parameters() if p.requires_grad]
-        self.optimiser = spec.optimiser.make(
-            [*trainable, *self.objective.parameters()], fused=self.device.type in ("cpu", "cuda")
+        self.optimiser = spec.optimiser.make_for(
+            self.student,
+            [*trainable, *self.objective.parameters()],
+            fused=self.device.type in ("cpu", "cuda"),
         )
         self.steps = 0
         self.meter = Meter()

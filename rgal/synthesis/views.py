@@ -159,6 +159,44 @@ def sometimes(view: View, probability: float = 0.5) -> View:
     return coin_view
 
 
+def chain(*views: View) -> View:
+    """Make a view that applies several, one after the other."""
+
+    def chained(images: Tensor, domain: Domain, rng: torch.Generator) -> Tensor:
+        for view in views:
+            images = view(images, domain, rng)
+        return images
+
+    return chained
+
+
+def low_pass(deviation: float) -> View:
+    """Make a view that damps high frequencies by a Gaussian: what remains of frequency f is exp(-|f|^2 / (2 d^2)).
+
+    SynQ (Kim et al., ICLR 2025), whose d is 80 for images of 224 pixels. A constant image stays as it is, so that it
+    does not matter whether images are filtered before they are normalised or afterwards.
+
+    Args:
+        deviation: d over the image's height, so that images of all sizes keep the same share of their frequencies.
+
+    Raises:
+        ValueError: `deviation` is not above 0.
+    """
+    if deviation <= 0:
+        raise ValueError(
+            f"a low pass of deviation {deviation:g} lets nothing through; expected a number above 0"
+        )
+
+    def view(images: Tensor, domain: Domain, rng: torch.Generator) -> Tensor:
+        height, width = images.shape[2:]
+        fy = torch.fft.fftfreq(height, device=images.device)[:, None] * height
+        fx = torch.fft.rfftfreq(width, device=images.device)[None, :] * width
+        kept = torch.exp(-(fy.square() + fx.square()) / (2 * (deviation * height) ** 2))
+        return torch.fft.irfft2(torch.fft.rfft2(images) * kept, s=(height, width))
+
+    return view
+
+
 def rotations(images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Turn square images (N,C,S,S) with labels y (N,) by k = 0, 1, 2 and 3 quarters: (4N,C,S,S), with labels 4y + k.
 

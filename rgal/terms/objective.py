@@ -12,6 +12,8 @@ from rgal.core.errors import UserError
 from rgal.core.observe import Observation, batch_norms, observe
 from rgal.core.problem import Domain
 from rgal.core.seeding import Streams
+from rgal.terms.observer import Observer
+from rgal.terms.observer import Reads as Reads
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ class Context:
         shares: share of each class in each mixed image, (N,C); `targets` are then the largest. None: every image is of
             one class.
         groups: named ranges of rows, where a task tells kinds of images apart; empty elsewhere.
+        observer: observes networks on further inputs, see `observe`.
+        graphs: as `observations`, with the graph from the view on where a term reads it.
     """
 
     domain: Domain
@@ -77,28 +81,46 @@ class Context:
     notes: dict[str, Tensor] = field(default_factory=dict)
     shares: Tensor | None = None
     groups: Mapping[str, slice] = field(default_factory=dict)
+    observer: Observer | None = None
+    graphs: dict[tuple[str, str], Observation] = field(default_factory=dict)
 
     @property
     def cross_entropy_targets(self) -> Tensor:
         """The targets of a cross-entropy: shares (N,C) of mixed images, labels (N,) of all others."""
         return self.targets if self.shares is None else self.shares
 
-    def of(self, net: str, view: str = "global") -> Observation:
+    def of(self, net: str, view: str = "global", graph: bool = False) -> Observation:
         """Return what was observed of a network on a view: what the step's terms read, and the logits in any case.
+
+        Args:
+            net, view: names of the network and the view.
+            graph: whether gradients reach the view through it, which a term has to declare in its `Reads`.
 
         Raises:
             KeyError: no active term reads that network on that view.
         """
-        return self.observations[net, view]
+        return (self.graphs if graph else self.observations)[net, view]
 
+    def observe(
+        self, net: str, inputs: Tensor, what: Iterable[str] = ("logits",), graph: bool = False
+    ) -> Observation:
+        """Observe a network on an input of a term's own, in a further forward pass; see `Observer`.
 
-@dataclass(frozen=True)
-class Reads:
-    """Declare that a term reads `what` (a name in `rgal.core.observe.WHAT`) of network `net` on view `view`."""
+        Terms that ask for the same network on the same tensor share the pass. A term declares in `Term.asks` what it
+        asks for.
 
-    net: str
-    what: str = "logits"
-    view: str = "global"
+        Args:
+            net: the network's name.
+            inputs: (N,C,H,W), normalised.
+            what: names in `rgal.core.observe.WHAT`.
+            graph: whether gradients reach `inputs` even through a network that is otherwise observed without them.
+
+        Raises:
+            ValueError: this context was made by hand, without networks.
+        """
+        if self.observer is None:
+            raise ValueError("this context has no networks to observe")
+        return self.observer(net, inputs, what, graph)
 
 
 class Term(nn.Module):
@@ -109,11 +131,14 @@ class Term(nn.Module):
 
     Attributes:
         reads: what the term reads. Nothing else is observed for it.
+        asks: what the term observes on inputs of its own by `ctx.observe`; checked at the start, as `reads` are, but
+            not observed ahead.
         hint: what a user can do if a network lacks what the term reads, for the error; by default, to use another
             network or to set the parameter of the term's name to 0.
     """
 
     reads: tuple[Reads, ...] = ()
+    asks: tuple[Reads, ...] = ()
     hint: str = ""
 
     def forward(self, ctx: Context) -> Tensor:
@@ -130,10 +155,12 @@ class Term(nn.Module):
 class FunctionTerm(Term):
     """Make a term of a function of the context, which keeps no state."""
 
-    def __init__(self, function: Callable[[Context], Tensor], reads: Iterable[Reads]) -> None:
+    def __init__(
+        self, function: Callable[[Context], Tensor], reads: Iterable[Reads], asks: Iterable[Reads] = ()
+    ) -> None:
         super().__init__()
         self.function = function
-        self.reads = tuple(reads)
+        self.reads, self.asks = tuple(reads), tuple(asks)
 
     def forward(self, ctx: Context) -> Tensor:
         return self.function(ctx)
@@ -204,13 +231,23 @@ def stateless(
     return LossTerm(name, weight, lambda context: FunctionTerm(function, reads), after_warmup, until)
 
 
+def _with_gradient(views: Mapping[str, Tensor], names: set[str]) -> Mapping[str, Tensor]:
+    """Let gradients reach the views of these names. In synthesis they reach all of them anyway."""
+    if not any(not views[name].requires_grad for name in names):
+        return views
+    return {
+        name: view.detach().requires_grad_() if name in names and not view.requires_grad else view
+        for name, view in views.items()
+    }
+
+
 def _check_reads(term: Term, name: str, nets: Mapping[str, nn.Module]) -> None:
     """Refuse a term that reads what a network lacks: a vision transformer has no maps, a VGG may have no batch norm.
 
     Raises:
         UserError: such a term.
     """
-    for read in term.reads:
+    for read in (*term.reads, *term.asks):
         net, lacking = nets[read.net], ""
         if read.what == "layers" and not getattr(net, "layer_names", ()):
             lacking = "layers, but it has none that are maps (N,C,H,W)"
@@ -262,7 +299,8 @@ class Objective(nn.Module):
 
     def nets(self) -> set[str]:
         """Return every network that a term reads, whether it is active or not."""
-        return {read.net for loss_term in self.loss_terms for read in self._term(loss_term).reads}
+        terms = [self._term(loss_term) for loss_term in self.loss_terms]
+        return {read.net for term in terms for read in (*term.reads, *term.asks)}
 
     def _term(self, loss_term: LossTerm) -> Term:
         term = self.terms[loss_term.name]
@@ -293,19 +331,9 @@ class Objective(nn.Module):
             context that the terms were given.
         """
         active = self.active(progress)
-        shares = targets if targets.ndim == 2 else None
-        ctx = Context(
-            self.context.domain,
-            images,
-            labels_of(targets),
-            views,
-            {},
-            streams,
-            progress,
-            shares=shares,
-            groups=groups or {},
-        )
-        ctx.observations.update(self._observations(active, views))
+        observer = Observer(self._observe, self.no_grad, images.device.type)
+        ctx = self._context(active, images, targets, views, observer, streams)
+        ctx.progress, ctx.groups = progress, groups or {}
         total = images.new_zeros(())
         parts: dict[str, Tensor] = {}
         # Networks may run in bf16; what is computed from them never does.
@@ -315,21 +343,40 @@ class Objective(nn.Module):
                 parts[loss_term.name] = value.detach()
                 total = total + loss_term.weight * value
         parts["total"] = total.detach()
+        if observer.further:
+            ctx.notes["further_passes"] = total.new_full((), observer.further)
         parts.update(ctx.notes)
         return total, parts, ctx
 
-    def _observations(
-        self, active: Iterable[LossTerm], views: Mapping[str, Tensor]
-    ) -> dict[tuple[str, str], Observation]:
-        """Observe, in one forward pass of each (network, view), all that the active terms read of it."""
-        reads: dict[tuple[str, str], set[str]] = {}
-        for loss_term in active:
-            for read in self._term(loss_term).reads:
-                reads.setdefault((read.net, read.view), set()).add(read.what)
-        return {(net, view): self._observe(net, views[view], what) for (net, view), what in reads.items()}
+    def _context(
+        self,
+        active: Iterable[LossTerm],
+        images: Tensor,
+        targets: Tensor,
+        views: Mapping[str, Tensor],
+        observer: Observer,
+        streams: Streams,
+    ) -> Context:
+        """Make the context of a step, with all that its terms read of the networks on the views."""
+        reads = [read for loss_term in active for read in self._term(loss_term).reads]
+        views = _with_gradient(views, {read.view for read in reads if read.graph})
+        shares = targets if targets.ndim == 2 else None
+        ctx = Context(
+            self.context.domain,
+            images,
+            labels_of(targets),
+            views,
+            {},
+            streams,
+            shares=shares,
+            observer=observer,
+        )
+        for (net, view, graph), seen in observer.ahead(reads, views).items():
+            (ctx.graphs if graph else ctx.observations)[net, view] = seen
+        return ctx
 
-    def _observe(self, net: str, inputs: Tensor, what: set[str]) -> Observation:
-        with torch.set_grad_enabled(net not in self.no_grad and torch.is_grad_enabled()):
+    def _observe(self, net: str, inputs: Tensor, what: Iterable[str], graph: bool = False) -> Observation:
+        with torch.set_grad_enabled((graph or net not in self.no_grad) and torch.is_grad_enabled()):
             observation = observe(self.context.nets[net], inputs, what)
         observation.logits = (
             observation.logits.float()

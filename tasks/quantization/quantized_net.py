@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -118,6 +118,14 @@ class QuantizedNet(nn.Module):
     def layers(self) -> dict[str, QuantizedLayer]:
         """Return the quantized layers by their module path in the original network."""
         return {n: m for n, m in self.graph.named_modules() if isinstance(m, QuantizedLayer)}
+
+    def codes(self) -> dict[nn.Parameter, Callable[[Tensor], Tensor]]:
+        """Return for every quantized weight the function from a tensor in its place to the integers it is stored as."""
+        return {
+            layer.weight: lambda weight, quantizer=layer.quantizer: quantizer.integers(weight)[0]  # type: ignore[misc]
+            for layer in self.layers().values()
+            if isinstance(layer.weight, nn.Parameter)
+        }
 
     def activations(self) -> dict[str, ActivationQuantizer]:
         """Return the activation quantizers by readable name, in the order of the forward pass."""

@@ -16,7 +16,20 @@ pytestmark = pytest.mark.usefixtures("no_report", "no_pictures")
 
 ROOT = Path(cli.__file__).parents[1]
 METHODS = ["plain", "rgal", "cmi", "deepinversion"]
-QUANTIZED = ["naive", "zeroq", "gdfq", "qimera", "intraq", "rgal", "cmi", "deepinversion"]
+QUANTIZED = [
+    "naive",
+    "zeroq",
+    "gdfq",
+    "qimera",
+    "intraq",
+    "hast",
+    "synq",
+    "adadfq",
+    "ait",
+    "rgal",
+    "cmi",
+    "deepinversion",
+]
 
 
 def call(folder: Path, *arguments: str, text: str = SUITE) -> int:
