@@ -90,6 +90,7 @@ class Reference:
         return [asked._replace(method=row) for row in self.rows.get((asked.task, asked.method), ())]
 
 
+NO_REFERENCE = Reference({}, {})  # where nothing was published
 Row = Annotated[str, BeforeValidator(str)]
 OneLine = Annotated[StrictStr, Field(pattern=r"\S"), AfterValidator(lambda text: " ".join(text.split()))]
 EXPECTED = {

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,16 +35,17 @@ from rgal.suite.store.frames import (
 from rgal.suite.store.records import ODD, Record, printable
 from rgal.suite.task import tasks
 
+READING = (
+    "±: over n seeds. Seconds: of the processor, where known. The tables below have all columns and notes."
+)
 REFERENCE = Path(benchmarks.__file__).parent / "reference"
 
 
 @dataclass(frozen=True)
 class Rendered:
-    """What was written, tables as Markdown and verdicts for the terminal, a line for each folder left out, and lines of
-    what a run leaves to go on with."""
+    """What was written, what a terminal shows of the tables, a line for each folder left out, and what a run leaves."""
 
     text: str
-    verdicts: list[str]
     tables: list[Path]
     plots: list[Path]
     samples: list[Path]
@@ -59,7 +63,7 @@ def render(store: Store, keys: set[str] | None = None) -> Rendered:
     every, curves = make_frames(records)
     trials = identified(every)
     results = newest(trials)
-    reference = load_reference(REFERENCE) if REFERENCE.is_dir() else None
+    reference = load_reference(REFERENCE)
     tables = all_tables(results, reference)
     try:
         written = save_tables(tables, store.root / "tables")
@@ -79,7 +83,6 @@ def render(store: Store, keys: set[str] | None = None) -> Rendered:
         tables = all_tables(trials[trials["key"].isin(keys)], reference)
     return Rendered(
         _text(tables),
-        _verdicts(tables),
         written,
         plots,
         [sample.path for sample in samples],
@@ -90,14 +93,12 @@ def render(store: Store, keys: set[str] | None = None) -> Rendered:
 
 
 def _text(tables: Mapping[str, Sequence[Table]]) -> str:
-    return "\n\n".join(table.text("md") for group in tables.values() for table in group)
-
-
-def _verdicts(tables: Mapping[str, Sequence[Table]]) -> list[str]:
-    """The lines below each heading that has any, behind it where there are several."""
-    lines = [(table.caption, line) for group in tables.values() for table in group for line in table.verdict]
-    several = len({caption for caption, _ in lines}) > 1
-    return [f"verdict on {caption}: {line}" if several else f"verdict: {line}" for caption, line in lines]
+    """Return the tables of results as a terminal shows them: as wide as it is, 80 characters where there is none."""
+    width = max(60, shutil.get_terminal_size((80, 24)).columns) if sys.stdout.isatty() else 80
+    shown = [table for group in tables.values() for table in group if table.brief]
+    remarks = dict.fromkeys(note for table in shown for note in table.remarks)
+    parts = [f"{table.terminal(width)}\n" for table in shown]
+    return "\n".join([*parts, *(textwrap.fill(line, width) for line in (*remarks, READING))])
 
 
 def _left_out(records: Sequence[Record]) -> list[str]:
@@ -126,14 +127,13 @@ def _collect_samples(records: Sequence[Record], results: pd.DataFrame, folder: P
 
 
 def summary(rendered: Rendered) -> str:
-    """Return the tables as text, what they allow to be said, and where everything is."""
-    lines = [rendered.text, "", *rendered.verdicts]
+    """Return what a terminal shows at the end: the tables, what they allow to be said, and where everything is."""
+    lines = [rendered.text, ""]
     for title, paths in (
         ("tables", rendered.tables),
-        ("plots", rendered.plots),
-        ("samples", rendered.samples),
+        ("plots and pictures", [*rendered.plots, *rendered.samples]),
     ):
-        shown = [path for path in paths if path.suffix in (".md", ".png")]
-        lines += [f"{title}: {path}" for path in shown]
+        if paths:
+            lines.append(f"{title}: {len({path.stem for path in paths})} in {paths[0].parent}")
     lines += [f"left out: {line}" for line in rendered.left_out]
     return "\n".join([*lines, *rendered.outputs, f"report: {rendered.page}"])

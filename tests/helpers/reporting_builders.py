@@ -12,7 +12,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from rgal.reporting.figures import write as plots
-from rgal.reporting.published import Reference
+from rgal.reporting.published import NO_REFERENCE, Reference
 from rgal.reporting.results import ResultGroup
 from rgal.reporting.tables.accuracy import accuracy_table
 from rgal.reporting.tables.diversity import diversity_table
@@ -197,7 +197,7 @@ def some_layers(results: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def accuracy_of(results: pd.DataFrame, reference: Reference | None = None) -> Table:
+def accuracy_of(results: pd.DataFrame, reference: Reference = NO_REFERENCE) -> Table:
     return accuracy_table(ResultGroup(results), reference)
 
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from rgal.reporting.published import Entry, Reference
+from rgal.reporting.published import NO_REFERENCE, Entry, Reference
 from rgal.reporting.results import MethodTrials, ResultGroup, case_label, only
 from rgal.reporting.statistics import comparisons, versus_best
 from rgal.reporting.tables.column import (
     Column,
     case_column,
+    cost_column,
     fixed,
     mean_column,
     method_column,
@@ -28,7 +29,7 @@ from rgal.reporting.verdict import verdict_lines
 from rgal.suite.measures import Measure
 
 
-def accuracy_table(group: ResultGroup, reference: Reference | None = None) -> Table:
+def accuracy_table(group: ResultGroup, reference: Reference = NO_REFERENCE) -> Table:
     """Make the table with one row per (case, method) of one (task, setting, budget).
 
     Cases come in their order; in each, methods that train on real data first, then the order of the suite. Spreads
@@ -37,32 +38,36 @@ def accuracy_table(group: ResultGroup, reference: Reference | None = None) -> Ta
     placed = {place: [m for m in group.measures if m.place == place] for place in ("front", "back", "csv")}
     primary = placed["front"][0]
     compared = versus_best(group.rows, primary)
-    published = [] if reference is None else _published_columns(group, placed["front"], reference)
-    theirs = [] if reference is None else [_teacher_column(group, reference)]
+    published = _published_columns(group, placed["front"], reference)
+    named = [case_column(group), method_column(group)]
+    front = [spread_column(m) if m.spread else mean_column(m) for m in placed["front"]]
+    several = sum(m.spread for m in placed["front"]) > 1
+    versus = versus_columns(primary, compared, primary.heading if several else "")
     columns = [
-        case_column(group),
-        method_column(group),
-        *(spread_column(m) if m.spread else mean_column(m) for m in placed["front"]),
+        *named,
+        *front,
         trials_column(),
-        *versus_columns(
-            primary, compared, primary.heading if sum(m.spread for m in placed["front"]) > 1 else ""
-        ),
+        *versus,
         *map(mean_column, [*placed["back"], *placed["csv"]]),
         *published,
-        *theirs,
+        _teacher_column(group, reference),
     ]
     rows = list(group.rows.values())
     notes = [
         *measure_notes(group),
         *versus_notes(compared, primary, comparisons(group.rows)),
-        *row_notes(group),
-        *(
-            []
-            if reference is None
-            else published_notes(group, published, reference, _reproduced(group, reference))
-        ),
+        *(remarks := row_notes(group)),
+        *published_notes(group, published, reference, _reproduced(group, reference)),
     ]
-    return Table(group.heading or "Results", rows, columns, notes, verdict=verdict_lines(group))
+    return Table(
+        group.heading or "Results",
+        rows,
+        columns,
+        notes,
+        verdict=verdict_lines(group),
+        brief=[*named, front[0], trials_column(), cost_column(), versus[0], *front[1:]],
+        remarks=remarks,
+    )
 
 
 def _published_columns(group: ResultGroup, measures: Sequence[Measure], reference: Reference) -> list[Column]:

@@ -222,6 +222,19 @@ def versus_columns(measure: Measure, compared: Mapping[Row, Comparison], prefix:
     )
 
 
+def cost_column() -> Column:
+    """Return a column of what a trial cost: seconds of the processor, or of the clock where they are not known."""
+
+    def seconds(row: MethodTrials) -> tuple[float]:
+        of_processor, of_clock = (
+            sum(row.numbers(f"{part}_{kind}").mean() for part in ("synthesis", "student"))
+            for kind in ("cpu_seconds", "seconds")
+        )
+        return (of_clock if pd.isna(of_processor) else of_processor,)
+
+    return Column("Seconds", ("seconds",), seconds, significant)
+
+
 def trials_column() -> Column:
     """Return a column of the number of finished trials, and of how many where some are not."""
 

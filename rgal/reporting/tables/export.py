@@ -37,4 +37,12 @@ def export_table(group: ResultGroup) -> Table:
         *remarks(rows, "onnx_note", "Export of "),
         *([f"Not exported: {row_names(missing, group.rows)}."] if missing else []),
     ]
-    return Table(group.caption("exported to ONNX"), list(rows.values()), columns, notes, "_export")
+    return Table(
+        group.caption("exported to ONNX"),
+        list(rows.values()),
+        columns,
+        notes,
+        "_export",
+        brief=columns,
+        remarks=notes,
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,6 +31,8 @@ class Table:
         notes: lines below it.
         verdict: lines below the caption on what it allows to be said; LaTeX, whose text is the author's, has none.
         suffix: what its files are called behind the stem of their group.
+        brief: what a terminal shows of it, the most important first; nothing of a table without any.
+        remarks: those of the notes that a terminal shows too.
     """
 
     caption: str
@@ -38,6 +41,8 @@ class Table:
     notes: Sequence[str] = ()
     suffix: str = ""
     verdict: Sequence[str] = ()
+    brief: Sequence[Column] = ()
+    remarks: Sequence[str] = ()
 
     @cached_property
     def _all(self) -> pd.DataFrame:
@@ -89,6 +94,35 @@ class Table:
                 self.caption, self.cells(), self.bold(), self.printed, self._separators(), self.notes
             )
         raise ValueError(f"unknown table format {fmt!r}, valid: {', '.join(FORMATS)}")
+
+    def terminal(self, width: int) -> str:
+        """Return the caption, the verdict and of the columns `brief` as many as fit, in lines of `width` characters.
+
+        A column has its short heading here. The first two are there whatever the width.
+        """
+        columns = [
+            (
+                column.short or column.heading,
+                column.text,
+                [column.show(*column.values(row)) for row in self.rows],
+            )
+            for column in self.brief
+        ]
+        columns = [column for column in columns if any(column[2])]
+        while (
+            len(columns) > 2
+            and sum(2 + max(map(len, (head, *cells))) for head, _, cells in columns) > width + 2
+        ):
+            columns.pop()
+        lines = [self.caption.replace("->", "→"), *self.verdict]
+        text = "\n".join(wrapped for line in lines for wrapped in textwrap.wrap(line, width))
+        if not columns:
+            return text
+        heads, words, cells = zip(*columns, strict=True)
+        align = ["left" if word else "right" for word in words]
+        body = list(zip(*cells, strict=True))
+        plain = tabulate(body, heads, tablefmt="simple", colalign=align, disable_numparse=True)
+        return f"{text}\n\n{plain}"
 
     def _of_cells(self, function: Callable[[Column, Sequence[Any]], Any]) -> pd.DataFrame:
         cells = {

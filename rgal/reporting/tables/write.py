@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from rgal.core.files import write_atomically
-from rgal.reporting.published import Reference
+from rgal.reporting.published import NO_REFERENCE, Reference
 from rgal.reporting.results import ResultGroup, groups
 from rgal.reporting.tables.accuracy import accuracy_table
 from rgal.reporting.tables.diversity import diversity_table
@@ -20,7 +20,7 @@ from rgal.reporting.tables.plugin import plugin_table
 from rgal.reporting.tables.table import FORMATS, Table
 
 
-def group_tables(results: pd.DataFrame, reference: Reference | None = None) -> list[Table]:
+def group_tables(results: pd.DataFrame, reference: Reference = NO_REFERENCE) -> list[Table]:
     """Return the tables of one (task, setting, budget): results; and where there are any, pairs of a method without
     and with RGAL, exported models, the diversity of kept images.
     """
@@ -31,7 +31,7 @@ def group_tables(results: pd.DataFrame, reference: Reference | None = None) -> l
     return [replace(table, notes=[*table.notes, *images]) for table in tables]
 
 
-def all_tables(results: pd.DataFrame, reference: Reference | None = None) -> dict[str, list[Table]]:
+def all_tables(results: pd.DataFrame, reference: Reference = NO_REFERENCE) -> dict[str, list[Table]]:
     """Map file stems to the tables of each (task, setting, budget), and where one data set has several settings, the
     table across them.
     """
@@ -39,7 +39,9 @@ def all_tables(results: pd.DataFrame, reference: Reference | None = None) -> dic
     return own | {stem: [overview_table(rows)] for stem, rows in overviews(results).items()}
 
 
-def write_tables(results: pd.DataFrame, folder: str | Path, reference: Reference | None = None) -> list[Path]:
+def write_tables(
+    results: pd.DataFrame, folder: str | Path, reference: Reference = NO_REFERENCE
+) -> list[Path]:
     """Write <task>_<setting>_<budget><suffix>.{md,csv,tex} for every such group and each of its `group_tables`, and
     overview_<task>_<dataset>_<budget>.*; nothing without any trials.
     """

@@ -235,7 +235,7 @@ def test_a_store_of_phases_is_rendered(tmp_path: Path) -> None:
     for seed in (0, 1):
         stored_trial(tmp_path, increment_trial("abd", 0, seed, 60.0 + seed), COUNTS)
     rendered = render(Store(tmp_path))
-    assert "60.50 ± 0.71" in rendered.text and "63.80" in rendered.text
+    assert "60.50 ± 0.71" in rendered.text and "63.80" in rendered.tables[0].read_text(encoding="utf-8")
     assert [path.stem for path in rendered.plots if path.suffix == ".png"] == [
         f"{STEM}_phases",
         f"{STEM}_old_new",

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from rgal.reporting.published import Reference, load_reference
+from rgal.reporting.published import NO_REFERENCE, Reference, load_reference
 from rgal.reporting.tables.write import group_tables, write_tables
 from tests.helpers.increment_builders import STEM, increment_trial, some_increments
 from tests.helpers.reporting_builders import REFERENCE, accuracy_of, by_method, some_results
@@ -34,12 +34,12 @@ def published() -> Reference:
 
 
 def shown(results: pd.DataFrame, reference: bool = False) -> pd.DataFrame:
-    table = accuracy_of(results, published() if reference else None)
+    table = accuracy_of(results, published() if reference else NO_REFERENCE)
     return table.cells().set_index("Method")
 
 
 def notes(results: pd.DataFrame, reference: bool = False) -> list[str]:
-    lines = accuracy_of(results, published() if reference else None).notes
+    lines = accuracy_of(results, published() if reference else NO_REFERENCE).notes
     return [str(note) for note in lines]
 
 
