@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 import shlex
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
 
 from rgal import baselines, cli
 from rgal.methods import registry
+from rgal.reporting.tables.write import all_tables
+from rgal.suite.store.folders import Store
+from rgal.suite.store.frames import identified, load_frames
 from tests.helpers.documents import ROOT, code_blocks
 from tests.helpers.necil_builders import SUITE as NECIL_SUITE
 from tests.helpers.suites import SUITE
@@ -82,12 +86,20 @@ def test_methods_has_a_line_for_every_method_of_distillation() -> None:
 
 def test_documented_commands_parse() -> None:
     """Every command of run_suite.py and rgal in the README, CONTRIBUTING and docs is understood by the parser."""
-    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
     text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
-    commands = re.findall(r"(?:python run_suite\.py|^ {4}rgal) (.*)", text, flags=re.M)
+    commands = re.findall(r"(?:python run_suite\.py|^ {4}rgal(?= -)) (.*)", text, flags=re.M)
     assert len(commands) > 30
     for command in commands:
         cli.parser().parse_args(shlex.split(command.split("#")[0].split("`")[0].rstrip("|").strip()))
+
+
+def test_the_table_of_the_readme_is_that_of_the_records() -> None:
+    """What the README says was printed is what the kept records give, verdict included."""
+    store = Store(ROOT / "results" / "reference" / "digits_wrn16_1_wrn10_1" / "one_thread")
+    (tables,) = all_tables(identified(load_frames(store)[0])).values()
+    shown = textwrap.indent(tables[0].terminal(80), "    ")
+    assert shown in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_paths_that_contributors_are_told_exist() -> None:
