@@ -209,10 +209,9 @@ def test_ranges_of_a_quantized_student_follow_given_images(tmp_path: Path) -> No
 
 
 def test_the_grid_shows_no_given_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from rgal.suite.running import single
 
     shown: list[torch.Tensor] = []
-    monkeypatch.setattr(single, "write_grid", lambda path, images, *_, **__: shown.append(images))
+    monkeypatch.setattr("rgal.analysis.grids.write_grid", lambda path, images, *_, **__: shown.append(images))
     run = begun("kd", "plain", tmp_path / "given")
     while not run.finished:
         run.advance()

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from rgal import cli
-from rgal.suite.running import engines, single
+from rgal.suite.running import engines
 from rgal.suite.running.work import Outcome, TrialJob, perform
 from rgal.suite.store.folders import Store
 from rgal.suite.store.locks import locked
@@ -33,7 +33,7 @@ def test_an_error_over_pictures_costs_pictures_alone(tmp_path: Path, monkeypatch
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("no pictures today")
 
-    monkeypatch.setattr(single, "write_grid", broken)
+    monkeypatch.setattr("rgal.analysis.grids.write_grid", broken)
     assert cli.main([*command(tmp_path, "r", "plain"), "--jobs", "0"]) == 0
     folder = trial_of(tmp_path / "r")
     assert json.loads((folder / "result.json").read_text())["status"] == "finished"
