@@ -99,7 +99,7 @@ def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """For tests that do not look at the images of a trial: drawing the grid of a small one costs as much as it."""
-    monkeypatch.setattr("rgal.suite.running.single.write_grid", lambda *_, **__: None)
+    monkeypatch.setattr("rgal.analysis.grids.write_grid", lambda *_, **__: None)
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ class RelationLoss(nn.Module):
 
     >>> loss = RelationLoss("spread")
     >>> features = torch.eye(4).requires_grad_()
-    >>> float(loss(features, torch.tensor([0, 0, 1, 1]), 5 * torch.eye(4)))  # all are equally far apart
+    >>> loss(features, torch.tensor([0, 0, 1, 1]), 5 * torch.eye(4)).item()  # all are equally far apart
     0.20000000298023224
 
     Args:

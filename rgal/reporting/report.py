@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import sys
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from rgal.reporting.page.build import Contents, Sample, make_report
 from rgal.reporting.page.model import write_report
 from rgal.reporting.published import load_reference
 from rgal.reporting.results import cases, file_stems, finished, groups
-from rgal.reporting.tables.table import Table
+from rgal.reporting.tables.table import Table, in_lines
 from rgal.reporting.tables.write import all_tables, save_tables
 from rgal.suite.store.folders import Store
 from rgal.suite.store.frames import (
@@ -96,9 +95,11 @@ def _text(tables: Mapping[str, Sequence[Table]]) -> str:
     """Return the tables of results as a terminal shows them: as wide as it is, 80 characters where there is none."""
     width = max(60, shutil.get_terminal_size((80, 24)).columns) if sys.stdout.isatty() else 80
     shown = [table for group in tables.values() for table in group if table.brief]
+    if not shown:
+        return ""
     remarks = dict.fromkeys(note for table in shown for note in table.remarks)
     parts = [f"{table.terminal(width)}\n" for table in shown]
-    return "\n".join([*parts, *(textwrap.fill(line, width) for line in (*remarks, READING))])
+    return "\n".join([*parts, *(in_lines(line, width) for line in (*remarks, READING))])
 
 
 def _left_out(records: Sequence[Record]) -> list[str]:

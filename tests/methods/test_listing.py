@@ -78,7 +78,7 @@ def test_texts_that_mean_nothing_are_refused(key: str, text: str, sentence: str)
 @pytest.mark.parametrize("name", methods())
 def test_learning_rates_and_temperatures_are_above_zero(name: str) -> None:
     for key, parameter in methods()[name].parameters.items():
-        assert parameter.positive == key.endswith(("lr", "temperature")), key
+        assert parameter.positive or not key.endswith(("lr", "temperature")), key
 
 
 def test_every_option_of_rgal_has_a_meaning() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -110,7 +111,7 @@ def test_a_record_is_judged_by_the_measures_of_a_plugin(toy: None, tmp_path: Pat
 def test_a_store_of_a_task_that_is_not_installed_is_reported(tmp_path: Path) -> None:
     store = toy_store(tmp_path)
     rendered = render(store)
-    assert not rendered.left_out and "| cmi       | 92.00 ± 0.00 |" in rendered.text
+    assert not rendered.left_out and re.search(r"^cmi +92.00 ± 0.00", rendered.text, re.M)
 
 
 def made_by(**fingerprints: list[str | None]) -> pd.DataFrame:
@@ -161,7 +162,7 @@ def test_the_fingerprint_of_a_record_reaches_the_table(tmp_path: Path) -> None:
         folder = add_trial(tmp_path, f"{seed}".rjust(12, "0"), settings("cmi", seed))
         change(folder / "trial.json", fingerprint=fingerprint)
     rendered = render(Store(tmp_path))
-    assert "| cmi ‡    |" in rendered.text
+    assert re.search(r"^cmi ‡ ", rendered.text, re.M)
     assert "cmi ‡" in rendered.page.read_text(encoding="utf-8")
     (csv,) = [path for path in rendered.tables if path.suffix == ".csv"]
     assert pd.read_csv(io.StringIO(csv.read_text()))["fingerprints"].item() == f"{A}, {B}"

@@ -115,7 +115,7 @@ class Table:
         ):
             columns.pop()
         lines = [self.caption.replace("->", "→"), *self.verdict]
-        text = "\n".join(wrapped for line in lines for wrapped in textwrap.wrap(line, width))
+        text = "\n".join(in_lines(line, width) for line in lines)
         if not columns:
             return text
         heads, words, cells = zip(*columns, strict=True)
@@ -153,6 +153,11 @@ class Table:
             )
         parts.append("\n".join(f"- {markdown_text(note)}" for note in self.notes))
         return "\n\n".join(parts) + "\n"
+
+
+def in_lines(text: str, width: int) -> str:
+    """Break a text into lines of at most `width` characters; a longer word, a path say, stays in one piece."""
+    return textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
 
 
 def markdown_text(text: str) -> str:

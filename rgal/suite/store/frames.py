@@ -206,13 +206,14 @@ def _curve(record: Record, row: dict[str, Any]) -> list[dict[str, Any]]:
     events = Metrics(record.folder / "metrics.jsonl").rows() if record.settings else []
     trial = {name: row[name] for name in TRIAL_COLUMNS}
     measured = {measure.start for measure in measures_of(row["task"])}
+    told = {measure.start for measure in measures_of(row["task"]) if measure.place == "front"}
     device = record.settings.get("device") or ""
     points = []
     for event in events:
         if point := valid(Evaluation, event):
             more = {name: value for name, value in numbers_of(event).items() if name in measured}
             own = point.model_dump(include=set(CURVE_COLUMNS))
-            if point.top1 is None and not more:
+            if point.top1 is None and not told & more.keys():
                 continue
             points.append(more | trial | own | point.totals(device))
     return points

@@ -139,7 +139,7 @@ def test_processes_draw_the_same_bytes(tmp_path: Path, monkeypatch: pytest.Monke
     curves = some_curves(results)
     monkeypatch.setattr(plots, "granted_cores", lambda: 2)
     one_of_them = functools.partial(ProcessPoolExecutor, 1)  # each takes seconds to start
-    monkeypatch.setattr(plots, "ProcessPoolExecutor", lambda _, context: one_of_them(context))
+    monkeypatch.setattr(plots, "ProcessPoolExecutor", lambda _, context, **how: one_of_them(context, **how))
     several = write_plots(results, curves, tmp_path / "several")
     alone = write_plots(results[:1], curves, tmp_path / "alone")
     assert len(several) == plots.MANY * len(alone)

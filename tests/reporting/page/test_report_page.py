@@ -110,7 +110,7 @@ def test_what_was_run_on_what(page: Page) -> None:
     columns = [head.index(name) for name in ("Threads", "GPU", "Trials")]
     assert [[row[column] for column in columns] for row in rows] == [["1", "", "6"], ["2", "H100", "1"]]
     assert "7 (1 failed, 5 finished, 1 interrupted)" in page.text
-    assert "2026-11-25T21:11:34+0000 to 2026-11-26T08:00:00+0000" in page.text
+    assert "2026-11-25T21:11:34Z to 2026-11-26T08:00:00Z" in page.text
     assert (
         "2.0 minutes of synthesis and training" in page.text
     )  # six results with 20 s each, the failed one too
