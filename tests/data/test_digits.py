@@ -76,7 +76,7 @@ def test_digits_are_read_and_split_as_scikit_learn_does() -> None:
 def test_a_scikit_learn_without_its_digits_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(digits, "FILE", Path("datasets", "data", "gone.csv.gz"))
     with pytest.raises(UserError, match=r"data set 'digits': found no sklearn/datasets/data/gone.csv.gz"):
-        load("digits")
+        digits._scans_file()
 
 
 def test_digits_can_be_resized_but_take_no_folder(tmp_path: Path) -> None:

@@ -213,7 +213,7 @@ def _curve(record: Record, row: dict[str, Any]) -> list[dict[str, Any]]:
         if point := valid(Evaluation, event):
             more = {name: value for name, value in numbers_of(event).items() if name in measured}
             own = point.model_dump(include=set(CURVE_COLUMNS))
-            if point.top1 is None and not told & more.keys():
+            if point.top1 is None and all(more.get(name) is None for name in told):
                 continue
             points.append(more | trial | own | point.totals(device))
     return points
