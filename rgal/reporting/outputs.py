@@ -12,7 +12,7 @@ KINDS = {
     "images": ("pool", "samples.png"),
     "ONNX file": ("model.onnx",),
 }
-LISTED = 8  # trials of which every file is named
+LISTED = 2  # trials of which every file is named
 
 
 def output_lines(records: Sequence[Record], keys: Collection[str]) -> list[str]:
