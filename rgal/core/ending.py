@@ -29,9 +29,9 @@ def stop_signals() -> tuple[signal.Signals, ...]:
     >>> signal.SIGTERM in stop_signals()
     True
     """
-    names = ("SIGINT", "SIGTERM", "SIGHUP")
-    known = (getattr(signal, name) for name in names if hasattr(signal, name))
-    return tuple(number for number in known if signal.getsignal(number) is not signal.SIG_IGN)
+    hang_up = getattr(signal, "SIGHUP", None)
+    heard = hang_up is not None and signal.getsignal(hang_up) is not signal.SIG_IGN
+    return (signal.SIGINT, signal.SIGTERM, *((hang_up,) if hang_up is not None and heard else ()))
 
 
 def exit_code_of(number: int) -> int:

@@ -52,10 +52,15 @@ def test_signals_end_in_one_line(
         os.kill(os.getpid(), number)
         raise AssertionError("the signal did not arrive")
 
-    before = [signal.getsignal(each) for each in stop_signals()]
-    assert guarded(killed) == code == exit_code_of(number)
-    assert capsys.readouterr().err == "stopped; the same command goes on from here\n"
-    assert [signal.getsignal(each) for each in stop_signals()] == before
+    usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+    own = signal.signal(number, usual)  # a shell may have started the tests with it ignored
+    try:
+        before = [signal.getsignal(each) for each in stop_signals()]
+        assert guarded(killed) == code == exit_code_of(number)
+        assert capsys.readouterr().err == "stopped; the same command goes on from here\n"
+        assert [signal.getsignal(each) for each in stop_signals()] == before
+    finally:
+        signal.signal(number, own)
 
 
 def test_a_hang_up_that_is_ignored_stays_so() -> None:
