@@ -11,7 +11,7 @@ there in the generator's pass and in the student's.
 
 from dataclasses import replace
 
-from rgal.baselines.gdfq import gdfq
+from rgal.baselines.gdfq import BUDGET, DROPS, gdfq
 from rgal.core.optimiser import SGD
 from rgal.methods.parameters import (
     BatchNormWeight,
@@ -24,9 +24,6 @@ from rgal.methods.recipe import Recipe
 from rgal.methods.registry import method
 from rgal.terms.adaptability import adaptability, label_of_difference, label_of_sum, logit_gap
 from rgal.terms.inversion import bn_statistics
-
-DROPS = tuple(((epoch - 4) / 396, 0.1**fall) for fall, epoch in enumerate((100, 200, 300), 1))
-BUDGET = {"rounds": 4, "warmup": 2, "student_steps": 150, "synthesis_batch": 64, "synthesis_lr": 0.005}
 
 
 @method(

@@ -13,16 +13,13 @@ would be doubled for ever. Its third host, ARC, is not offered, nor are its sett
 from dataclasses import replace
 from typing import Literal
 
-from rgal.baselines.gdfq import gdfq
+from rgal.baselines.gdfq import BUDGET, DROPS, gdfq
 from rgal.baselines.qimera import qimera
 from rgal.core.inundation import Inundation
 from rgal.methods.parameters import DistillationWeight, StudentLearningRate, Temperature
 from rgal.methods.recipe import Recipe
 from rgal.methods.registry import method
 from rgal.terms.transfer import distillation
-
-DROPS = tuple(((epoch - 4) / 396, 0.1**fall) for fall, epoch in enumerate((100, 200, 300), 1))
-BUDGET = {"rounds": 4, "warmup": 2, "student_steps": 150, "synthesis_batch": 64, "synthesis_lr": 0.005}
 
 
 @method(

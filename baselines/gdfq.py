@@ -28,6 +28,11 @@ from rgal.terms.inversion import bn_statistics, one_hot
 from rgal.terms.objective import LossTerm
 from rgal.terms.transfer import cross_entropy, distillation
 
+# Of methods that build on this one's code: learning rates fall after 100, 200 and 300 of its 400 epochs, of which the
+# first four train no student; and the small budget of a conditional generator.
+DROPS = tuple(((epoch - 4) / 396, 0.1**fall) for fall, epoch in enumerate((100, 200, 300), 1))
+BUDGET = {"rounds": 4, "warmup": 2, "student_steps": 150, "synthesis_batch": 64, "synthesis_lr": 0.005}
+
 
 def quantized_transfer(kd: float, ce: float, temperature: float) -> tuple[LossTerm, ...]:
     """Make the student terms of quantization: distillation, its KL divided by batch and classes, and cross-entropy."""
