@@ -86,7 +86,7 @@ def make_job(
     resolved, taken = plan_method(task, call.method, suite, pair, asked.images)
     if not asked.usable(resolved):
         raise UserError(f"method '{resolved.name}' needs {asked.lacking}; without: {_usable(task, asked)}")
-    precision = call.precision or suite.precision or suite.chosen_budget().precision
+    precision = call.precision or suite.asked_precision
     trial = Trial(
         task=task.name, dataset=teacher.dataset, data="", image_size=None, teacher=teacher.name, teacher_key="",
         student=asked.student or teacher.name, method=resolved.name, seed=call.seed, budget=suite.budget,

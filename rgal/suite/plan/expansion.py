@@ -170,7 +170,7 @@ class _Setting:
             "budget": suite.budget,
             "evaluate_every": budget.evaluate_every,
             "evaluate_on": suite.evaluate_on if self.dataset.has_test else HELD_OUT,
-            "precision": runnable(suite.precision or budget.precision, self.device),
+            "precision": runnable(suite.asked_precision, self.device),
             "device": self.device,
             "data_root": suite.data_root,
             "keep_pool": suite.keep_pool,

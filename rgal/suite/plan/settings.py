@@ -221,6 +221,11 @@ class Suite(Strict):
         """Which of the suite's teachers a seed distils from, so that all methods of a seed share one."""
         return seed if self.teachers is None else seed % self.teachers
 
+    @property
+    def asked_precision(self) -> Literal["fp32", "bf16"]:
+        """The precision that the suite, or else its budget, asks for."""
+        return self.precision or self.chosen_budget().precision
+
     def chosen_budget(self) -> Budget:
         if self.budget not in self.budgets:
             valid = ", ".join(self.budgets)

@@ -151,7 +151,7 @@ def describe_plan(plan: Plan, store: Store) -> str:
 def plan_warnings(plan: Plan) -> list[str]:
     """What a user should know of a plan before it runs, a line each."""
     suite, lines = plan.suite, []
-    wanted = suite.precision or suite.chosen_budget().precision
+    wanted = suite.asked_precision
     if wanted != runnable(wanted, plan.device):
         lines.append(
             f"warning: this processor has no instructions for {wanted}, which would be slower: fp32 instead"
