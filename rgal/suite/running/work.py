@@ -39,7 +39,7 @@ from rgal.suite.running.teachers import TeacherSpec, stored_teacher, teacher_fil
 from rgal.suite.running.tensorboard import event_files
 from rgal.suite.store.folders import SCHEMA, Store, read_json, write_json
 from rgal.suite.store.locks import Busy, locked
-from rgal.suite.task import Job, TaskRun, tasks, trial_recipe
+from rgal.suite.task import Job, tasks, trial_recipe
 from rgal.synthesis.pool import ImagePool
 
 WAIT_SECONDS = 10.0  # for a worker whose runner was killed: it notices within a second
@@ -150,10 +150,9 @@ def perform(job: WorkJob, report: Callable[[ProgressMessage], None], stop: Calla
 
 
 def _teacher(job: TeacherJob, report: Callable[[ProgressMessage], None], stop: Callable[[], bool]) -> Outcome:
-    trial, task = job.trial, tasks()[job.trial.task]
+    trial = job.trial
     dataset = dataset_of(trial)
-    options = task.options.model_validate(trial.options)
-    purpose = task.pretraining(dataset, trial_recipe(trial), trial.seed, options)
+    purpose = _purpose(trial, dataset)
     part = purpose.part(dataset)
     spec = TeacherSpec(
         root=job.root,
@@ -177,12 +176,8 @@ def _held_out(
     job: HeldOutJob, report: Callable[[ProgressMessage], None], stop: Callable[[], bool]
 ) -> Outcome:
     trial, started = job.trial, time.perf_counter()
-    dataset, device = dataset_of(trial), torch.device(trial.device)
-    purpose = _purpose(trial, dataset)
-    domain = purpose.domain(dataset.spec.domain)
-    named = (trial.teacher, trial.dataset, domain, trial.teacher_key)
-    teacher, _ = stored_teacher(job.root, *named, device, purpose.outputs)
-    count = make_held_out(job.root, trial, Problem(teacher, domain, device), report, stop)
+    problem, _ = _problem(job.root, trial, dataset_of(trial), torch.device(trial.device))
+    count = make_held_out(job.root, trial, problem, report, stop)
     if count is None:
         return Outcome("interrupted")
     return Outcome("finished", result={"images": count, "seconds": time.perf_counter() - started})
@@ -220,16 +215,11 @@ def _trial(job: TrialJob, report: Callable[[ProgressMessage], None], stop: Calla
         result = {**run.result(), **_about_images(prepared)}
         write_json(folder / "result.json", {"schema": SCHEMA, "status": "finished", "reason": "", **result})
         (folder / "checkpoint.pt").unlink(missing_ok=True)
-        _illustrate(run, folder)
+        try:
+            run.illustrate(folder)
+        except Exception:  # it costs pictures, never the result; the page links its traceback
+            _keep_traceback(job, traceback.format_exc())
     return Outcome("finished", result=result)
-
-
-def _illustrate(run: TaskRun, folder: Path) -> None:
-    """Draw and measure what the images are like. What goes wrong here costs pictures, never the result."""
-    try:
-        run.illustrate(folder)
-    except Exception:
-        (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
 
 
 def _about_images(job: Job) -> dict[str, Any]:
@@ -245,18 +235,23 @@ def _purpose(trial: Trial, dataset: Dataset) -> Pretraining:
     )
 
 
-def prepare(root: Path, trial: Trial, device: torch.device) -> Job:
-    """Open what a trial works on. For a data-free method the training images are closed before it exists."""
-    dataset = dataset_of(trial)
-    task, recipe = tasks()[trial.task], trial_recipe(trial)
+def _problem(root: Path, trial: Trial, dataset: Dataset, device: torch.device) -> tuple[Problem, float]:
+    """Load the teacher of a trial. Return what networks work on, and the teacher's accuracy in percent."""
     purpose = _purpose(trial, dataset)
     domain = purpose.domain(dataset.spec.domain)
     teacher, accuracy = stored_teacher(
         root, trial.teacher, trial.dataset, domain, trial.teacher_key, device, purpose.outputs
     )
-    problem = Problem(teacher, domain, device)
+    return Problem(teacher, domain, device), accuracy
+
+
+def prepare(root: Path, trial: Trial, device: torch.device) -> Job:
+    """Open what a trial works on. For a data-free method the training images are closed before it exists."""
+    dataset = dataset_of(trial)
+    task, recipe = tasks()[trial.task], trial_recipe(trial)
+    problem, accuracy = _problem(root, trial, dataset, device)
     task_data, real = task.task_data(dataset, recipe, task.options.model_validate(trial.options)), None
-    unlabelled = given_images(trial, domain)
+    unlabelled = given_images(trial, problem.domain)
     if task_data is None and not recipe.data_free:
         real = _real_images(trial, dataset, problem, unlabelled)
     dataset.close_training_data()

@@ -97,7 +97,8 @@ class Store:
     def remove_orphans(self) -> None:
         """Delete the temporary files that killed processes left behind, once they are an hour old."""
         latest = time.time() - 3600
-        for path in self.root.rglob(".*.tmp"):
+        # As deep as files are written: the images of kept pools lie deeper, and may be many.
+        for path in (path for depth in ("", "*/", "*/*/") for path in self.root.glob(f"{depth}.*.tmp")):
             with suppress(OSError):
                 if path.is_file() and path.stat().st_mtime < latest:
                     path.unlink()
