@@ -8,17 +8,24 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import matplotlib
+from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 DPI = 150
+# The first that is installed draws what DejaVu Sans has no glyph for.
+CJK_FONTS = (
+    "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Noto Sans JP", "Noto Sans KR", "Source Han Sans SC",
+    "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "Droid Sans Fallback", "PingFang SC", "Hiragino Sans",
+    "Microsoft YaHei", "Yu Gothic", "Malgun Gothic", "SimHei", "Unifont",
+)  # fmt: skip
 
 STYLE: dict[Any, Any] = {
-    "font.family": "sans-serif",
     "font.size": 9,
     "axes.titlesize": 9,
     "axes.spines.top": False,
@@ -38,8 +45,15 @@ def paper_style() -> Iterator[None]:
     """Apply our settings to matplotlib's defaults inside the block, whatever the user's matplotlibrc says."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(STYLE)
+        matplotlib.rcParams.update({**STYLE, "font.family": _fonts()})
         yield
+
+
+@cache
+def _fonts() -> list[str]:
+    """Our font, and behind it what this machine has for Chinese, Japanese and Korean letters, which ours lacks."""
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    return ["DejaVu Sans", *(name for name in CJK_FONTS if name in installed), "sans-serif"]
 
 
 def figure_bytes(figure: Figure, fmt: str) -> bytes:

@@ -20,7 +20,6 @@ from rgal.reporting.figures.style import (
     legend_below,
     line_styles,
     paper_style,
-    say_instead,
     thousands,
     titled_axes,
 )
@@ -67,14 +66,16 @@ def sweep_data(results: pd.DataFrame) -> pd.DataFrame:
 
 
 @paper_style()
-def accuracy_versus_cases(results: pd.DataFrame, styles: Styles | None = None) -> Figure:
-    """Draw mean and standard deviation of every method in each case, of one (task, setting, budget)."""
+def accuracy_versus_cases(results: pd.DataFrame, styles: Styles | None = None) -> Figure | None:
+    """Draw mean and standard deviation of every method in each case, of one (task, setting, budget).
+
+    None where no trial is finished.
+    """
     group, data, names = ResultGroup(results), case_data(results), list(cases(results))
+    if data.empty:
+        return None
     measure = group.measures[0]
     figure, axes = titled_axes(group.heading, group.case_title, measure.on_axis)
-    if data.empty:
-        say_instead(axes, "no finished trials")
-        return figure
     grid_lines(axes)
     for edge in range(len(names) - 1):
         axes.axvline(edge + 0.5, color=RULE, linewidth=0.6, zorder=0)

@@ -22,7 +22,6 @@ from rgal.reporting.figures.style import (
     line_styles,
     paper_style,
     percent_limits,
-    say_instead,
     thousands,
     titled_axes,
     with_margin,
@@ -135,8 +134,10 @@ def worth_showing(data: pd.DataFrame, levels: Mapping[str, float]) -> tuple[floa
 @paper_style()
 def accuracy_curves(
     curves: pd.DataFrame, results: pd.DataFrame, x: Quantity = "seconds", styles: Styles | None = None
-) -> Figure:
+) -> Figure | None:
     """Draw the mean curves of all data-free methods, with the levels of the teacher and the references.
+
+    None where no method has a curve.
 
     Args:
         curves, results, x: as of `curve_data`.
@@ -144,10 +145,9 @@ def accuracy_curves(
     """
     group = ResultGroup(results, one_case=True)
     measure, data = evaluated(group, curves), curve_data(curves, results, x)
-    figure, axes = titled_axes(group.heading, x_label(x, data, group), measure.on_axis)
     if data.empty:
-        say_instead(axes, "no curve to show" if len(group.finished) else "no finished trials")
-        return figure
+        return None
+    figure, axes = titled_axes(group.heading, x_label(x, data, group), measure.on_axis)
     levels = level_data(results, measure)
     grid_lines(axes)
     axes.set_ylim(*y_limits(measure, *worth_showing(data, levels)))

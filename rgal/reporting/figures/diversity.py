@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,9 +18,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from rgal.methods.names import host_of, uses_rgal
+from rgal.reporting.figures.looks import COLOURS, GREY
 from rgal.reporting.figures.style import (
-    COLOURS,
-    GREY,
     HEIGHT,
     WIDTH,
     Styles,
@@ -36,11 +36,12 @@ from rgal.suite.store.diversity import Diversity
 
 BLUE, ORANGE, BAND, OTHER = COLOURS[0], COLOURS[1], "#E3E3E3", "#CCCCCC"
 COLUMNS = 4  # panels beside each other, at most
-HEAD_LETTERS = 100  # in a line above a figure
+HEAD_LETTERS = 12.5  # of a line above a figure, to an inch
 MOST_MAPS = 8
+MOST_ABOVE = 3  # times the median of the panels' peaks that an axis reaches
 MOST_CLASSES = 10  # that a map's colours tell apart
-# Ten colours for classes: the colour-blind safe ones, and three that differ from them in lightness.
-CLASS_COLOURS = (*COLOURS, "#B5A800", "#8C510A", "#999999")
+# Ten colours for classes: those of methods, and three that differ from them in lightness.
+CLASS_COLOURS = (*COLOURS, "#000000", "#8C510A", "#999999")
 BIN_COLUMNS = ("method", "kind", "low", "high", "density", "band_low", "band_high")
 ROUND_COLUMNS = ("method", "quantity", "x", "mean", "std", "n")
 POINT_COLUMNS = ("method", "x", "y", "label", "synthetic")
@@ -193,17 +194,33 @@ def embedding_maps(diversity: Diversity, results: pd.DataFrame) -> Figure | None
     data = point_data(diversity, results)
     if data.empty:
         return None
-    names = list(data["method"].unique())
+    names = _shown_maps(list(data["method"].unique()), results)
     frequent = data["label"].value_counts(sort=False).sort_index().sort_values(ascending=False, kind="stable")
     colours = dict(zip(sorted(frequent.index[:MOST_CLASSES]), CLASS_COLOURS, strict=False))
     what = "t-SNE of teacher features, first finished seed"
-    if len(names) > MOST_MAPS:
-        what += f" (not shown: {', '.join(names[MOST_MAPS:])})"
-    figure, panels = _panels(results, what, {name: name for name in names[:MOST_MAPS]}, MAP)
+    missing = [name for name in data["method"].unique() if name not in names]
+    if missing:
+        what += f" (not shown: {', '.join(missing)})"
+    figure, panels = _panels(results, what, {name: name for name in names}, MAP)
     for name, axes in panels.items():
         _scatter(axes, data[data["method"] == name], colours)
     legend_below(figure, _map_legend(colours, len(frequent) > len(colours)))
     return figure
+
+
+def _shown_maps(names: Sequence[str], results: pd.DataFrame) -> list[str]:
+    """Choose the methods with a map, in the order of `names`: those with RGAL, their hosts, then the best ones."""
+    group = ResultGroup(results, one_case=True)
+    measure, rows = group.measures[0], group.methods
+    sign = -1 if measure.better == "lower" else 1
+    hosts = {host_of(name, names) for name in names}
+
+    def urgency(name: str) -> tuple[bool, bool, float]:
+        mean = sign * float(rows[name].measured(measure).mean())
+        return not uses_rgal(name), name not in hosts, -mean if mean == mean else math.inf
+
+    kept = sorted(names, key=urgency)[:MOST_MAPS]
+    return [name for name in names if name in kept]
 
 
 # Parts of figures --------------------------------------------------------------------------------------------------
@@ -240,11 +257,17 @@ def _panels(
 
 def _head(figure: Figure, results: pd.DataFrame, what: str) -> None:
     text = ": ".join(filter(None, (ResultGroup(results, one_case=True).heading, what)))
-    figure.suptitle(textwrap.fill(text, HEAD_LETTERS), fontsize=9, x=0.01, ha="left")
+    letters = int(HEAD_LETTERS * figure.get_size_inches()[0])
+    figure.suptitle(textwrap.fill(text, letters), fontsize=9, x=0.01, ha="left")
 
 
 def _draw_histograms(panels: Mapping[str, Axes], data: pd.DataFrame) -> None:
-    """Draw a filled step line for each kind of distance; all panels have the same limits."""
+    """Draw a filled step line for each kind of distance; all panels have the same limits.
+
+    Where one panel's peak is far above those of the others it is cut, and its height written there.
+    """
+    peaks = data.groupby("method")["density"].max()
+    highest = min(float(peaks.max()), MOST_ABOVE * float(peaks.median()))
     for name, axes in panels.items():
         mine = data[data["method"] == name].sort_values("low", kind="stable")
         for kind in (kind for kind in KINDS if kind in set(mine["kind"])):
@@ -253,7 +276,12 @@ def _draw_histograms(panels: Mapping[str, Axes], data: pd.DataFrame) -> None:
             edges = np.append(bins["low"].to_numpy(), bins["high"].iloc[-1])
             axes.stairs(bins["density"], edges, fill=True, color=colour, alpha=0.2, linewidth=0)
             axes.stairs(bins["density"], edges, color=colour, linewidth=1.2, linestyle=dashes)
-        axes.set(xlim=(0, 2), ylim=(0, 1.05 * float(data["density"].max())), xticks=(0, 0.5, 1, 1.5, 2))
+        axes.set(xlim=(0, 2), ylim=(0, 1.05 * highest), xticks=(0, 0.5, 1, 1.5, 2))
+        if peaks[name] > highest:
+            text = f"peak {peaks[name]:.3g}"
+            axes.text(
+                0.98, 0.97, text, transform=axes.transAxes, ha="right", va="top", fontsize=7, color=GREY
+            )
         axes.xaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_major_locator(MaxNLocator(3))
     every = list(panels.values())

@@ -23,7 +23,6 @@ from rgal.reporting.figures.style import (
     method_axes,
     paper_style,
     percent_limits,
-    say_instead,
     thousands,
     titled_axes,
 )
@@ -69,13 +68,17 @@ def end_data(phases: pd.DataFrame, results: pd.DataFrame) -> pd.DataFrame:
 
 
 @paper_style()
-def accuracy_per_phase(phases: pd.DataFrame, results: pd.DataFrame, styles: Styles | None = None) -> Figure:
-    """Draw top-1 on all seen classes against their number, for one (task, setting, budget, case)."""
+def accuracy_per_phase(
+    phases: pd.DataFrame, results: pd.DataFrame, styles: Styles | None = None
+) -> Figure | None:
+    """Draw top-1 on all seen classes against their number, for one (task, setting, budget, case).
+
+    None where no finished trial recorded its phases.
+    """
     group, data = ResultGroup(results, one_case=True), phase_data(phases, results)
-    figure, axes = titled_axes(group.heading, "Classes seen", "Test top-1 on all classes seen (%)")
     if data.empty:
-        _say_nothing(axes, group)
-        return figure
+        return None
+    figure, axes = titled_axes(group.heading, "Classes seen", "Test top-1 on all classes seen (%)")
     grid_lines(axes)
     lines = draw_lines(axes, data, styles or line_styles(results))
     axes.set_ylim(*percent_limits(*ends_of(data)))
@@ -88,21 +91,19 @@ def accuracy_per_phase(phases: pd.DataFrame, results: pd.DataFrame, styles: Styl
 
 
 @paper_style()
-def old_and_new(phases: pd.DataFrame, results: pd.DataFrame) -> Figure:
-    """Draw bars of every method after the last phase: old and new classes, with whiskers of one std."""
+def old_and_new(phases: pd.DataFrame, results: pd.DataFrame) -> Figure | None:
+    """Draw bars of every method after the last phase: old and new classes, with whiskers of one std.
+
+    None where no finished trial recorded its phases.
+    """
     group, data = ResultGroup(results, one_case=True), end_data(phases, results)
-    figure, axes = method_axes(group, list(data["method"]), "Test top-1 after the last phase (%)", PER_METHOD)
     if data.empty:
-        _say_nothing(axes, group)
-        return figure
+        return None
+    figure, axes = method_axes(group, list(data["method"]), "Test top-1 after the last phase (%)", PER_METHOD)
     bars = [_draw_bars(axes, data, part) for part in PARTS]
     axes.set_xlim(0, min(axes.get_xlim()[1], 101.0))
     legend_below(figure, bars, ["old classes (earlier phases)", "new classes (last phase)"])
     return figure
-
-
-def _say_nothing(axes: Axes, group: ResultGroup) -> None:
-    say_instead(axes, "no phases to show" if len(group.finished) else "no finished trials")
 
 
 def _draw_bars(axes: Axes, data: pd.DataFrame, part: str) -> Any:

@@ -1,4 +1,4 @@
-"""What the figures of results share: axes, lines in bands, level lines, legends, one line style per method.
+"""What the figures of results share: axes, lines in bands, level lines, legends.
 
 Settings and output, which image grids share too, are in `rgal.analysis.drawing`.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -19,63 +18,22 @@ from matplotlib.lines import Line2D
 
 from rgal.analysis.drawing import figure_bytes as figure_bytes
 from rgal.analysis.drawing import paper_style as paper_style
+from rgal.reporting.figures.looks import GREY as GREY
+from rgal.reporting.figures.looks import LineStyle, look_of
 from rgal.reporting.results import ResultGroup, methods, uses_real_data
 
-# Okabe and Ito's colours, which stay apart for colour-blind readers; without the yellow, too pale on white.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-DASHES = ("solid", (0, (5, 1.5)), (0, (5, 1.5, 1, 1.5)), (0, (2.5, 1)), (0, (7, 1.5, 1, 1.5, 1, 1.5)))
-GREY, RULE = "#555555", "#E6E6E6"
-# References on real data are grey, with unfilled markers that no data-free method has.
-REFERENCE_MARKERS = ("<", ">", "h", "p")
-REFERENCE_DASHES = ((0, (1, 1.5)), (0, (1, 3)), (0, (3, 1.5, 1, 1.5)), (0, (4, 3)))
+RULE = "#E6E6E6"
 WIDTH, HEIGHT = 6.4, 4.2  # inches
 TITLE_LETTERS = 80
 TEACHER = "teacher"  # the label of its level
-
-
-@dataclass(frozen=True)
-class LineStyle:
-    """How one method is drawn. No two of the first 280 data-free methods look the same."""
-
-    colour: str
-    marker: str
-    dashes: object
-    filled: bool = True
-
-    def options(self) -> dict[str, Any]:
-        """Return keyword arguments of `Axes.plot`."""
-        edge = ("white", 0.5) if self.filled else (self.colour, 1.0)
-        return {
-            "color": self.colour,
-            "linestyle": self.dashes,
-            "linewidth": 1.5 if self.filled else 1.0,
-            "marker": self.marker,
-            "markersize": 4.5,
-            "markerfacecolor": self.colour if self.filled else "white",
-            "markeredgecolor": edge[0],
-            "markeredgewidth": edge[1],
-        }
 
 
 Styles = Mapping[str, LineStyle]
 
 
 def line_styles(results: pd.DataFrame) -> dict[str, LineStyle]:
-    """Give each method a style by its place among the data-free ones, or among the references.
-
-    A method looks the same everywhere if all results of its task are given.
-    """
-    styles: dict[str, LineStyle] = {}
-    for name, trials in methods(results).items():
-        real = uses_real_data(trials)
-        place = sum(style.filled != real for style in styles.values())
-        colours, markers, dashes = (
-            ((GREY,), REFERENCE_MARKERS, REFERENCE_DASHES) if real else (COLOURS, MARKERS, DASHES)
-        )
-        look = (colours[place % len(colours)], markers[place % len(markers)], dashes[place % len(dashes)])
-        styles[name] = LineStyle(*look, filled=not real)
-    return styles
+    """Return how each method is drawn: by its name, so that it looks the same in every report."""
+    return {name: look_of(name, not uses_real_data(trials)) for name, trials in methods(results).items()}
 
 
 def new_figure(width: float = WIDTH, height: float = HEIGHT) -> Figure:
@@ -128,12 +86,6 @@ def grid_lines(axes: Axes, axis: str = "y") -> None:
 def title(axes: Axes, text: str) -> None:
     """Write a title that starts at the axes' left edge and takes as many lines as it needs."""
     axes.set_title(textwrap.fill(text, TITLE_LETTERS), loc="left")
-
-
-def say_instead(axes: Axes, message: str) -> None:
-    """Write a message in place of a drawing."""
-    axes.text(0.5, 0.5, message, transform=axes.transAxes, ha="center", color=GREY)
-    axes.set(xticks=[], yticks=[])
 
 
 def thousands(value: float, _: object = None) -> str:

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from rgal.reporting.figures.diversity import (
     MOST_MAPS,
     diversity_figures,
+    embedding_maps,
     histogram_data,
     point_data,
     round_data,
@@ -93,6 +94,26 @@ def test_many_methods_and_classes() -> None:
     assert sum(axes.axison for axes in figures["distances"].axes) == len(names)
     for figure in figures.values():
         assert len(figure_bytes(figure, "svg")) > 1000
+
+
+def test_rgal_and_its_host_have_a_map_however_many_methods_there_are() -> None:
+    names = [*(f"m{i}" for i in range(MOST_MAPS)), "cmi", "cmi+rgal"]
+    rows = pd.DataFrame([trial(name, i, 0, 90.0 - i) for i, name in enumerate(names)])
+    frames = diversity_frames((key, record()) for key in rows["key"])
+    titles = [axes.get_title(loc="left") for axes in embedding_maps(frames, rows).axes]
+    assert titles == [*(f"m{i}" for i in range(MOST_MAPS - 2)), "cmi", "cmi+rgal"]
+
+
+def test_one_peak_does_not_flatten_the_other_histograms(results: pd.DataFrame) -> None:
+    spike = record(histograms={"same": [400, 0, 0, 0], "different": [0, 400, 0, 0], "negatives": None})
+    flat = record(histograms=dict.fromkeys(("same", "different"), [1, 1, 1, 1]))
+    of_key = {key: spike if key == "deepinversion-0" else flat for key in results["key"]}
+    figure = diversity_figures(diversity_frames(of_key.items()), results)["distances"]()
+    flat_one, peaked = figure.axes[0], figure.axes[3]  # of scratch, plain, rgal, deepinversion
+    assert flat_one.get_ylim()[1] == pytest.approx(
+        1.05 * 3 * 0.5
+    )  # thrice the median peak; the spike reaches 2
+    assert [text.get_text() for text in peaked.texts] == ["peak 2"] and not flat_one.texts
 
 
 def test_one_panel_and_no_panel(results: pd.DataFrame) -> None:

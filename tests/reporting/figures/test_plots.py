@@ -12,7 +12,6 @@ from rgal.reporting.figures import curves as curve_module
 from rgal.reporting.figures import style
 from rgal.reporting.figures.curves import accuracy_curves, curve_data
 from rgal.reporting.figures.style import figure_bytes
-from tests.helpers.reporting_builders import trial
 
 
 def test_curves_are_means_over_seeds_at_common_rounds(results: pd.DataFrame, curves: pd.DataFrame) -> None:
@@ -88,9 +87,8 @@ def test_the_axis_of_time_is_the_processors_where_every_curve_knows_it(
 def test_a_method_looks_the_same_in_every_setting(results: pd.DataFrame) -> None:
     styles = style.line_styles(results)
     assert list(styles) == ["scratch", "dafl", "deepinversion", "cmi", "cmi+rgal"]
-    names = [f"m{i:03}" for i in range(280)]
-    many = style.line_styles(pd.DataFrame([trial(name, 0, 0, 1.0) for name in names]))
-    assert len(set(many.values())) == 280
+    alone = style.line_styles(results[results["method"] == "cmi"])
+    assert alone["cmi"] == styles["cmi"]
 
 
 def test_labels_are_moved_apart_and_stay_below_the_top() -> None:
@@ -125,15 +123,10 @@ def test_methods_of_very_different_cost_get_a_logarithmic_axis(
     assert accuracy_curves(curves, results).axes[0].get_xscale() == "log"
 
 
-def test_figures_without_curves_say_so(results: pd.DataFrame, curves: pd.DataFrame) -> None:
-    for data, rows, message in (
-        (pd.DataFrame(), pd.DataFrame(), "no finished trials"),
-        (curves, results[results["status"] == "failed"], "no finished trials"),
-        (curves, results[~results["data_free"]], "no curve to show"),
-    ):
-        figure = accuracy_curves(data, rows)
-        assert [text.get_text() for text in figure.axes[0].texts] == [message]
-        assert figure_bytes(figure, "png").startswith(b"\x89PNG")
+def test_figures_without_curves_are_left_out(results: pd.DataFrame, curves: pd.DataFrame) -> None:
+    assert accuracy_curves(pd.DataFrame(), pd.DataFrame()) is None
+    assert accuracy_curves(curves, results[results["status"] == "failed"]) is None
+    assert accuracy_curves(curves, results[~results["data_free"]]) is None
 
 
 def test_dollars_and_underscores_in_names_are_text(results: pd.DataFrame, curves: pd.DataFrame) -> None:
