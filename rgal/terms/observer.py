@@ -89,4 +89,5 @@ class Observer:
         return observation
 
     def _key(self, net: str, inputs: Tensor, graph: bool) -> tuple[str, int, bool]:
-        return net, id(inputs), graph or net not in self.no_grad
+        # A pass that was asked for without gradient is not shared with a term that needs one.
+        return net, id(inputs), (graph or net not in self.no_grad) and torch.is_grad_enabled()

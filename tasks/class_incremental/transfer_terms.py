@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rgal.core.observe import observe
 from rgal.synthesis.views import resized_crop
 from rgal.tasks.class_incremental.groups import statistics_of
 from rgal.tasks.class_incremental.prototypes import _PrototypeTerm
@@ -79,17 +78,17 @@ class SupervisedContrast(_PrototypeTerm):
     """
 
     reads: tuple[Reads, ...] = (Reads("student", "feature"),)
+    asks = reads
 
     def __init__(self, context: TermContext, draws: int, temperature: float) -> None:
         super().__init__("contrast", context, draws)
-        self.student = (context.nets["student"],)  # in a tuple: it must not become a submodule
         self.temperature, self.old = temperature, statistics_of(context).means is not None
 
     def forward(self, ctx: Context) -> Tensor:
         features = ctx.of("student").required_feature
         second = SECOND_VIEW(ctx.images, ctx.domain, ctx.streams.get(f"{self.name} view"))
         with torch.no_grad():
-            keys = observe(self.student[0], ctx.domain.normalise(second), ("feature",)).required_feature
+            keys = ctx.observe("student", ctx.domain.normalise(second), ("feature",)).required_feature
             keys = torch.cat([keys, self.noisy_means(ctx)[0]]) if self.old else keys
         similarities = F.normalize(features, dim=1) @ F.normalize(keys, dim=1).T / self.temperature
         own = torch.eye(len(features), device=features.device)

@@ -94,6 +94,21 @@ def test_what_is_observed_equals_a_forward_pass_by_hand() -> None:
     assert torch.equal(total, nets["student"](other).square().sum())
 
 
+def test_a_pass_without_gradient_is_not_handed_to_a_term_that_needs_one() -> None:
+    nets, other = networks(), small.rand(2, *small.COLOUR.shape, seed=3)
+
+    def constant(ctx: Context) -> Tensor:
+        with torch.no_grad():
+            return ctx.observe("student", other).logits.sum()
+
+    def trained(ctx: Context) -> Tensor:
+        return ctx.observe("student", other).logits.square().sum()
+
+    total, parts, _ = run(asking(constant, trained), nets)
+    total.backward()
+    assert nets["student"].body.weight.grad is not None and parts["further_passes"].item() == 2
+
+
 def test_a_step_without_further_passes_logs_none() -> None:
     nets = networks()
     _, parts, _ = run(asking(lambda ctx: ctx.of("student").logits.sum(), reads=(Reads("student"),)), nets)
