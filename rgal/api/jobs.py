@@ -38,6 +38,11 @@ _NOT_ASKED = (
 )
 
 
+def makes_its_images(recipe: Recipe) -> bool:
+    """Tell whether a method needs no image that somebody would have to give."""
+    return recipe.data_free and recipe.source != "given"
+
+
 @dataclass(frozen=True)
 class Asked:
     """What a call asks for.
@@ -61,7 +66,7 @@ class Asked:
     options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     images: Callable[[], int] = lambda: 0
     adapt: Callable[[Recipe], Recipe] = lambda recipe: recipe
-    usable: Callable[[Resolved], bool] = lambda resolved: resolved.recipe.data_free
+    usable: Callable[[Resolved], bool] = lambda resolved: makes_its_images(resolved.recipe)
     lacking: str = "real images"
 
 

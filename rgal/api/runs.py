@@ -22,7 +22,7 @@ from rgal.api.ends import (
     without_old_images,
 )
 from rgal.api.images import SynthesisedImages
-from rgal.api.jobs import Asked, identity_of, make_job
+from rgal.api.jobs import Asked, identity_of, make_job, makes_its_images
 from rgal.api.networks import own_copy
 from rgal.api.results import Distilled, Extended, Quantized
 from rgal.api.teacher import Teacher, as_pixels
@@ -82,7 +82,7 @@ def run_quantization(
         row = None if given is None else task.calibration_row  # it takes ranges from these images alone
         asked = Asked(
             "dfq", placed, call, options={"bits": bits, **options},
-            usable=lambda method: method.recipe.data_free or method.method.name == row,
+            usable=lambda method: makes_its_images(method.recipe) or method.method.name == row,
         )  # fmt: skip
         job = with_real_images(make_job(asked), given)
         run = task.start(job)

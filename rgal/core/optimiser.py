@@ -53,6 +53,11 @@ class StudentOptimiser:
         drops = QUARTERS if self.schedule == "quarters" else self.drops
         return self.lr * next((factor for share, factor in reversed(drops) if done >= share), 1.0)
 
+    def set_rates(self, optimiser: torch.optim.Optimizer, step: int, total: int) -> None:
+        """Set the learning rates of an optimiser's groups for a step, counted from 0 to `total` - 1."""
+        for group in optimiser.param_groups:
+            group["lr"] = self.learning_rate(step, total)
+
     def make(self, parameters: Sequence[nn.Parameter], fused: bool) -> torch.optim.Optimizer:
         """Make the torch optimiser for these parameters. `fused`: update all of them in one kernel."""
         raise NotImplementedError

@@ -17,6 +17,7 @@ from rgal.core.problem import Domain, Problem
 from rgal.core.seeding import Streams
 from rgal.synthesis.image_source import ImageSource
 from rgal.synthesis.pool import ImagePool
+from rgal.synthesis.sampling import Prioritised
 from rgal.synthesis.views import View, crop_flip, fmix
 
 NEXT_BATCH = "student batches"  # the stream that batches are drawn by
@@ -31,11 +32,15 @@ class StudentBatch:
         targets: labels (N,), or each class's share of each image (N,C).
         groups: named, disjoint ranges of rows where a task tells kinds of images apart; empty elsewhere. Terms of that
             task read them from their context.
+        rows: where in the pool the images stand (N,); None where they come from none.
+        weights: their importance weights (N,), where they are drawn by priority; None: all weigh the same.
     """
 
     images: Tensor
     targets: Tensor
     groups: Mapping[str, slice] = field(default_factory=dict)
+    rows: Tensor | None = None
+    weights: Tensor | None = None
 
 
 class BatchSupply(Protocol):
@@ -80,7 +85,8 @@ class PoolSupply:
         self.purpose, self.real = purpose, real
 
     def next(self) -> StudentBatch:
-        return StudentBatch(*self.pool.sample(self.size, self.streams.get(self.purpose), self.per_class))
+        rows = self.pool.rows(self.size, self.streams.get(self.purpose), self.per_class)
+        return StudentBatch(*self.pool.at(rows), rows=rows)
 
     def state_dict(self) -> dict[str, Any]:
         return {"pool": self.pool.state_dict(contents=False)} if self.real else {}
@@ -88,6 +94,35 @@ class PoolSupply:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if self.real:
             self.pool.load_state_dict(state["pool"])
+
+
+class PrioritySupply(PoolSupply):
+    """Draw batches from a pool by the priorities of its images.
+
+    Args:
+        pool, streams, size, purpose: see `PoolSupply`.
+        sampling: how priorities become probabilities and weights.
+        fraction: tells the share of the run that is done.
+    """
+
+    def __init__(
+        self,
+        pool: ImagePool,
+        streams: Streams,
+        size: int,
+        sampling: Prioritised,
+        fraction: Callable[[], float],
+        purpose: str = NEXT_BATCH,
+    ) -> None:
+        super().__init__(pool, streams, size, purpose=purpose)
+        self.sampling, self.fraction = sampling, fraction
+
+    def next(self) -> StudentBatch:
+        if not len(self.pool):
+            raise ValueError("the image pool is empty: synthesise before sampling")
+        rng = self.streams.get(self.purpose)
+        rows, weights = self.sampling.draw(self.pool, self.size, rng, self.fraction())
+        return StudentBatch(*self.pool.at(rows), rows=rows, weights=weights)
 
 
 class LastBatchSupply:
@@ -133,13 +168,15 @@ class GeneratorSupply:
         self.pool, self.shown, self.drawn = pool, shown, 0
 
     def next(self) -> StudentBatch:
-        images = self.source.draw(self.size, self.streams.get(NEXT_BATCH))
+        images, labels = self.source.draw_labelled(self.size, self.streams.get(NEXT_BATCH))
         self.drawn += len(images)
         if self.shown():
             with torch.no_grad():
                 logits = self.problem.teacher(self.problem.domain.normalise(images))
             self.pool.add(images, logits.argmax(1))
-        return StudentBatch(images, images.new_zeros(self.size, dtype=torch.int64))
+        if labels is None:
+            labels = images.new_zeros(self.size, dtype=torch.int64)
+        return StudentBatch(images, labels)
 
     def state_dict(self) -> dict[str, Any]:
         return {"drawn": self.drawn}
@@ -165,8 +202,10 @@ class Augmentation:
     def __call__(self, batch: StudentBatch, domain: Domain, streams: Streams) -> tuple[StudentBatch, Tensor]:
         """Return the batch, doubled if `pairs`, and its images (N,C,H,W) as the student sees them."""
         if self.pairs:
-            images, targets = (torch.cat([part, part]) for part in (batch.images, batch.targets))
-            batch = replace(batch, images=images, targets=targets)
+            names = ("images", "targets", "rows", "weights")
+            parts = {name: getattr(batch, name) for name in names}
+            doubled = {k: torch.cat([v, v]) for k, v in parts.items() if v is not None}
+            batch = replace(batch, **doubled)  # type: ignore[arg-type]
         shown = self.view(batch.images, domain, streams.get("student view"))
         if self.fmix:
             shown, _, _ = fmix(shown, streams.get("fmix"))

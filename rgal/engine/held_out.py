@@ -72,7 +72,7 @@ class HeldOutRun:
             batch=spec.batch,
             steps=spec.steps,
         )
-        self.inversion = Inversion(recipe, problem, problem.teacher, streams, precision)
+        self.inversion = Inversion(recipe, problem, {"student": problem.teacher}, streams, precision)
         self.pool = ImagePool(problem.domain.shape, problem.device)
         self.step = 0  # of the current batch
         self._began, self._taken = time.perf_counter(), 0

@@ -8,95 +8,35 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import nn
 
-from rgal.core.precision import Precision
 from rgal.core.problem import Problem
 from rgal.core.seeding import Streams
-from rgal.engine.batches import Augmentation, BatchSupply, GeneratorSupply, LastBatchSupply, PoolSupply
+from rgal.engine.batches import (
+    NEXT_BATCH,
+    Augmentation,
+    BatchSupply,
+    GeneratorSupply,
+    LastBatchSupply,
+    PoolSupply,
+    PrioritySupply,
+)
 from rgal.engine.clock import Clock
+from rgal.engine.networks import FurtherNetworks
+from rgal.engine.options import SHOWN as SHOWN
+from rgal.engine.options import Diverged as Diverged
+from rgal.engine.options import Hooks as Hooks
+from rgal.engine.options import Position as Position
+from rgal.engine.options import Row as Row
+from rgal.engine.options import RunOptions as RunOptions
 from rgal.engine.schedule import MODES, Mode, Schedule
 from rgal.engine.student import StudentLoop, StudentSpec
 from rgal.methods.recipe import Recipe
 from rgal.synthesis.loop import Inversion
 from rgal.synthesis.pool import ImagePool
 from rgal.terms.objective import Progress, labels_of
-
-Row = dict[str, Any]
-SHOWN = 2_000  # images kept to look at
-
-
-class Diverged(RuntimeError):
-    """A loss is no longer finite. The message names the kind of step, the round and the part of the loss."""
-
-
-@dataclass(frozen=True)
-class Position:
-    """Say how far a run is, for a progress line.
-
-    Args:
-        mode: the current kind of step.
-        at: number of the current unit, from 1.
-        of: number of units.
-        done: share of the run that is done, in [0,1].
-        remaining_seconds: estimate for what is left, of the kinds of step that have been timed.
-        at_least: whether a kind of step is left that has not been timed yet.
-        unit: what is counted: "round" or "phase".
-    """
-
-    mode: str
-    at: int
-    of: int
-    done: float
-    remaining_seconds: float
-    at_least: bool = False
-    unit: str = "round"
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """Set what is no part of the method.
-
-    Args:
-        precision: "fp32" or "bf16", of the networks' forward passes.
-        evaluate_every: rounds from one evaluation to the next. The last round is always followed by one.
-        capacity: how many images the pool holds at most; None: all, or `SHOWN` where no student reads it.
-    """
-
-    precision: Precision = "fp32"
-    evaluate_every: int = 1
-    capacity: int | None = None
-
-
-@dataclass(frozen=True)
-class Hooks:
-    """Say how a task's run differs from "train the student on the pool". Distillation leaves all at their defaults.
-
-    Args:
-        train_mode: puts the student into the mode of its training steps.
-        on_images: is called with every synthesised batch, (N,C,H,W) in [0,1] and labels (N,), before the student trains
-            on it.
-        real: real images to train on in place of synthesised ones, for reference rows.
-        student_seen_by_synthesis: the network that synthesis takes for the student; None: the student itself.
-        batches: makes the supplier of student batches from that of synthesised batches, which is None without
-            synthesis.
-        augmentation: how batches are shown to the student; None: as the recipe says.
-        task_data: what the task hands to its own terms.
-        progress_within_rounds: whether terms may be switched on or off inside a round.
-    """
-
-    train_mode: Callable[[nn.Module], Any] = nn.Module.train
-    on_images: Callable[[torch.Tensor, torch.Tensor], None] | None = None
-    real: ImagePool | None = None
-    student_seen_by_synthesis: nn.Module | None = None
-    batches: Callable[[BatchSupply | None], BatchSupply] | None = None
-    augmentation: Augmentation | None = None
-    task_data: object | None = None
-    progress_within_rounds: bool = False
 
 
 class TransferRun:
@@ -126,18 +66,18 @@ class TransferRun:
         hooks: Hooks = Hooks(),  # noqa: B008
     ) -> None:
         synthesises = recipe.images is not None
-        if hooks.batches is None and (hooks.real is None) != synthesises:
+        given = recipe.source == "given"
+        if hooks.batches is None and (hooks.real is None) != (synthesises or given):
             raise ValueError("real images are for recipes without image synthesis, and only for them")
         self.recipe, self.problem, self.student, self.streams = recipe, problem, student, streams
         self.measure, self.options, self.hooks = measure, options, hooks
         self.trainable = [p for p in student.parameters() if p.requires_grad]
-        capacity = options.capacity
-        if recipe.source != "pool" and capacity is None:
-            capacity = SHOWN
-        self.pool = ImagePool(problem.domain.shape, problem.device, capacity)
+        self.pool = ImagePool(problem.domain.shape, problem.device, self._capacity())
+        self.further = FurtherNetworks(recipe.networks, problem, student, streams, options.precision)
         shown_student = hooks.student_seen_by_synthesis or student
+        others = {"student": shown_student, **self.further.nets}
         self.inversion = (
-            Inversion(recipe.inversion(), problem, shown_student, streams, options.precision)
+            Inversion(recipe.inversion(), problem, others, streams, options.precision, self.pool)
             if synthesises
             else None
         )
@@ -145,9 +85,9 @@ class TransferRun:
         self.synthesised = self._synthesised_batches()
         self.batches = self._student_batches()
         self.loop = StudentLoop(
-            {"student": student, "teacher": problem.teacher},
+            {"student": student, "teacher": problem.teacher, **self.further.nets},
             problem.domain,
-            student_spec(recipe, hooks),
+            student_spec(recipe, hooks, self.pool if hooks.real is None else hooks.real),
             streams,
             options.precision,
         )
@@ -155,9 +95,17 @@ class TransferRun:
         self.taken = 0  # images that synthesis has finished
         self._set_mode()
 
+    def _capacity(self) -> int | None:
+        if self.recipe.memory is not None:
+            return self.recipe.memory.capacity
+        trained_on = self.recipe.source in ("pool", "given")
+        return self.options.capacity if trained_on else self.options.capacity or SHOWN
+
     def _synthesised_batches(self) -> PoolSupply | LastBatchSupply | GeneratorSupply | None:
         """Return the supplier that the recipe's `source` names, or None without synthesis."""
         recipe, size = self.recipe, self.recipe.rounds.batch
+        if recipe.source == "given":
+            return PoolSupply(self.pool, self.streams, size, recipe.per_class)
         if self.inversion is None:
             return None
         if recipe.source == "batch":
@@ -165,9 +113,11 @@ class TransferRun:
         if recipe.source == "generator":
             source, is_last = self.inversion.images, lambda: self.schedule.is_last("student")
             return GeneratorSupply(source, self.problem, self.streams, size, self.pool, is_last)
-        if self.hooks.batches is not None:
-            return PoolSupply(self.pool, self.streams, size, recipe.per_class, "replayed batches")
-        return PoolSupply(self.pool, self.streams, size, recipe.per_class)
+        purpose = NEXT_BATCH if self.hooks.batches is None else "replayed batches"
+        if recipe.sampling is not None:
+            fraction = lambda: self.progress.fraction  # noqa: E731
+            return PrioritySupply(self.pool, self.streams, size, recipe.sampling, fraction, purpose)
+        return PoolSupply(self.pool, self.streams, size, recipe.per_class, purpose)
 
     def _student_batches(self) -> BatchSupply:
         """Return the supplier of student batches: the task's, that of real images for a reference row, or synthesis."""
@@ -211,10 +161,21 @@ class TransferRun:
         if due == "synthesis":
             self._synthesise()
         else:
-            batch = self.batches.next()
-            self.loop.step(batch, self.progress)
+            self._train()
         self.schedule.count(due)
         return []
+
+    def _train(self) -> None:
+        """Do one student step, move and train further networks after it, and keep the priorities that it set."""
+        progress = self.progress
+        if self.further.nets:
+            self.further.before_student()
+        batch, ctx = self.loop.step(self.batches.next(), progress)
+        if self.further.nets:
+            targets, inputs = ctx.cross_entropy_targets, ctx.views["global"]
+            self.loop.meter.add(self.further.after("student", ctx.images, targets, inputs, progress))
+        if ctx.priority is not None and batch.rows is not None and self.batches is self.synthesised:
+            self.pool.set_priorities(batch.rows, ctx.priority.detach())
 
     def _synthesise(self) -> None:
         """Do one synthesis step. In interleaved rounds, every step makes a batch of its own."""
@@ -222,7 +183,12 @@ class TransferRun:
         alone = self.recipe.rounds.interleaved
         if alone or self.schedule.done["synthesis"] == 0:
             self.inversion.begin()
-        self.inversion.step(self.progress)
+        ctx = self.inversion.step(self.progress)
+        if self.further.nets:
+            targets, inputs = ctx.cross_entropy_targets, ctx.views["global"]
+            self.inversion.meter.add(
+                self.further.after("synthesis", ctx.images, targets, inputs, self.progress)
+            )
         if alone:
             self._take_images()
 
@@ -260,7 +226,9 @@ class TransferRun:
             self.synthesised.latest = images, targets
         # Where the student trains on the last batch alone, the pool keeps one batch per round, to look at.
         if self.recipe.source == "pool" or self.schedule.is_last("synthesis"):
-            self.pool.add(images, labels)
+            memory = self.recipe.memory
+            room = None if memory is None else memory.making_room(self.pool, self.problem)
+            self.pool.add(images, labels, room)
         self.taken += len(images)
 
     def _close_round(self) -> list[Row]:
@@ -268,6 +236,7 @@ class TransferRun:
         rows: list[Row] = []
         if self.recipe.rounds.interleaved:
             rows += self._loss_row("synthesis") + self._loss_row("student")
+        self.loop.objective.end_round()
         self.schedule.close_round()
         due = self.finished or self.schedule.round % self.options.evaluate_every == 0
         if due and (self.finished or self.schedule.steps["student"]):
@@ -353,6 +322,7 @@ class TransferRun:
             "inversion": None if self.inversion is None else self.inversion.state_dict(),
             "pool": self.pool.state_dict(),
             "batches": self.batches.state_dict(),
+            "further": self.further.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -363,14 +333,16 @@ class TransferRun:
             self.inversion.load_state_dict(state["inversion"])
         self.pool.load_state_dict(state["pool"])
         self.batches.load_state_dict(state["batches"])
+        if self.further.nets:
+            self.further.load_state_dict(state["further"])
         self.schedule.load_state_dict(state["schedule"])
         self.clock.load_state_dict(state)
         self.taken, self.mode = int(state["taken"]), state["mode"]
         self._set_mode()
 
 
-def student_spec(recipe: Recipe, hooks: Hooks) -> StudentSpec:
-    """Return what a recipe's student minimises and how its batches are augmented."""
+def student_spec(recipe: Recipe, hooks: Hooks, pool: ImagePool) -> StudentSpec:
+    """Return what a recipe's student minimises, how its batches are augmented, and the pool its terms may read."""
     own = Augmentation(recipe.student_view, recipe.pairs, recipe.fmix)
     return StudentSpec(
         recipe.transfer,
@@ -378,4 +350,5 @@ def student_spec(recipe: Recipe, hooks: Hooks) -> StudentSpec:
         recipe.rounds.total_student_steps(),
         hooks.augmentation or own,
         hooks.task_data,
+        pool,
     )

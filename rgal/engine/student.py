@@ -15,6 +15,7 @@ from rgal.core.precision import Precision, autocast
 from rgal.core.problem import Domain
 from rgal.core.seeding import Streams, global_seed, seed_for
 from rgal.engine.batches import Augmentation, StudentBatch
+from rgal.terms.context import Context, PoolView
 from rgal.terms.objective import LossTerm, Objective, Progress, TermContext
 
 
@@ -28,6 +29,7 @@ class StudentSpec:
         total_steps: length of the schedule of learning rates, in steps.
         augmentation: how batches are shown to the student.
         task_data: what a task hands to its own terms; None elsewhere.
+        pool: the images that terms may read the statistics of; None where there is no pool.
     """
 
     terms: tuple[LossTerm, ...]
@@ -35,6 +37,7 @@ class StudentSpec:
     total_steps: int
     augmentation: Augmentation = Augmentation()
     task_data: object | None = None
+    pool: PoolView | None = None
 
 
 class StudentLoop:
@@ -61,7 +64,8 @@ class StudentLoop:
         self.student, self.domain, self.spec = nets["student"], domain, spec
         self.streams, self.precision = streams, precision
         self.device = next(self.student.parameters()).device
-        context = TermContext(domain, nets, seed_for(*streams.parts, "student terms"), spec.task_data)
+        seed = seed_for(*streams.parts, "student terms")
+        context = TermContext(domain, nets, seed, spec.task_data, spec.pool)
         self.objective = Objective(spec.terms, context, no_grad=set(nets) - {"student"}).to(self.device)
         trainable = [p for p in self.student.parameters() if p.requires_grad]
         self.optimiser = spec.optimiser.make_for(
@@ -76,8 +80,16 @@ class StudentLoop:
         """Return the learning rate of a step, counted from 0."""
         return self.spec.optimiser.learning_rate(step, self.spec.total_steps)
 
-    def step(self, batch: StudentBatch, progress: Progress = Progress()) -> None:  # noqa: B008
-        """Do one optimiser step on a batch. No host synchronisation."""
+    def step(
+        self,
+        batch: StudentBatch,
+        progress: Progress = Progress(),  # noqa: B008
+    ) -> tuple[StudentBatch, Context]:
+        """Do one optimiser step on a batch, without synchronising the host.
+
+        Returns:
+            The batch as it was augmented, and the context that the terms were given.
+        """
         batch, shown = self.spec.augmentation(batch, self.domain, self.streams)
         inputs = self.domain.normalise(shown).contiguous(memory_format=torch.channels_last)
         # Dropout draws from torch's own stream: seeded by the step, a run that was stopped goes on with the same draws.
@@ -85,16 +97,23 @@ class StudentLoop:
             global_seed(*self.streams.parts, "student step", self.steps),
             autocast(self.device, self.precision),
         ):
-            total, parts, _ = self.objective(
-                batch.images, batch.targets, {"global": inputs}, self.streams, progress, batch.groups
+            total, parts, ctx = self.objective(
+                batch.images,
+                batch.targets,
+                {"global": inputs},
+                self.streams,
+                progress,
+                batch.groups,
+                batch.weights,
             )
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.learning_rate(self.steps)
+        self.spec.optimiser.set_rates(self.optimiser, self.steps, self.spec.total_steps)
         self.optimiser.zero_grad(set_to_none=True)
         total.backward()
         self.optimiser.step()
+        self.objective.stepped(ctx)
         self.steps += 1
         self.meter.add(parts)
+        return batch, ctx
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that later steps depend on."""

@@ -8,9 +8,11 @@ from types import MappingProxyType
 from typing import Literal, Protocol
 
 from rgal.core.optimiser import SGD, StudentOptimiser
+from rgal.methods.networks import FurtherNetwork
 from rgal.methods.rgal_options import RgalOptions
 from rgal.synthesis.image_source import Adam, ImageSpec
 from rgal.synthesis.loop import InversionSpec
+from rgal.synthesis.sampling import Memory, Prioritised
 from rgal.synthesis.views import View, crop_flip, identity
 from rgal.terms.objective import LossTerm
 from rgal.terms.transfer import distillation
@@ -91,13 +93,16 @@ class Recipe:
         student: optimiser and learning rates of the student.
         rounds: how synthesis and student steps alternate.
         keep: which images of a round enter the pool: those of the step with the least loss, or of the last step.
-        source: what the student trains on: the pool, fresh draws of a persistent generator, or the batch that was
-            synthesised last, as it is.
+        source: what the student trains on: the pool, fresh draws of a persistent generator, the batch that was
+            synthesised last, as it is, or a pool that the run is given, without any synthesis.
         student_view: augmentation of student batches.
         pairs: whether every image is in a student batch twice, augmented independently.
         per_class: if not 0, batches of synthesis and of the student hold that many images of each of their classes, so
             that there are pairs of one label whatever the number of classes.
         fmix: whether student batches are mixed by FMix. The teacher labels the mixtures.
+        sampling: how student batches are drawn from a pool by priority; None: in shuffled epochs.
+        memory: how many images the pool holds, and which make room for new ones; None: it holds all.
+        networks: further networks, which terms read by these names beside "teacher" and "student".
         extension: what only one task understands of its recipes, such as how a model takes on new classes.
     """
 
@@ -109,17 +114,33 @@ class Recipe:
     student: StudentOptimiser = SGD()
     rounds: Rounds = Rounds()
     keep: Literal["best", "last"] = "best"
-    source: Literal["pool", "generator", "batch"] = "pool"
+    source: Literal["pool", "generator", "batch", "given"] = "pool"
     student_view: View = crop_flip
     pairs: bool = False
     per_class: int = 0
     fmix: bool = False
+    sampling: Prioritised | None = None
+    memory: Memory | None = None
+    networks: Mapping[str, FurtherNetwork] = field(default_factory=lambda: MappingProxyType({}))
     extension: RecipeExtension | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what no run could do. Raises ValueError."""
+        if self.source != "pool" and (self.sampling or self.memory):
+            raise ValueError(
+                "images are drawn by priority, and make room, in a pool that a method fills only"
+            )
+        if self.sampling is not None and self.per_class:
+            raise ValueError("images are drawn by priority or by class (per_class), not both")
+        if reserved := {"teacher", "student"} & set(self.networks):
+            raise ValueError(f"a further network is called '{reserved.pop()}', which there is one of already")
 
     @property
     def data_free(self) -> bool:
         """Whether the recipe does without the real images that its task keeps from methods."""
-        return self.images is not None if self.extension is None else self.extension.data_free
+        if self.extension is not None:
+            return self.extension.data_free
+        return self.images is not None or self.source == "given"
 
     def inversion(self) -> InversionSpec:
         """Return what the inversion loop needs.

@@ -50,6 +50,11 @@ class MethodTrials:
     def data_free(self) -> bool:
         return not uses_real_data(self.trials)
 
+    @cached_property
+    def given(self) -> bool:
+        """Whether they work on given images alone, of an origin that nobody checked."""
+        return known(self.finished, "given")
+
     def recorded(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Return the rows of another frame that are about the finished trials, in the order of these."""
         if "key" not in frame.columns:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rgal.core.problem import Domain
 
@@ -42,6 +42,9 @@ class ImageSource:
         self.optimiser: torch.optim.Adam
         self.n, self.steps = 0, 0
         self.rng: torch.Generator
+
+    def meet(self, teacher: nn.Module) -> None:
+        """Take note of the frozen teacher, once, for sources that ask it of images that they make on their own."""
 
     def attach(self, n: int, rng: torch.Generator, steps: int = 0) -> None:
         """Prepare a round: at its start, and again when a run goes on from a stored state in the middle of it.
@@ -107,6 +110,10 @@ class ImageSource:
             TypeError: this source has no generator outside a round.
         """
         raise TypeError(f"{type(self).__name__} keeps no generator that could draw images outside a round")
+
+    def draw_labelled(self, n: int, rng: torch.Generator) -> tuple[Tensor, Tensor | None]:
+        """Do as `draw`, and return the labels (n,) that the images were made for; None if they were made for none."""
+        return self.draw(n, rng), None
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that later steps and rounds depend on."""

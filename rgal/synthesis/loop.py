@@ -17,6 +17,7 @@ from rgal.core.problem import Problem, evaluating
 from rgal.core.seeding import Streams, seed_for
 from rgal.synthesis.image_source import Adam, ImageSpec
 from rgal.synthesis.views import View
+from rgal.terms.context import Context, PoolView
 from rgal.terms.objective import LossTerm, Objective, Progress, TermContext
 
 
@@ -75,9 +76,10 @@ class Inversion:
     Args:
         spec: what is optimised and how.
         problem: the teacher and its domain.
-        student: the network that terms read as "student".
+        others: the other networks that terms read by their names: "student", and further ones.
         streams: random streams of the run.
         precision: of the networks' forward passes.
+        pool: what terms may read of the images that are kept; None: nothing.
 
     Raises:
         UserError: a network does not take images of the sizes that the method shows it.
@@ -88,14 +90,16 @@ class Inversion:
         self,
         spec: InversionSpec,
         problem: Problem,
-        student: nn.Module,
+        others: Mapping[str, nn.Module],
         streams: Streams,
         precision: Precision = "fp32",
+        pool: PoolView | None = None,
     ) -> None:
         self.spec, self.problem, self.streams, self.precision = spec, problem, streams, precision
         seed = seed_for(*streams.parts, "synthesis parameters")
         self.images = spec.images.build(problem.domain, problem.device, seed)
-        context = TermContext(problem.domain, {"teacher": problem.teacher, "student": student}, seed)
+        self.images.meet(problem.teacher)
+        context = TermContext(problem.domain, {"teacher": problem.teacher, **others}, seed, pool=pool)
         self.objective = Objective(spec.terms, context).to(problem.device)
         if missing := self.objective.views() - set(spec.views):
             raise ValueError(f"the recipe has no view {sorted(missing)}; it has {sorted(spec.views)}")
@@ -140,8 +144,8 @@ class Inversion:
         """Return the targets of the round's images: labels (N,), or shares of the classes (N,C) if images mix them."""
         return self.targets if self.images.shares is None else self.images.shares
 
-    def step(self, progress: Progress) -> None:
-        """Take one optimiser step on the images, without synchronising the device."""
+    def step(self, progress: Progress) -> Context:
+        """Take one optimiser step on the images, without synchronising the device. Returns what terms were given."""
         with autocast(self.problem.device, self.precision):
             images = self.images.images()
             shown = self.images.shown(images)
@@ -162,6 +166,7 @@ class Inversion:
         if self.term_optimiser is not None:
             self.term_optimiser.step()
         self.meter.add(parts)
+        return ctx
 
     def _views(self, images: Tensor) -> dict[str, Tensor]:
         domain = self.problem.domain

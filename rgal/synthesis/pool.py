@@ -77,6 +77,8 @@ class ImagePool:
         self.shape, self.device, self.capacity = shape, torch.device(device), capacity
         self._images = torch.empty(0, *shape, dtype=torch.uint8, device=self.device)
         self._targets = torch.empty(0, dtype=torch.int64, device=self.device)
+        self._priorities = torch.empty(0, device=self.device)
+        self._born = torch.empty(0, dtype=torch.int64, device=self.device)
         self.added = 0
         self._order = torch.empty(0, dtype=torch.int64, device=self.device)
         self._cursor = 0
@@ -95,8 +97,31 @@ class ImagePool:
         """Return the labels, int64 (len,), in storage order and without a copy."""
         return self._targets[: len(self)]
 
-    def add(self, images: Tensor, targets: Tensor) -> None:
-        """Add images (N,C,H,W), either in [0,1] or uint8, with their labels (N,), and end the epoch if N > 0."""
+    @property
+    def priorities(self) -> Tensor:
+        """Return the priorities, float32 (len,), in storage order; new images have the largest that there is, or 1."""
+        return self._priorities[: len(self)]
+
+    @property
+    def born(self) -> Tensor:
+        """Return which image of all that were ever added stands in each row, from 0, int64 (len,)."""
+        return self._born[: len(self)]
+
+    def class_counts(self, classes: int) -> Tensor:
+        """Count the images of each class, int64 (classes,), on the pool's device."""
+        return torch.bincount(self.targets, minlength=classes)
+
+    def set_priorities(self, rows: Tensor, priorities: Tensor) -> None:
+        """Give the images in these rows (N,) their priorities (N,); of a row that comes twice, the larger counts."""
+        self._priorities.scatter_reduce_(0, rows, priorities.float(), "amax", include_self=False)
+
+    def add(self, images: Tensor, targets: Tensor, over: Tensor | None = None) -> None:
+        """Add images (N,C,H,W), either in [0,1] or uint8, with their labels (N,), and end the epoch if N > 0.
+
+        Args:
+            images, targets: the new images.
+            over: rows that make room once the pool is full, the first ones first; None: those of the oldest images.
+        """
         if not len(images):
             return
         self._order, self._cursor = self._order[:0], 0
@@ -104,13 +129,20 @@ class ImagePool:
             images = to_uint8(images)
         if self.capacity is not None:
             images, targets = images[-self.capacity :], targets[-self.capacity :]
+        largest = self.priorities.max() if len(self) else torch.ones((), device=self.device)
         self._reserve(self.added + len(images))
         self._by_label = None
-        rows = torch.arange(len(images), device=self.device) + self.added
+        count = torch.arange(len(images), device=self.device)
+        rows = count + self.added
         if self.capacity is not None:
             rows %= self.capacity
+            if over is not None:
+                free = max(0, self.capacity - self.added)
+                rows = torch.cat([rows[:free], over[: len(images) - min(free, len(images))]])
         self._images[rows] = images.to(self.device)
         self._targets[rows] = targets.to(self.device)
+        self._priorities[rows] = largest
+        self._born[rows] = count + self.added
         self.added += len(images)
 
     def _reserve(self, count: int) -> None:
@@ -125,9 +157,15 @@ class ImagePool:
         extra = room - len(self._images)
         self._images = torch.cat([self._images, self._images.new_empty(extra, *self.shape)])
         self._targets = torch.cat([self._targets, self._targets.new_zeros(extra)])
+        self._priorities = torch.cat([self._priorities, self._priorities.new_zeros(extra)])
+        self._born = torch.cat([self._born, self._born.new_zeros(extra)])
 
     def sample(self, n: int, rng: torch.Generator, per_class: int = 0) -> tuple[Tensor, Tensor]:
-        """Return the next images of the shuffled order and their labels.
+        """Return the next images of the shuffled order, float (n,C,H,W) in [0,1], and their labels (n,); see `rows`."""
+        return self.at(self.rows(n, rng, per_class))
+
+    def rows(self, n: int, rng: torch.Generator, per_class: int = 0) -> Tensor:
+        """Return where the next images of the shuffled order stand, (n,).
 
         Args:
             n: number of images.
@@ -135,17 +173,13 @@ class ImagePool:
             per_class: if not 0, draw classes instead of images, and this many different images of each class. Such
                 batches have no epochs: each is drawn from all images that the pool holds.
 
-        Returns:
-            Float images (n,C,H,W) in [0,1] and int64 labels (n,).
-
         Raises:
             ValueError: the pool is empty.
         """
         if not len(self):
             raise ValueError("the image pool is empty: synthesise before sampling")
         if per_class:
-            index = self._by_class(n, per_class, rng)
-            return self._images[index].float().div_(255), self._targets[index]
+            return self._by_class(n, per_class, rng)
         taken: list[Tensor] = []
         missing = n
         while missing:
@@ -156,8 +190,11 @@ class ImagePool:
             self._cursor += len(rows)
             missing -= len(rows)
             taken.append(rows)
-        index = torch.cat(taken)
-        return self._images[index].float().div_(255), self._targets[index]
+        return torch.cat(taken)
+
+    def at(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the images in these rows (n,), float (n,C,H,W) in [0,1], and their labels (n,)."""
+        return self._images[rows].float().div_(255), self._targets[rows]
 
     def _by_class(self, n: int, per_class: int, rng: torch.Generator) -> Tensor:
         """Choose the rows (n,) of a batch of n / per_class classes with per_class images each.
@@ -188,6 +225,8 @@ class ImagePool:
             state |= {
                 "images": self.images.cpu().clone(),
                 "targets": self.targets.cpu().clone(),
+                "priorities": self.priorities.cpu().clone(),
+                "born": self.born.cpu().clone(),
                 "added": self.added,
             }
         return state
@@ -196,6 +235,9 @@ class ImagePool:
         """Take up the pool of a checkpoint, with its images if they are in it."""
         self._order, self._cursor = state["order"].to(self.device), int(state["cursor"])
         if "images" in state:
-            self._images, self._targets = state["images"].to(self.device), state["targets"].to(self.device)
+            count = len(state["images"])
+            state = {"priorities": torch.ones(count), "born": torch.arange(count)} | state  # of an older run
+            for name in ("images", "targets", "priorities", "born"):
+                setattr(self, f"_{name}", state[name].to(self.device))
             self.added = int(state["added"])
         self._by_label = None

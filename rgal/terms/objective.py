@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -12,115 +12,12 @@ from rgal.core.errors import UserError
 from rgal.core.observe import Observation, batch_norms, observe
 from rgal.core.problem import Domain
 from rgal.core.seeding import Streams
+from rgal.terms.context import Context as Context
+from rgal.terms.context import PoolView
+from rgal.terms.context import Progress as Progress
+from rgal.terms.context import labels_of as labels_of
 from rgal.terms.observer import Observer
 from rgal.terms.observer import Reads as Reads
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Say how far a run is, for terms that are switched on or off on the way.
-
-    >>> Progress(round=3, rounds=5, warmup=1).fraction
-    0.5
-
-    Args:
-        round: complete rounds.
-        rounds: all rounds of the run.
-        warmup: how many of the first rounds have no student steps.
-        within: share of the current round's student steps that is done, in [0,1), for runs whose terms may change
-            inside a round; 0 elsewhere.
-    """
-
-    round: int = 0
-    rounds: int = 1
-    warmup: int = 0
-    within: float = 0.0
-
-    @property
-    def fraction(self) -> float:
-        """Share of the rounds after warm-up that is done, in [0,1)."""
-        return max(0.0, self.round + self.within - self.warmup) / max(1, self.rounds - self.warmup)
-
-
-def labels_of(targets: Tensor) -> Tensor:
-    """Return labels (N,): targets that are labels already, or the class of the largest share of mixed images (N,C).
-
-    >>> labels_of(torch.tensor([[0.3, 0.7], [0.6, 0.4]]))
-    tensor([1, 0])
-    """
-    return targets if targets.ndim == 1 else targets.argmax(1)
-
-
-@dataclass
-class Context:
-    """Hold what a term may look at in one step.
-
-    Args:
-        domain: the image domain.
-        images: (N,C,H,W) in [0,1], before any view; smaller while synthesis works at a low resolution.
-        targets: labels (N,).
-        views: normalised inputs (N,C,H,W) by the name of the view.
-        observations: what was observed in the forward pass of each (network, view).
-        streams: all random draws of terms.
-        progress: how far the run is.
-        notes: scalars that a term reports beside its loss; they are never added to it.
-        shares: share of each class in each mixed image, (N,C); `targets` are then the largest. None: every image is of
-            one class.
-        groups: named ranges of rows, where a task tells kinds of images apart; empty elsewhere.
-        observer: observes networks on further inputs, see `observe`.
-        graphs: as `observations`, with the graph from the view on where a term reads it.
-    """
-
-    domain: Domain
-    images: Tensor
-    targets: Tensor
-    views: Mapping[str, Tensor]
-    observations: dict[tuple[str, str], Observation]
-    streams: Streams
-    progress: Progress = field(default_factory=Progress)
-    notes: dict[str, Tensor] = field(default_factory=dict)
-    shares: Tensor | None = None
-    groups: Mapping[str, slice] = field(default_factory=dict)
-    observer: Observer | None = None
-    graphs: dict[tuple[str, str], Observation] = field(default_factory=dict)
-
-    @property
-    def cross_entropy_targets(self) -> Tensor:
-        """The targets of a cross-entropy: shares (N,C) of mixed images, labels (N,) of all others."""
-        return self.targets if self.shares is None else self.shares
-
-    def of(self, net: str, view: str = "global", graph: bool = False) -> Observation:
-        """Return what was observed of a network on a view: what the step's terms read, and the logits in any case.
-
-        Args:
-            net, view: names of the network and the view.
-            graph: whether gradients reach the view through it, which a term has to declare in its `Reads`.
-
-        Raises:
-            KeyError: no active term reads that network on that view.
-        """
-        return (self.graphs if graph else self.observations)[net, view]
-
-    def observe(
-        self, net: str, inputs: Tensor, what: Iterable[str] = ("logits",), graph: bool = False
-    ) -> Observation:
-        """Observe a network on an input of a term's own, in a further forward pass; see `Observer`.
-
-        Terms that ask for the same network on the same tensor share the pass. A term declares in `Term.asks` what it
-        asks for.
-
-        Args:
-            net: the network's name.
-            inputs: (N,C,H,W), normalised.
-            what: names in `rgal.core.observe.WHAT`.
-            graph: whether gradients reach `inputs` even through a network that is otherwise observed without them.
-
-        Raises:
-            ValueError: this context was made by hand, without networks.
-        """
-        if self.observer is None:
-            raise ValueError("this context has no networks to observe")
-        return self.observer(net, inputs, what, graph)
 
 
 class Term(nn.Module):
@@ -151,6 +48,9 @@ class Term(nn.Module):
     def end_round(self) -> None:
         """Take note that the round's images are in the pool."""
 
+    def stepped(self, ctx: Context) -> None:
+        """Take note that the student's optimiser has taken the step of this context."""
+
 
 class FunctionTerm(Term):
     """Make a term of a function of the context, which keeps no state."""
@@ -175,12 +75,14 @@ class TermContext:
         nets: the networks by name: "teacher", "student", ...
         seed: for the initialisation of the term's own parameters.
         task_data: what a task hands to its own terms, which know its type; None elsewhere.
+        pool: the images that are kept; None where there is no pool.
     """
 
     domain: Domain
     nets: Mapping[str, nn.Module]
     seed: int = 0
     task_data: object | None = None
+    pool: PoolView | None = None
 
 
 @dataclass(frozen=True)
@@ -246,8 +148,13 @@ def _check_reads(term: Term, name: str, nets: Mapping[str, nn.Module]) -> None:
 
     Raises:
         UserError: such a term.
+        ValueError: a term reads a network that there is none of.
     """
     for read in (*term.reads, *term.asks):
+        if read.net not in nets:
+            raise ValueError(
+                f"the term '{name}' reads a network '{read.net}'; there are {', '.join(sorted(nets))}"
+            )
         net, lacking = nets[read.net], ""
         if read.what == "layers" and not getattr(net, "layer_names", ()):
             lacking = "layers, but it has none that are maps (N,C,H,W)"
@@ -315,6 +222,7 @@ class Objective(nn.Module):
         streams: Streams,
         progress: Progress,
         groups: Mapping[str, slice] | None = None,
+        weights: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Tensor], Context]:
         """Add up the active terms. Nothing synchronises the device.
 
@@ -325,6 +233,7 @@ class Objective(nn.Module):
             streams: all random draws of terms.
             progress: how far the run is.
             groups: named ranges of rows, where a task tells kinds of images apart.
+            weights: importance weights (N,) of the images; None: all weigh the same.
 
         Returns:
             The total loss; the unweighted losses and the notes by name, detached, with the total as "total"; the
@@ -333,7 +242,7 @@ class Objective(nn.Module):
         active = self.active(progress)
         observer = Observer(self._observe, self.no_grad, images.device.type)
         ctx = self._context(active, images, targets, views, observer, streams)
-        ctx.progress, ctx.groups = progress, groups or {}
+        ctx.progress, ctx.groups, ctx.weights = progress, groups or {}, weights
         total = images.new_zeros(())
         parts: dict[str, Tensor] = {}
         # Networks may run in bf16; what is computed from them never does.
@@ -370,6 +279,7 @@ class Objective(nn.Module):
             streams,
             shares=shares,
             observer=observer,
+            pool=self.context.pool,
         )
         for (net, view, graph), seen in observer.ahead(reads, views).items():
             (ctx.graphs if graph else ctx.observations)[net, view] = seen
@@ -394,3 +304,8 @@ class Objective(nn.Module):
         """Call `end_round` of all terms."""
         for loss_term in self.loss_terms:
             self._term(loss_term).end_round()
+
+    def stepped(self, ctx: Context) -> None:
+        """Call `stepped` of all terms that were active in a student step."""
+        for loss_term in self.active(ctx.progress):
+            self._term(loss_term).stepped(ctx)

@@ -29,7 +29,7 @@ def distillation(
 
     def loss(ctx: Context) -> Tensor:
         teacher = ctx.of("teacher").logits
-        value = kl_div(ctx.of("student").logits, teacher, temperature)
+        value = ctx.mean(kl_div(ctx.of("student").logits, teacher, temperature, "none"))
         return value / teacher.shape[1] if reduction == "mean" else value
 
     return stateless("kd", weight, loss, Reads("student"), Reads("teacher"))
@@ -40,12 +40,14 @@ def cross_entropy(weight: float = 1.0) -> LossTerm:
 
     Real images have their true labels.
     """
-    return stateless(
-        "ce",
-        weight,
-        lambda ctx: F.cross_entropy(ctx.of("student").logits, ctx.cross_entropy_targets),
-        Reads("student"),
-    )
+
+    def loss(ctx: Context) -> Tensor:
+        logits, targets = ctx.of("student").logits, ctx.cross_entropy_targets
+        if ctx.weights is None:
+            return F.cross_entropy(logits, targets)
+        return ctx.mean(F.cross_entropy(logits, targets, reduction="none"))
+
+    return stateless("ce", weight, loss, Reads("student"))
 
 
 def logit_distance(weight: float = 1.0) -> LossTerm:

@@ -106,7 +106,7 @@ def check_budget(going: Any) -> None:
     transfer, recipe, rounds = going.transfer, going.transfer.recipe, going.transfer.recipe.rounds
     steps = {"synthesis": rounds.count * rounds.synthesis_steps, "student": 4 if rounds.student_steps else 0}
     must(transfer.schedule.steps == steps, f"took {transfer.schedule.steps} steps, its budget is {steps}")
-    if not recipe.data_free:
+    if recipe.images is None:
         return
     if recipe.source == "generator":  # every student batch is made for it, the last of a round is kept
         made, kept = rounds.batch * transfer.schedule.steps["student"], rounds.batch
@@ -150,12 +150,12 @@ def test_rgal_adds_its_terms(name: str, task: str) -> None:
     host, plugged = (its_task.recipe(n, SHORT).recipe for n in (name, f"{name}+rgal"))
     added = {w.name: w.weight for w in plugged.transfer if w.name not in {v.name for v in host.transfer}}
     assert added == {"cd": its_task.defaults.get("cd", 0.1), "gram": 0.0, "gather": 0.1}
-    if host.data_free:
+    if host.images is not None:
         assert [w.name for w in plugged.synthesis] == [*(w.name for w in host.synthesis), "spread"]
     _, rows = run(task, f"{name}+rgal", OPTIONS[task][0])
     logged = set().union(*rows)
     assert ({"gather", "gather_fallback"} <= logged) == (host.rounds.student_steps > 0)
-    assert ("spread" in logged) == (host.data_free and host.rounds.synthesis_steps > 0)
+    assert ("spread" in logged) == (host.images is not None and host.rounds.synthesis_steps > 0)
 
 
 @pytest.mark.parametrize("name", CHOSEN)

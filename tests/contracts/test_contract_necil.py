@@ -110,11 +110,11 @@ class Walk:
             self.pooled.append((going.phase, real(images)))
             add(pool, images, targets)
 
-        def stepped(loop: StudentLoop, batch: StudentBatch, progress: Any) -> None:
+        def stepped(loop: StudentLoop, batch: StudentBatch, progress: Any) -> Any:
             labels, count = real(batch.images), batch.groups["real"].stop
             assert labels[:count] == batch.targets[:count].tolist() and set(labels[count:]) <= {-1}
             self.learnt.append((going.phase, labels[:count]))
-            step(loop, batch, progress)
+            return step(loop, batch, progress)
 
         def scored(net: nn.Module, images: Tensor, targets: Tensor, *more: Any) -> Tensor:
             self.scored.append((going.phase, sorted(set(targets.tolist()))))

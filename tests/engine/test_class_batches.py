@@ -212,7 +212,11 @@ def targets(n: int, per_class: int, rounds: int = 1) -> list[Tensor]:
     """Those of some rounds; the domain has four classes."""
     recipe = named("plain", images=Pixels(), per_class=per_class, rounds=replace(ROUNDS, synthesis_batch=n))
     inversion = Inversion(
-        recipe.inversion(), shared_problem(), small.student(small.GREY), Streams("cpu", "targets"), "fp32"
+        recipe.inversion(),
+        shared_problem(),
+        {"student": small.student(small.GREY)},
+        Streams("cpu", "targets"),
+        "fp32",
     )
     drawn = []
     for _ in range(rounds):

@@ -160,7 +160,7 @@ def real_pool() -> ImagePool:
 def recorded(recipe: Recipe, steps: int) -> tuple[Inversion, list[Tensor], list[float]]:
     """An inversion after `steps` steps of round one, with every iterate and its total loss."""
     problem, student = make_problem(), small.student(small.GREY).eval().requires_grad_(False)
-    inversion = Inversion(recipe.inversion(), problem, student, Streams("cpu", "kept"), "fp32")
+    inversion = Inversion(recipe.inversion(), problem, {"student": student}, Streams("cpu", "kept"), "fp32")
     iterates: list[Tensor] = []
     make = inversion.images.images
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import copy
+import shutil
+import tempfile
+from dataclasses import replace
 from functools import cache
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +24,7 @@ from rgal.suite.plan.settings import Schedule
 from rgal.suite.plan.trial import Trial
 from rgal.suite.task import Job, tasks
 from rgal.synthesis.pool import ImagePool
+from rgal.synthesis.pool_files import load_pool, pool_key, save_pool
 from tests.helpers import small
 
 TRIAL = Trial(
@@ -88,8 +94,25 @@ def job(task: str, name: str, options: dict[str, Any], seed: int) -> Job:
         evaluate_on="test", precision="fp32", device=str(small.DEVICE), data_root=None, order=0, keep_pool=False,
         setting="", options=options,
     )  # fmt: skip
+    if recipe.source == "given":
+        trial = replace(
+            trial,
+            init_pool=str(given_pool()),
+            init_pool_key=pool_key(*load_pool(given_pool(), DOMAIN.shape, DOMAIN.classes)),
+        )
     problem = Problem(trained("wrn10_1", 0), DOMAIN, small.DEVICE)
     return Job(trial, recipe, problem, 0.0, test, real, Streams(small.DEVICE, seed), "fp32", ())
+
+
+@cache
+def given_pool() -> Path:
+    """A pool's file of twelve noise images, for methods that work on given images alone."""
+    pool = ImagePool(DOMAIN.shape)
+    pool.add(small.rand(12, *DOMAIN.shape), torch.arange(12) % DOMAIN.classes)
+    folder = Path(tempfile.mkdtemp(prefix="rgal-given-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    save_pool(pool, folder, {}, DOMAIN.classes)
+    return folder
 
 
 def run(task: str, name: str, options: dict[str, Any], seed: int = 0) -> tuple[Any, list[dict[str, Any]]]:

@@ -120,7 +120,9 @@ def below(z: float) -> float:
 def test_noise_is_normal_under_the_domain_and_clipped_to_images(problem: Problem) -> None:
     recipe = resolve("naive").recipe
     assert isinstance(recipe.images, Noise)
-    inversion = Inversion(recipe.inversion(), problem, small.student(), Streams("cpu", "noise"), "fp32")
+    inversion = Inversion(
+        recipe.inversion(), problem, {"student": small.student()}, Streams("cpu", "noise"), "fp32"
+    )
     made = []
     for _ in range(20):
         inversion.begin()

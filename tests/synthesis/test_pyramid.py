@@ -197,7 +197,9 @@ class Fixed(nn.Module):
 
 def inversion(method: str, teacher: nn.Module, student: nn.Module) -> Inversion:
     streams = Streams("cpu", "pyramid")
-    return Inversion(named(method).inversion(), Problem(teacher, small.GREY), student, streams, "fp32")
+    return Inversion(
+        named(method).inversion(), Problem(teacher, small.GREY), {"student": student}, streams, "fp32"
+    )
 
 
 def adaptive(seed: int) -> nn.Module:

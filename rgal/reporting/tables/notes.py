@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 import pandas as pd
 
 from rgal.reporting.published import Reference
-from rgal.reporting.results import DOUBLE_DAGGER, MethodTrials, ResultGroup, Row, case_label, only
+from rgal.reporting.results import DAGGER, DOUBLE_DAGGER, MethodTrials, ResultGroup, Row, case_label, only
 from rgal.reporting.statistics import LEAST_BOLD, Comparison
 from rgal.reporting.tables.column import Column, count, fixed, spread
 from rgal.reporting.verdict import binomial_error, images_tested, teachers_of
@@ -151,7 +151,8 @@ def mark_notes(group: ResultGroup, rows: Iterable[MethodTrials]) -> list[str]:
     rows = list(rows)
     prints = dict.fromkeys(part for row in rows for part in group.mixed(row).split(", ") if part)
     return [
-        *([] if all(row.data_free for row in rows) else [group.real_data]),
+        *([group.real_data] if any(not row.data_free and not row.given for row in rows) else []),
+        *([f"{DAGGER} Given images alone: a reference."] if any(row.given for row in rows) else []),
         *(
             [
                 f"{DOUBLE_DAGGER} made by different versions of the code: {', '.join(prints)}; run again with --fresh."

@@ -201,7 +201,9 @@ def apply_schedule(recipe: Recipe, schedule: Schedule, where: str) -> Recipe:
         ),
     )
     if recipe.images is None:
-        rounds = replace(rounds, synthesis_steps=0, warmup=0)
+        # Given images are there at once: as many student steps as where a warm-up makes images first.
+        count = max(1, rounds.count - rounds.warmup) if recipe.source == "given" else rounds.count
+        rounds = replace(rounds, count=count, synthesis_steps=0, warmup=0)
     if schedule.warmup is None:  # a published warm-up in a budget shorter than it
         rounds = replace(rounds, warmup=min(rounds.warmup, rounds.count - 1))
     if rounds.warmup >= rounds.count:

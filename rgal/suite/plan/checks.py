@@ -10,6 +10,7 @@ from torch import nn
 from rgal.core.errors import UserError
 from rgal.core.observe import shows_everything
 from rgal.core.problem import Domain
+from rgal.engine.networks import build_networks
 from rgal.suite.plan.trial import Trial
 from rgal.suite.task import Task, trial_recipe
 from rgal.synthesis.loop import check_sizes
@@ -46,8 +47,9 @@ def _obstacle(trial: Trial, domain: Domain, nets: Mapping[str, nn.Module]) -> st
     """What keeps a trial's terms from being built for these networks; "" if nothing does."""
     recipe = trial_recipe(trial)
     try:
+        seen = {**nets, **build_networks(recipe.networks, TermContext(domain, nets))}
         synthesis, _ = (
-            Objective(terms, TermContext(domain, nets)) for terms in (recipe.synthesis, recipe.transfer)
+            Objective(terms, TermContext(domain, seen)) for terms in (recipe.synthesis, recipe.transfer)
         )
         if recipe.images is not None:
             check_sizes(synthesis, recipe.images.build(domain, torch.device("cpu"), 0).sizes)

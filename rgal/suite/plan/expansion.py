@@ -267,6 +267,8 @@ class _Setting:
         """Whether there are the real images that a method works on."""
         if resolved.method.name == self.task.calibration_row:
             return self.suite.calibration is not None
+        if resolved.recipe.source == "given":
+            return self.suite.init_pool is not None
         return resolved.recipe.data_free or self.dataset.has_train
 
 
@@ -314,6 +316,8 @@ def check_options(suite: Suite, task: Task) -> Any:
 def _lacks_data(resolved: Resolved, dataset: str, row: str) -> str:
     if resolved.method.name == row:
         return f"method '{resolved.name}' works on given real images; give --calibration DIR"
+    if resolved.recipe.source == "given":
+        return f"method '{resolved.name}' works on given images alone; give --init-pool PATH"
     return f"method '{resolved.name}' trains on real images, and data set '{dataset}' has none; leave it out"
 
 

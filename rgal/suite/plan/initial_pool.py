@@ -29,8 +29,9 @@ LABELLED_AT_A_TIME = 256
 
 
 def samples_from_pool(recipe: Recipe) -> bool:
-    """Whether a student trains on images that were synthesised into a pool."""
-    return recipe.images is not None and recipe.source == "pool" and recipe.rounds.student_steps > 0
+    """Whether a student trains on images of a pool, synthesised or given."""
+    fills = recipe.images is not None and recipe.source == "pool"
+    return recipe.source == "given" or (fills and recipe.rounds.student_steps > 0)
 
 
 def initial_pool_key(path: str, task: Task, chosen: Sequence[Resolved], dataset: Dataset) -> str:
@@ -77,12 +78,15 @@ def labels_by(problem: Problem, images: Tensor) -> Tensor:
     return torch.cat([problem.teacher(part).argmax(1) for part in inputs])
 
 
-def record(trial: Trial, count: int) -> dict[str, Any]:
+def record(trial: Trial, recipe: Recipe, count: int) -> dict[str, Any]:
     """What a result says of `count` given images; nothing if there were none."""
     if not count:
         return {}
-    note = f"starts from {count:,} given images ({trial.init_pool}, {trial.init_pool_key}), not counted in Images"
-    return {"initial_images": count, "pool_note": note}
+    pool = f"{count:,} given images ({trial.init_pool}, {trial.init_pool_key})"
+    if recipe.source == "given":
+        note = f"works on {pool} alone, whose origin is not checked"
+        return {"initial_images": count, "pool_note": note, "data_free": False, "given": True}
+    return {"initial_images": count, "pool_note": f"starts from {pool}, not counted in Images"}
 
 
 def row_name(method: str, key: str, kind: str = "pool") -> str:

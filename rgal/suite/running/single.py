@@ -76,7 +76,7 @@ class SingleRun:
             "synthesis_steps": transfer.schedule.steps["synthesis"],
             "student_steps": transfer.schedule.steps["student"],
             **{name: round(seconds, 2) for name, seconds in transfer.clock.costs().items()},
-            **record(self.job.trial, self.initial_images),
+            **record(self.job.trial, self.job.recipe, self.initial_images),
         }
 
     def save(self, folder: Path) -> None:
@@ -93,6 +93,8 @@ class SingleRun:
             return
         images, targets = self._shown()
         write_grid(folder / "samples.png", images, targets, class_names=self.job.class_names)
+        if self.job.recipe.source == "given":  # what is measured is a method's own images
+            return
         problem = self.job.problem
         measured = diversity(
             pool, self.job.recipe, problem.domain, problem.teacher, self.student, self.job.test
@@ -100,9 +102,10 @@ class SingleRun:
         write_json(folder / "diversity.json", measured)
 
     def _shown(self) -> tuple[Tensor, Tensor]:
-        """The newest images: what the method makes once the student has learnt something. Never given ones."""
+        """The newest images: what the method makes in the end; given ones if it makes none."""
         pool = self.transfer.pool
-        images, targets = (part[self.initial_images :][-SHOWN:].cpu() for part in (pool.images, pool.targets))
+        first = 0 if self.job.recipe.source == "given" else self.initial_images
+        images, targets = (part[first:][-SHOWN:].cpu() for part in (pool.images, pool.targets))
         return images, targets
 
     def _origin(self) -> dict[str, str]:

@@ -244,6 +244,49 @@ def test_every_setting_of_a_suite_starts_from_it(workplace: Path, monkeypatch: p
     assert reads == [workplace / "kept"]
 
 
+# Given images alone ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_a_student_on_given_images_alone_is_a_marked_row(
+    workplace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As many student steps as the others, no image made, ranked with the references, and named."""
+    shutil.copytree(workplace / "r" / "teachers", tmp_path / "r" / "teachers")
+    pool = ["--init-pool", str(workplace / "kept")]
+    assert call(workplace, "--methods", "given", "plain", *pool, results=str(tmp_path / "r")) == 0
+    given, plain = (records(tmp_path / "r")[name] for name in ("given", "plain"))
+    assert given["student_steps"] == plain["student_steps"] and given["images"] == 0
+    assert given["data_free"] is False and plain["data_free"] is True
+    printed, key = " ".join(capsys.readouterr().out.split()), given["init_pool_key"][:6]
+    assert (
+        f"given (pool {key}): works on 16 given images ({workplace / 'kept'}, {given['init_pool_key']}) alone"
+        in printed
+    )
+    assert "† Given images alone: a reference." in printed and "Trained on real data" not in printed
+    assert f"given (pool {key}) †" in printed and f"plain (pool {key}) †" not in printed
+
+
+def test_ranges_alone_come_from_given_images(tmp_path: Path) -> None:
+    run = begun("dfq", "given[train=false]", tmp_path)
+    ready = [quantizer.ready for quantizer in run.student.activations().values()]
+    while not run.finished:
+        run.advance()
+    assert ready and all(ready) and run.transfer.schedule.steps == {"synthesis": 0, "student": 0}
+
+
+def test_without_given_images_the_row_is_refused_and_no_part_of_all(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused(
+        workplace,
+        capsys,
+        ["--methods", "given"],
+        "method 'given' works on given images alone; give --init-pool",
+    )
+    assert "given" not in [trial.method for trial in trials(workplace, SUITE, "all.yaml", methods=["all"])]
+
+
 # Bad input ------------------------------------------------------------------------------------------------------
 
 BAD = {
