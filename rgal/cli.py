@@ -127,7 +127,9 @@ def _add_what(add: Callable[..., object]) -> None:
 
 
 def _add_how(add: Callable[..., object]) -> None:
-    add("--device", metavar="DEV", help="auto (default), cpu, cuda or cuda:N")
+    add("--device", metavar="DEV", help="auto (default), cpu, cuda (all visible GPUs) or cuda:N")
+    add("--devices", metavar="N,N", help="which GPUs, e.g. 0,1,3")
+    add("--per-device", type=int, metavar="N", help="trials that share a GPU (default: as memory allows)")
     add("--precision", metavar="P", help="fp32 or bf16")
     add("--jobs", type=int, metavar="N", help="trials at a time (0: in this process, for debugging)")
     add("--threads", type=int, metavar="N", help="threads of each trial (default: the cores shared out)")
@@ -137,6 +139,7 @@ def _add_how(add: Callable[..., object]) -> None:
 
 def _add_output(add: Callable[..., object]) -> None:
     add("--results", metavar="DIR", type=Path, default=Path("results"), help="default results/")
+    add("--status", action="store_true", help="print who works on what, how far, and what failed")
     add("--report-only", action="store_true", help="render what is stored; run nothing")
     add("--export", metavar="FORMAT", help="export and measure the students of kd and dfq; onnx")
     add("--export-only", metavar="TRIAL", help="export one finished trial: its key or folder")
@@ -161,8 +164,8 @@ def command(argv: list[str] | None) -> int:
         if options.list is not None:
             print(listing(options.list[0], options.list[1:], options.plugins or ()), flush=True)
             return 0
-        if options.report_only:
-            print(report_only(options.results))
+        if options.status or options.report_only:
+            print(look(options))
             return 0
         return run(options)
     except UserError as error:
@@ -193,22 +196,17 @@ def run(options: argparse.Namespace) -> int:
     """Do what the options say: export, print the plan, or run it. Return the exit code."""
     from rgal.suite.running.exports import Exported, check_export, export_trials, find_trial
     from rgal.suite.running.resources import HowToRun
-    from rgal.suite.running.runner import (
-        describe_plan,
-        exit_code,
-        image_lines,
-        make_plan,
-        plan_warnings,
-        run_plan,
-    )
+    from rgal.suite.running.runner import describe_plan, image_lines, make_plan, plan_warnings
+    from rgal.suite.running.session import exit_code, run_plan
     from rgal.suite.running.tensorboard import check_tensorboard
     from rgal.suite.store.folders import Store
 
-    how = HowToRun(options.jobs, options.threads, options.tensorboard, options.fresh)
+    how = HowToRun(
+        options.jobs, options.threads, options.tensorboard, options.fresh, options.devices, options.per_device
+    )
     store = Store(options.results)
     if options.export_only:
-        with store.lock():
-            return export_one(store, find_trial(store, options.export_only), options.export or "onnx")
+        return export_one(store, find_trial(store, options.export_only), options.export or "onnx")
     if options.tensorboard:
         check_tensorboard()
     plan = make_plan(load(options))
@@ -221,18 +219,17 @@ def run(options: argparse.Namespace) -> int:
             print(line, file=sys.stderr)
         return 0
     store.prepare()
-    with store.lock():
-        store.remove_orphans()
-        stopped, outcomes = run_plan(plan, store, how)
-        if not stopped:
-            folders = [store.trial_folder(trial.name, trial.key) for trial in plan.trials]
-            exported = export_trials(store, folders, options.export) if options.export else Exported([], [])
-            for line in (*exported.lines, *exported.failures):
-                print(line, file=sys.stderr)
-            if store.trial_folders():  # there is none if a teacher failed, whose reason has been said
-                print(report(store, {trial.key for trial in plan.trials}))
-            return exit_code(stopped, outcomes) or int(bool(exported.failures))
-    return exit_code(stopped, outcomes)
+    store.remove_orphans()
+    stopped, outcomes = run_plan(plan, store, how)
+    if stopped:
+        return exit_code(stopped, outcomes)
+    folders = [store.trial_folder(trial.name, trial.key) for trial in plan.trials]
+    exported = export_trials(store, folders, options.export) if options.export else Exported([], [])
+    for line in (*exported.lines, *exported.failures):
+        print(line, file=sys.stderr)
+    if store.trial_folders():  # there is none if a teacher failed, whose reason has been said
+        print(report(store, {trial.key for trial in plan.trials}))
+    return exit_code(stopped, outcomes) or int(bool(exported.failures))
 
 
 def export_one(store: Store, folder: Path, form: str) -> int:
@@ -247,22 +244,30 @@ def export_one(store: Store, folder: Path, form: str) -> int:
     return 0
 
 
-def report_only(folder: Path) -> str:
-    """Render the store in a folder, and return what its summary says, without loading what trials compute with."""
-    with stand_ins(*COMPUTING):
+def look(options: argparse.Namespace) -> str:
+    """Return the status of a store, or render it and return its summary, without loading what trials compute with."""
+    with stand_ins(*COMPUTING, *(DRAWING if options.status else ())):
+        from rgal.suite.running.status import status_text
         from rgal.suite.store.folders import Store
 
-        return report(Store(folder))
+        return status_text(options.results) if options.status else report(Store(options.results))
 
 
 def report(store: Store, ran: set[str] | None = None) -> str:
-    """Render a store, and return what its summary says: of the trials with the keys `ran`, or of all."""
-    from rgal.reporting.report import (
-        render,
-        summary,
-    )  # plotting and statistics, which nothing else here waits for
+    """Render a store, and return what its summary says: of the trials with the keys `ran`, or of all.
 
-    return summary(render(store, ran))
+    Of several runners of the same trials that end together one renders.
+    """
+    # plotting and statistics, which nothing else here waits for
+    from rgal.reporting.report import render, summary
+    from rgal.suite.plan.trial import short_hash
+    from rgal.suite.store.rendering import rendering
+
+    title = f"report {short_hash(sorted(ran or ()))}"
+    with rendering(store.root, title) as is_ours:
+        if is_ours:
+            return summary(render(store, ran))
+    return f"tables and page: rendered by another runner: {store.root / 'report.html'}"
 
 
 def load(options: argparse.Namespace) -> Suite:

@@ -16,7 +16,6 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from rgal import nets
-from rgal.suite.store.folders import Store
 from tests.helpers.suites import SUITE, call, fails, snapshot
 
 pytestmark = pytest.mark.usefixtures("no_plots")
@@ -254,10 +253,12 @@ def test_nothing_to_report(workplace: Path, capsys: pytest.CaptureFixture[str], 
     assert "no trial in it" in line
 
 
-def test_two_runners(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with Store(workplace / "results").lock():
-        line = fails(workplace, capsys)
-    assert f"another run is using it (process {os.getpid()})" in line
+@pytest.mark.parametrize("text", ["soon", "0", "nan"])
+def test_nonsense_in_the_environment(
+    text: str, workplace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RGAL_LAPSE_SECONDS", text)
+    assert f"RGAL_LAPSE_SECONDS='{text}'" in fails(workplace, capsys)
 
 
 def test_full_disk(

@@ -44,6 +44,12 @@ def test_help_loads_nothing() -> None:
     assert "--list" in text and loaded == [] and seconds < MOST_SECONDS
 
 
+def test_the_status_loads_nothing(tmp_path: Path) -> None:
+    add_trial(tmp_path, "aa", settings())
+    text, loaded, seconds = run("--results", str(tmp_path), "--status")
+    assert text.startswith("1 trial: 1 finished") and loaded == [] and seconds < MOST_SECONDS
+
+
 @pytest.mark.parametrize("what", [*cli.LISTS, "methods cmi rgal pass", "methods nayer"])
 def test_a_list_loads_no_library_and_says_what_it_says_with_them(what: str) -> None:
     """The process of the tests has loaded torch: here nothing stands in for it."""

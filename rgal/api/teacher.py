@@ -19,7 +19,7 @@ from rgal.data.unlabelled import read_unlabelled
 from rgal.engine.evaluation import logits_of
 from rgal.nets.checkpoint import load_weights
 from rgal.nets.preprocessing import preprocessing, preprocessing_of
-from rgal.suite.running.runner import choose_device
+from rgal.suite.running.devices import choose_device
 from rgal.suite.running.teachers import build_net
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
+
+_CHECK: ContextVar[Callable[[], None] | None] = ContextVar("check", default=None)
 
 
 def slug(text: str) -> str:
@@ -24,15 +27,34 @@ def slug(text: str) -> str:
 
 
 @contextmanager
+def writing_only_if(check: Callable[[], None]) -> Iterator[None]:
+    """Let this thread write files inside the block only if `check`, which is called before each, raises nothing."""
+    token = _CHECK.set(check)
+    try:
+        yield
+    finally:
+        _CHECK.reset(token)
+
+
+def check_may_write() -> None:
+    """Raise what the `check` of the block raises that this is called in: nothing where there is none."""
+    check = _CHECK.get()
+    if check is not None:
+        check()
+
+
+@contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Provide a temporary file to write to, which takes the place of `path` at the end of the block.
 
     The content is flushed to disk first, so that a reader sees the old file or the complete new one. After an
-    exception in the block the old file is still there.
+    exception in the block the old file is still there. Both before anything is written and before the old file goes it
+    is checked that this process may still write; see `writing_only_if`.
 
     Raises:
         OSError: the folder does not exist; it is not created, because its name may be mistyped.
     """
+    check_may_write()
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     os.close(descriptor)
     temporary = Path(name)
@@ -41,6 +63,7 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.chmod(0o644)  # mkstemp made it 0600
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
+        check_may_write()
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -25,7 +25,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from rgal.core.errors import UserError
-from rgal.core.files import replacing, slug
+from rgal.core.files import check_may_write, replacing, slug
 from rgal.synthesis.pool import ImagePool
 
 FILE, FOLDER = "pool.safetensors", "pool"
@@ -54,6 +54,7 @@ def save_pool(
     with replacing(folder / FILE) as temporary:
         save_file({"images": images, "targets": targets}, temporary, dict(metadata))
         _sort_header(temporary)
+    check_may_write()
     half = folder / f".{FOLDER}.tmp"
     shutil.rmtree(half, ignore_errors=True)
     half.mkdir()
@@ -61,6 +62,7 @@ def save_pool(
         below = half / class_folder(target, classes, class_names)
         below.mkdir(exist_ok=True)
         Image.fromarray(_as_picture(image)).save(below / f"{number:06d}.png")
+    check_may_write()
     shutil.rmtree(folder / FOLDER, ignore_errors=True)
     os.replace(half, folder / FOLDER)
 

@@ -9,8 +9,8 @@ from typing import TextIO
 from tqdm import tqdm
 
 from rgal.suite.running.drive import ProgressMessage
+from rgal.suite.running.jobs import HeldOutJob, Outcome, TeacherJob, WorkJob
 from rgal.suite.running.teacher_check import weakness
-from rgal.suite.running.work import HeldOutJob, Outcome, TeacherJob, WorkJob
 from rgal.suite.task import tasks
 
 QUIET_SECONDS = 15.0
@@ -29,8 +29,13 @@ def clock(seconds: float) -> str:
 
 def line(title: str, message: ProgressMessage) -> str:
     """Write where a run stands: `cmi seed 0 | round 3/20 student | 41 % | loss 1.23 | top-1 88.20 % | 0:35 left`."""
+    return f"{title} | {standing(message)}"
+
+
+def standing(message: ProgressMessage) -> str:
+    """Write the same without a title."""
     at = message.position
-    parts = [title, f"{at.unit} {at.at}/{at.of} {at.mode}", f"{100 * at.done:.0f} %"]
+    parts = [f"{at.unit} {at.at}/{at.of} {at.mode}", f"{100 * at.done:.0f} %"]
     if message.loss is not None:
         parts.append(f"loss {message.loss:.3g}")
     if message.measured:
@@ -91,16 +96,20 @@ class Console:
 
 
 def describe(job: WorkJob, outcome: Outcome) -> str:
-    """Write how a job ended: its numbers, or why there are none."""
+    """Write how a job ended: its numbers, or why there are none; and whether another runner did it."""
+    return f"{_described(job, outcome)}{' (by another runner)' if outcome.by_another else ''}"
+
+
+def _described(job: WorkJob, outcome: Outcome) -> str:
     if outcome.status == "failed":
         return f"FAILED: {outcome.reason}"
     if outcome.status == "interrupted" or outcome.result is None:
         return "stopped; run the same command again to go on from here"
     result = outcome.result
     if isinstance(job, HeldOutJob):
-        return f"{result['images']:,} images, synthesis {clock(result['seconds'])}"
+        return f"{result['images']:,} images, synthesis {clock(result['seconds'])}" if result else "made"
     if isinstance(job, TeacherJob):
-        weak = weakness(result["last"], result["classes"])
+        weak = weakness(result["last"], result["classes"]) if "classes" in result else ""
         return f"top-1 {result['last']:.2f} %" if not weak else f"warning: {weak}; it wants more steps"
     text = tasks()[job.trial.task].describe(result)
     spent = f"synthesis {clock(result['synthesis_seconds'])}, student {clock(result['student_seconds'])}"

@@ -19,13 +19,34 @@ REPORT_SECONDS = 0.5
 Watch = Callable[[list[Row]], None]
 
 
+CONTEXT = 600 * 2**20  # bytes that a process takes on a GPU beside torch's own: the driver's context, kernels
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Memory of a GPU, in bytes: the most that a run has needed of it so far, and what there is."""
+
+    needed: int
+    total: int
+
+
 @dataclass(frozen=True)
 class ProgressMessage:
-    """Where a run stands, for its progress line. measured: its last evaluation, in words."""
+    """Where a run stands, for its progress line. measured: its last evaluation, in words. memory: of its GPU, once it
+    has been through steps of each kind and an evaluation.
+    """
 
     position: Position
     loss: float | None
     measured: str
+    memory: Memory | None = None
+
+
+def _memory(device: torch.device) -> Memory | None:
+    if device.type != "cuda":
+        return None
+    total = torch.cuda.get_device_properties(device).total_memory
+    return Memory(torch.cuda.max_memory_reserved(device) + CONTEXT, total)
 
 
 def unwatched(rows: list[Row]) -> None:
@@ -66,19 +87,21 @@ def drive(
     metrics.truncate(0 if state is None else int(state["metrics_bytes"]))
     rows = metrics.rows()
     watch(rows)
-    measured = _last_measured(rows)
+    measured, evaluated = _last_measured(rows), False
     next_report = time.monotonic()
     while not run.finished:
         rows = run.advance()
         metrics.append(rows)
         watch(rows)
-        measured = _last_measured(rows) or measured
+        if now := _last_measured(rows):
+            measured, evaluated = now, True
         stopping = stop()
         if stopping or checkpoint.due():
             checkpoint.save({"run": run.state_dict(), "metrics_bytes": metrics.size()})
         if stopping and not run.finished:
             return False
         if time.monotonic() >= next_report:
-            report(ProgressMessage(run.position(), run.loss(), measured))
+            memory = _memory(device) if evaluated else None
+            report(ProgressMessage(run.position(), run.loss(), measured, memory))
             next_report = time.monotonic() + REPORT_SECONDS
     return True

@@ -13,7 +13,9 @@ import torch
 from rgal.core.errors import UserError, in_short, nearest
 from rgal.methods.plugins import load_plugins
 from rgal.suite.plan.trial import Trial
+from rgal.suite.running.jobs import trial_claim
 from rgal.suite.running.work import prepare
+from rgal.suite.store.claims import Claims
 from rgal.suite.store.folders import SCHEMA, Store, key_of, read_json, write_json
 from rgal.suite.task import tasks
 
@@ -61,18 +63,23 @@ def export_trials(store: Store, folders: list[Path], form: str) -> Exported:
     for folder in folders:
         if store.status(folder) != "finished":
             continue
-        exported = read_json(folder / "export.json") or {}
-        if exported.get("schema") != SCHEMA or exported.get("form") != form:
+        with Claims(store.root).held(trial_claim(folder), f"export of {folder.name}"):
             try:
-                measured = _export(store, folder, form)
+                lines.append(_describe(folder, _exported(store, folder, form)))
             except Exception as error:  # a network is somebody else's code, and so is what translates it
                 reason = str(error) if isinstance(error, UserError) else in_short(error)
                 failures.append(f"not exported: {folder.name}: {reason}")
-                continue
-            exported = {"schema": SCHEMA, "form": form, "measured": measured}
-            write_json(folder / "export.json", exported)
-        lines.append(_describe(folder, exported["measured"]))
     return Exported(lines, failures)
+
+
+def _exported(store: Store, folder: Path, form: str) -> dict[str, Any]:
+    """Return what was measured of an exported student; export it if it is not."""
+    exported = read_json(folder / "export.json") or {}
+    if exported.get("schema") != SCHEMA or exported.get("form") != form:
+        exported = {"schema": SCHEMA, "form": form, "measured": _export(store, folder, form)}
+        write_json(folder / "export.json", exported)
+    measured: dict[str, Any] = exported["measured"]
+    return measured
 
 
 def _export(store: Store, folder: Path, form: str) -> dict[str, Any]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rgal.core.cores import granted_cores, wanted_threads
 from rgal.core.errors import UserError
+from rgal.suite.running.devices import MOST_PER_DEVICE
 
 BIG_IMAGE = 24 * 24  # pixels from which a convolution is worth a second thread
 
@@ -19,29 +21,51 @@ class HowToRun:
         threads: threads of each trial; None: OMP_NUM_THREADS if it is set, else the cores shared out among the slots.
         tensorboard: whether to write event files too.
         fresh: whether to run finished trials again.
+        devices: numbers of the GPUs to use, `0,1,3`; None: all that are visible.
+        per_device: trials that share a GPU; None: as many as its memory allows.
     """
 
     slots: int | None = None
     threads: int | None = None
     tensorboard: bool = False
     fresh: bool = False
+    devices: str | None = None
+    per_device: int | None = None
 
     def __post_init__(self) -> None:
         if self.slots is not None and self.slots < 0:
             raise UserError(f"--jobs {self.slots}: expected 0 or more")
         if self.threads is not None and self.threads < 1:
             raise UserError(f"--threads {self.threads}: expected 1 or more")
+        if self.per_device is not None and self.per_device < 1:
+            raise UserError(f"--per-device {self.per_device}: expected 1 or more")
 
 
-def share_cores(how: HowToRun, device: str, jobs: int) -> tuple[int, int]:
+def share_cores(how: HowToRun, devices: Sequence[str], jobs: int) -> tuple[int, int]:
     """Share the granted cores out among jobs: (jobs at a time, threads of each), both at least 1.
 
-    On a CPU, several small jobs with a thread each beat one with several threads; a GPU runs one job at a time.
+    On a CPU, several small jobs with a thread each beat one with several threads. A job on a GPU keeps a core busy.
+
+    Args:
+        how: what the user says.
+        devices: what the jobs are spread over.
+        jobs: how many there are.
+
+    Raises:
+        UserError: jobs are to share a GPU where there is none.
     """
     cores, threads = granted_cores(), how.threads or wanted_threads()
     slots = how.slots
-    if slots is None:
-        slots = 1 if device.startswith("cuda") else min(cores // (threads or 1), jobs)
+    if devices[0].startswith("cuda"):
+        most = len(devices) * (how.per_device or MOST_PER_DEVICE)
+        if slots is None:
+            slots = min(most if how.per_device else max(len(devices), min(most, cores)), jobs)
+    elif how.per_device is not None:
+        raise UserError(
+            f"--per-device {how.per_device}: trials share GPUs, and the device is {devices[0]}; --jobs N"
+        )
+    elif slots is None:
+        slots = min(cores // (threads or 1), jobs)
     slots = max(1, slots)
     return slots, threads or max(1, cores // slots)
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from rgal import nets
-from rgal.core.files import slug
+from rgal.core.files import check_may_write, slug
 from rgal.core.optimiser import SGD
 from rgal.core.precision import Precision, place
 from rgal.core.problem import Domain
@@ -227,6 +227,7 @@ def train_teacher(
     if not drive(run, work, spec.device, report, stop):
         return None
     accuracy = run.measure()
+    check_may_write()
     record.unlink(missing_ok=True)  # never the record of one teacher beside the weights of another
     save_weights(run.net, stored)
     result = {"top1": accuracy, "net": spec.net, "dataset": spec.dataset.spec.name}

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import errno
-import os
-import platform
-import subprocess
 import time
 import traceback
 from collections.abc import Callable
-from contextlib import nullcontext
-from dataclasses import dataclass
+from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
-import rgal
 from rgal.core.domain import domain_text
 from rgal.core.errors import UserError, in_short
+from rgal.core.files import check_may_write
 from rgal.core.precision import reproducible
 from rgal.core.problem import Problem
 from rgal.core.seeding import Streams
@@ -30,110 +26,58 @@ from rgal.suite.plan.calibration import given_images
 from rgal.suite.plan.fingerprint import mixed
 from rgal.suite.plan.initial_pool import labels_by
 from rgal.suite.plan.network import dataset_of
-from rgal.suite.plan.settings import TeacherRecipe
 from rgal.suite.plan.trial import Trial
 from rgal.suite.pretraining import Pretraining
+from rgal.suite.running.console import standing
 from rgal.suite.running.drive import ProgressMessage, drive, unwatched
-from rgal.suite.running.held_out import held_out_folder, make_held_out, stored_held_out
-from rgal.suite.running.teachers import TeacherSpec, stored_teacher, teacher_files, train_teacher
+from rgal.suite.running.held_out import make_held_out, stored_held_out
+from rgal.suite.running.jobs import HeldOutJob, Outcome, TeacherJob, TrialJob, WorkJob
+from rgal.suite.running.machine import environment
+from rgal.suite.running.teachers import TeacherSpec, stored_teacher, train_teacher
 from rgal.suite.running.tensorboard import event_files
+from rgal.suite.store.claims import Claim, ClaimLost
 from rgal.suite.store.folders import SCHEMA, Store, read_json, write_json
-from rgal.suite.store.locks import Busy, locked
 from rgal.suite.task import Job, tasks, trial_recipe
 from rgal.synthesis.pool import ImagePool
 
-WAIT_SECONDS = 10.0  # for a worker whose runner was killed: it notices within a second
-Status = Literal["finished", "failed", "interrupted"]
 
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a piece of work ended. fault: "user" for a UserError or a full disk, "trial" for anything else."""
-
-    status: Status
-    reason: str = ""
-    fault: Literal["", "user", "trial"] = ""
-    result: dict[str, Any] | None = None
-
-
-@dataclass(frozen=True)
-class TeacherJob:
-    """Train one teacher.
-
-    Attributes:
-        trial: one of the trials that need it.
-        fingerprint: of the code that trains it.
-        purpose: what tells it from the others of its suite, for people.
-    """
-
-    root: Path
-    trial: Trial
-    recipe: TeacherRecipe
-    fingerprint: str
-    purpose: str = ""
-
-    @property
-    def title(self) -> str:
-        purpose = f" {self.purpose}" if self.purpose else ""
-        return f"teacher {self.trial.teacher} on {self.trial.dataset}{purpose}"
-
-
-@dataclass(frozen=True)
-class TrialJob:
-    """Run one trial.
-
-    Attributes:
-        fingerprint: of the code that makes its numbers.
-        label: what tells its networks from the others of its suite, for people.
-        tensorboard: whether to write event files too.
-        slots: how many trials run at a time.
-    """
-
-    root: Path
-    trial: Trial
-    fingerprint: str
-    label: str = ""
-    tensorboard: bool = False
-    slots: int = 1
-
-    @property
-    def title(self) -> str:
-        return f"{self.label} {self.trial.title}" if self.label else self.trial.title
-
-
-@dataclass(frozen=True)
-class HeldOutJob:
-    """Synthesise the images that the students of a teacher are judged on. trial: one of those that need them."""
-
-    root: Path
-    trial: Trial
-
-    @property
-    def title(self) -> str:
-        return f"held-out images of {self.trial.teacher}"
-
-
-WorkJob = TeacherJob | HeldOutJob | TrialJob
-
-
-def perform(job: WorkJob, report: Callable[[ProgressMessage], None], stop: Callable[[], bool]) -> Outcome:
-    """Do a job. Never raises: a failure is an outcome with one line of reason.
+def perform(
+    job: WorkJob, claim: Claim, report: Callable[[ProgressMessage], None], stop: Callable[[], bool]
+) -> Outcome:
+    """Do a job whose claim was acquired for this process, and give the claim back. Never raises `Exception`: a failure
+    is an outcome with one line of reason. Once the claim is lost nothing more is written.
 
     Args:
         job: what to do.
+        claim: its claim; every report is a heartbeat.
         report: told of progress.
         stop: whether to stop, asked after every step.
     """
+
+    def beating(message: ProgressMessage) -> None:
+        claim.beat(message.position.done, standing(message))
+        report(message)
+
     try:
-        reproducible(torch.device(job.trial.device))
+        with claim.kept(job.trial.device):
+            return _recorded(job, beating, lambda: stop() or claim.lost)
+    except ClaimLost:
+        return Outcome("elsewhere")
+
+
+def _recorded(job: WorkJob, report: Callable[[ProgressMessage], None], stop: Callable[[], bool]) -> Outcome:
+    """Do a job, and keep in its folder why it failed."""
+    try:
+        device = torch.device(job.trial.device)
+        reproducible(device)
+        if device.type == "cuda":
+            torch.cuda.set_device(device)  # what names no number is then on this one too
         load_plugins(job.trial.plugins, quiet=True)
         if isinstance(job, TeacherJob):
             return _teacher(job, report, stop)
         if isinstance(job, HeldOutJob):
             return _held_out(job, report, stop)
         return _trial(job, report, stop)
-    except Busy as error:  # another process holds the trial: nothing is written into it
-        return Outcome("failed", str(error), "user")
     except UserError as error:
         outcome = Outcome("failed", str(error), "user")
     except Diverged as error:
@@ -142,6 +86,8 @@ def perform(job: WorkJob, report: Callable[[ProgressMessage], None], stop: Calla
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         reason = f"cannot write to {job.root}: {error.strerror or error}" if full else f"OSError: {error}"
         outcome = Outcome("failed", reason, "user" if full else "trial")
+    except torch.OutOfMemoryError as error:
+        outcome = Outcome("failed", in_short(error), "memory")
     except Exception as error:  # one broken trial must not take the suite with it; its traceback is kept
         outcome = Outcome("failed", in_short(error), "trial")
         _keep_traceback(job, traceback.format_exc())
@@ -184,41 +130,40 @@ def _held_out(
 
 
 def _trial(job: TrialJob, report: Callable[[ProgressMessage], None], stop: Callable[[], bool]) -> Outcome:
-    trial, store = job.trial, Store(job.root)
-    folder = store.trial_folder(trial.name, trial.key)
+    trial, store, folder = job.trial, Store(job.root), job.folder
+    check_may_write()
     folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder, "trial", busy="another process is working on it", wait_seconds=WAIT_SECONDS):
-        status = store.status(folder)
-        if status == "finished":  # by a process that died over its pictures
-            return Outcome("finished", result=read_json(folder / "result.json"))
-        if status == "failed":
-            (folder / "result.json").unlink()
-        fingerprint = job.fingerprint
-        if (folder / "checkpoint.pt").exists():
-            fingerprint = mixed(store.fingerprint(folder), fingerprint)
-        asked = {
-            "schema": SCHEMA,
-            "key": trial.key,
-            "fingerprint": fingerprint,
-            "settings": trial.settings(),
-            "environment": environment() | {"slots": job.slots},
-        }
-        write_json(folder / "trial.json", asked)
-        device = torch.device(trial.device)
-        prepared = prepare(job.root, trial, device)
-        run = tasks()[trial.task].start(prepared)
-        with event_files(job.root, folder.name) if job.tensorboard else nullcontext(unwatched) as watch:
-            complete = drive(run, folder, device, report, stop, watch)
-        if not complete:
-            return Outcome("interrupted")
-        run.save(folder)
-        result = {**run.result(), **_about_images(prepared)}
-        write_json(folder / "result.json", {"schema": SCHEMA, "status": "finished", "reason": "", **result})
-        (folder / "checkpoint.pt").unlink(missing_ok=True)
-        try:
-            run.illustrate(folder)
-        except Exception:  # it costs pictures, never the result; the page links its traceback
-            _keep_traceback(job, traceback.format_exc())
+    status = store.status(folder)
+    if status == "finished":  # by a process that died over its pictures
+        return Outcome("finished", result=read_json(job.product))
+    if status == "failed":
+        job.product.unlink()
+    fingerprint = job.fingerprint
+    if (folder / "checkpoint.pt").exists():
+        fingerprint = mixed(store.fingerprint(folder), fingerprint)
+    device = torch.device(trial.device)
+    asked = {
+        "schema": SCHEMA,
+        "key": trial.key,
+        "fingerprint": fingerprint,
+        "settings": trial.settings(),
+        "environment": environment(device) | {"slots": job.slots},
+    }
+    write_json(folder / "trial.json", asked)
+    prepared = prepare(job.root, trial, device)
+    run = tasks()[trial.task].start(prepared)
+    with event_files(job.root, folder.name) if job.tensorboard else nullcontext(unwatched) as watch:
+        complete = drive(run, folder, device, report, stop, watch)
+    if not complete:
+        return Outcome("interrupted")
+    run.save(folder)
+    result = {**run.result(), **_about_images(prepared)}
+    write_json(job.product, {"schema": SCHEMA, "status": "finished", "reason": "", **result})
+    (folder / "checkpoint.pt").unlink(missing_ok=True)
+    try:
+        run.illustrate(folder)
+    except Exception:  # it costs pictures, never the result; the page links its traceback
+        _keep_traceback(job, traceback.format_exc())
     return Outcome("finished", result=result)
 
 
@@ -287,65 +232,16 @@ def _real_images(
     return pool
 
 
-def _work_folder(job: WorkJob) -> Path:
-    trial = job.trial
-    if isinstance(job, TeacherJob):
-        return teacher_files(job.root, trial.teacher, trial.dataset, trial.teacher_key)[2]
-    if isinstance(job, HeldOutJob):
-        return held_out_folder(job.root, trial)
-    return Store(job.root).trial_folder(trial.name, trial.key)
-
-
 def _keep_traceback(job: WorkJob, text: str) -> None:
-    try:
-        folder = _work_folder(job)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "error.txt").write_text(text, encoding="utf-8")
-    except OSError:
-        pass  # the one-line reason still reaches the user
+    with suppress(OSError):  # the one-line reason still reaches the user
+        check_may_write()
+        job.folder.mkdir(parents=True, exist_ok=True)
+        (job.folder / "error.txt").write_text(text, encoding="utf-8")
 
 
 def record_failure(job: WorkJob, outcome: Outcome) -> None:
-    """Write into a trial's folder that it failed, unless it has a result."""
-    if not isinstance(job, TrialJob) or Store(job.root).status(_work_folder(job)) == "finished":
+    """Write into a trial's folder, whose claim is held, that it failed, unless it has a result."""
+    if not isinstance(job, TrialJob) or Store(job.root).status(job.folder) == "finished":
         return
-    try:
-        record = {"schema": SCHEMA, "status": "failed", "reason": outcome.reason}
-        write_json(_work_folder(job) / "result.json", record)
-    except OSError:
-        pass  # a full disk is reported to the user by the runner
-
-
-def environment() -> dict[str, Any]:
-    """Describe the machine and the versions that a trial runs on."""
-    return {
-        "rgal": rgal.__version__,
-        "revision": _revision(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "platform": platform.platform(),
-        "processor": _processor(),
-        "threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "pid": os.getpid(),
-    }
-
-
-def _revision() -> str | None:
-    root = Path(rgal.__file__).parent.parent
-    if not (root / ".git").exists():
-        return None
-    command = ["git", "-C", str(root), "describe", "--always", "--dirty"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
+    with suppress(OSError):  # a full disk is reported to the user by the runner
+        write_json(job.product, {"schema": SCHEMA, "status": "failed", "reason": outcome.reason})

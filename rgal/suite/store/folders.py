@@ -13,6 +13,7 @@
         export.json         what was measured of an exported student (model.onnx)
       tables/, plots/, report.html       rendered from the above
       tensorboard/          metrics.jsonl as event files, if asked for
+      .claims/              who works on what; see `claims`
 
 A trial without result.json is unfinished; one with status "failed" is run again. Only "finished" is cached.
 """
@@ -23,17 +24,19 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from rgal.core.errors import UserError
-from rgal.core.files import slug, write_atomically
-from rgal.suite.store.locks import locked
+from rgal.core.files import check_may_write, slug, write_atomically
+from rgal.suite.store.claims import FOLDER as CLAIMS
 from rgal.suite.store.records import SCHEMA, key_of, read_json, read_record
 
 __all__ = ["SCHEMA", "Metrics", "Store", "key_of", "read_json", "write_json"]
+
+DISCARDED = ".discarded-"
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -49,6 +52,7 @@ class Metrics:
     def append(self, rows: list[dict[str, Any]]) -> None:
         if not rows:
             return
+        check_may_write()
         text = "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows)
         with open(self.path, "ab") as file:
             file.write(text.encode())
@@ -58,6 +62,7 @@ class Metrics:
         return self.path.stat().st_size if self.path.exists() else 0
 
     def truncate(self, size: int) -> None:
+        check_may_write()
         if self.path.exists():
             os.truncate(self.path, size)
 
@@ -83,9 +88,9 @@ class Store:
     def prepare(self) -> None:
         """Make the directory. UserError if it cannot be written."""
         try:
-            for folder in (self.root / "trials", self.root / "teachers"):
+            for folder in (self.root / "trials", self.root / "teachers", self.root / CLAIMS):
                 folder.mkdir(parents=True, exist_ok=True)
-            probe = self.root / f".probe-{os.getpid()}"
+            probe = self.root / f".probe-{uuid.uuid4().hex}"
             probe.write_bytes(b"")
             probe.unlink()
         except OSError as error:
@@ -95,24 +100,15 @@ class Store:
             ) from error
 
     def remove_orphans(self) -> None:
-        """Delete the temporary files that killed processes left behind, once they are an hour old."""
+        """Delete what killed processes left: temporary files, once they are an hour old, and discarded trials."""
+        for folder in self.root.glob(f"{DISCARDED}*"):
+            shutil.rmtree(folder, ignore_errors=True)
         latest = time.time() - 3600
         # As deep as files are written: the images of kept pools lie deeper, and may be many.
         for path in (path for depth in ("", "*/", "*/*/") for path in self.root.glob(f"{depth}.*.tmp")):
             with suppress(OSError):
                 if path.is_file() and path.stat().st_mtime < latest:
                     path.unlink()
-
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Held while a runner works here. UserError if another one does. A dead runner's lock is gone with it."""
-        with locked(
-            self.root,
-            "results directory",
-            busy="another run is using it",
-            advice="wait for it or choose another with --results",
-        ):
-            yield
 
     def trial_folder(self, name: str, key: str) -> Path:
         return self.root / "trials" / f"{slug(name)}-{key}"
@@ -131,12 +127,9 @@ class Store:
         return value if isinstance(value, str) else ""
 
     def discard(self, folder: Path) -> None:
-        """Delete a trial's folder. Whenever this is killed, the trial is all there or not there at all."""
-        bin_ = self.root / ".discarded"
-        if bin_.exists():  # what a killed run left
-            shutil.rmtree(bin_)
-        bin_.mkdir()
-        # A worker whose runner was killed notices within a second: wait for it.
-        with locked(folder, "trial", busy="another process is working on it", wait_seconds=10):
-            os.replace(folder, bin_ / folder.name)
+        """Delete a trial's folder, whose claim is held. Killed at any moment, it leaves all of the trial or nothing."""
+        check_may_write()
+        bin_ = self.root / f"{DISCARDED}{uuid.uuid4().hex}"
+        with suppress(FileNotFoundError):
+            os.replace(folder, bin_)
         shutil.rmtree(bin_, ignore_errors=True)

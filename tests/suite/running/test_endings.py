@@ -1,4 +1,4 @@
-"""How jobs end: results before pictures, causes that only the runner knows, nothing written without the lock."""
+"""How jobs end: results before pictures, causes that only the runner knows, nothing written without the claim."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ import json
 import os
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from rgal import cli
 from rgal.suite.running import engines
-from rgal.suite.running.work import Outcome, TrialJob, perform
+from rgal.suite.running.devices import Places
+from rgal.suite.running.jobs import Outcome, TrialJob
+from rgal.suite.running.scheduler import Assignment, Died, Listener, Scheduler
+from rgal.suite.running.work import perform
+from rgal.suite.store.claims import Claim, Claims, Seen
 from rgal.suite.store.folders import Store
-from rgal.suite.store.locks import locked
 from tests.helpers.stopped_runs import command, suite_file
 from tests.helpers.trials import TRIAL
 
@@ -25,6 +27,12 @@ pytestmark = pytest.mark.usefixtures("no_plots")
 def trial_of(results: Path) -> Path:
     (folder,) = (results / "trials").iterdir()
     return folder
+
+
+def claim_of(job: TrialJob) -> Claim:
+    claim = Claims(job.root).acquire(job.claim, Seen(), job.title)
+    assert claim is not None
+    return claim
 
 
 def test_an_error_over_pictures_costs_pictures_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,16 +56,34 @@ def test_a_process_that_died_over_pictures_has_finished(
     suite_file(tmp_path, rounds=1, steps=2)
     jobs: list[Any] = []
 
-    def kept(some: list[Any], *rest: Any) -> int:
-        jobs.extend(some)
-        return engines.run_inline(some, *rest)
+    def kept(job: Any, *rest: Any) -> Outcome:
+        jobs.append(job)
+        return perform(job, *rest)
 
-    monkeypatch.setattr("rgal.suite.running.runner.run_inline", kept)
+    monkeypatch.setattr(engines, "perform", kept)
     assert cli.main([*command(tmp_path, "r", "plain"), "--jobs", "0"]) == 0
     before = (trial_of(tmp_path / "r") / "metrics.jsonl").read_bytes()
-    outcome = perform(jobs[-1], lambda message: None, lambda: False)
+    outcome = perform(jobs[-1], claim_of(jobs[-1]), lambda message: None, lambda: False)
     assert outcome.status == "finished" and outcome.result is not None and "last" in outcome.result
     assert (trial_of(tmp_path / "r") / "metrics.jsonl").read_bytes() == before
+
+
+class Dying:
+    """An engine whose jobs all die without a word."""
+
+    def __init__(self, code: int) -> None:
+        self.code, self.started = code, list[Assignment]()
+
+    def start(self, assignment: Assignment) -> None:
+        assignment.claim.release()  # as if its process were gone
+        self.started.append(assignment)
+
+    def wait(self, *_: Any) -> list[tuple[Assignment, Died]]:
+        return [(self.started[-1], Died(engines._cause(self.code)))]
+
+    def stop(self) -> None: ...
+
+    def close(self) -> None: ...
 
 
 @pytest.mark.parametrize(
@@ -69,28 +95,37 @@ def test_a_process_that_died_over_pictures_has_finished(
     ],
 )
 def test_what_killed_a_worker_is_in_the_record(code: int, cause: str, tmp_path: Path) -> None:
-    job = TrialJob(tmp_path, TRIAL, "f")
-    folder = Store(tmp_path).trial_folder(TRIAL.name, TRIAL.key)
-    folder.mkdir(parents=True)
-    worker = SimpleNamespace(job=job, process=SimpleNamespace(exitcode=code), attempt=engines.ATTEMPTS)
-    outcomes: list[Outcome] = []
-    engines._died(worker, lambda _, outcome: outcomes.append(outcome), [], False)  # type: ignore[arg-type]
+    job, engine, outcomes = TrialJob(tmp_path, TRIAL, "f"), Dying(code), list[Outcome]()
+    job.folder.mkdir(parents=True)
+    listener = Listener(lambda *_: None, lambda _, outcome: outcomes.append(outcome), print)
+    assert Scheduler(Claims(tmp_path), engine, Places(["cpu"], 1), 1, listener).run([job]) == 0
     (outcome,) = outcomes
     assert outcome.status == "failed" and outcome.reason.endswith(cause)
-    record = json.loads((folder / "result.json").read_text())
+    assert [one.attempt for one in engine.started] == [1, 2, 3]
+    record = json.loads(job.product.read_text())
     assert record["status"] == "failed" and record["reason"] == outcome.reason
+    assert not list((tmp_path / ".claims").iterdir())
 
 
-def test_nothing_is_written_into_a_folder_that_another_process_holds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("moment", ["before", "while it works"])
+def test_nothing_is_written_into_a_folder_whose_claim_was_lost(
+    moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rgal.suite.running.work.WAIT_SECONDS", 0.1)
-    folder = Store(tmp_path).trial_folder(TRIAL.name, TRIAL.key)
-    folder.mkdir(parents=True)
-    with locked(folder, "trial", busy="in use"):
-        outcome = perform(TrialJob(tmp_path, TRIAL, "f"), lambda message: None, lambda: False)
-        assert sorted(path.name for path in folder.iterdir()) == [".lock", ".lock-owner"]
-    assert outcome.status == "failed" and "another process is working on it" in outcome.reason
+    job = TrialJob(tmp_path, TRIAL, "f")
+    claim = claim_of(job)
+
+    def lost(*_: Any) -> None:
+        claim.path.unlink()
+        raise RuntimeError("an error that would be recorded")
+
+    if moment == "before":
+        claim.path.unlink()
+    else:
+        monkeypatch.setattr("rgal.suite.running.work.prepare", lost)
+    outcome = perform(job, claim, lambda message: None, lambda: False)
+    assert outcome == Outcome("elsewhere")
+    written = sorted(path.name for path in job.folder.iterdir()) if job.folder.exists() else []
+    assert written == ([] if moment == "before" else ["trial.json"])
 
 
 def test_a_teacher_that_fails_ends_the_run_with_its_reason(

@@ -13,7 +13,7 @@ from rgal.suite.running import resources
 from rgal.suite.running.resources import HowToRun, share_cores
 from tests.helpers.suites import SUITE
 
-# granted cores, OMP_NUM_THREADS, --jobs, --threads, device, number of trials -> (at a time, threads of each)
+# granted cores, OMP_NUM_THREADS, --jobs, --threads, devices, number of trials -> (at a time, threads of each)
 CASES = [
     (8, None, None, None, "cpu", 20, (8, 1)),
     (8, None, None, None, "cpu", 2, (2, 4)),
@@ -24,8 +24,14 @@ CASES = [
     (8, 4, None, None, "cpu", 20, (2, 4)),
     (8, 4, None, 2, "cpu", 20, (4, 2)),
     (8, 16, None, None, "cpu", 20, (1, 16)),
-    (8, None, None, None, "cuda:0", 20, (1, 8)),
-    (8, 1, None, None, "cuda", 20, (1, 1)),
+    (8, None, None, None, "cuda:0", 20, (5, 1)),
+    (8, None, None, None, "cuda:0", 1, (1, 8)),
+    (8, 1, None, None, "cuda:0", 20, (5, 1)),
+    (4, None, None, None, "cuda:0 cuda:1", 20, (4, 1)),
+    (2, None, None, None, "cuda:0 cuda:1 cuda:2", 20, (3, 1)),
+    (64, None, None, None, "cuda:0 cuda:1", 20, (10, 6)),
+    (8, None, 2, None, "cuda:0 cuda:1 cuda:2", 20, (2, 4)),
+    (8, None, 0, None, "cuda:0 cuda:1", 20, (1, 8)),
     (8, None, 0, None, "cpu", 20, (1, 8)),
 ]
 
@@ -43,7 +49,13 @@ def test_sharing(
 ) -> None:
     monkeypatch.setattr(resources, "granted_cores", lambda: cores)
     monkeypatch.setattr(resources, "wanted_threads", lambda: openmp)
-    assert share_cores(HowToRun(jobs, threads), device, trials) == expected
+    assert share_cores(HowToRun(jobs, threads), device.split(), trials) == expected
+
+
+def test_who_says_how_many_share_a_gpu_is_obeyed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resources, "granted_cores", lambda: 2)
+    monkeypatch.setattr(resources, "wanted_threads", lambda: None)
+    assert share_cores(HowToRun(per_device=3), ["cuda:0", "cuda:1"], 20) == (6, 1)
 
 
 @pytest.mark.parametrize("arguments", [["--threads", "0"], ["--threads", "-2"], ["--jobs", "-1"]])
