@@ -209,6 +209,7 @@ class Scheduler:
         may_try_again = not stopping and assignment.attempt < ATTEMPTS
         shared = self.places.give(job, assignment.device)
         if isinstance(how, Died):
+            assignment.claim.release()  # it may have died before it made the claim its own
             if may_try_again:
                 self._ready.insert(0, again)
             elif stopping:

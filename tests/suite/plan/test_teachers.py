@@ -7,7 +7,8 @@ from pathlib import Path
 from rgal.suite.plan.expansion import teacher_recipe
 from rgal.suite.plan.settings import Suite, load_suite
 from rgal.suite.pretraining import Pretraining
-from rgal.suite.running.runner import make_plan, ready_teachers
+from rgal.suite.running.runner import make_plan
+from rgal.suite.running.session import ready_teachers
 from rgal.suite.store.folders import Store
 from tests.helpers.suites import DFQ_SUITE, SUITE, suite
 

@@ -75,8 +75,7 @@ class Dying:
         self.code, self.started = code, list[Assignment]()
 
     def start(self, assignment: Assignment) -> None:
-        assignment.claim.release()  # as if its process were gone
-        self.started.append(assignment)
+        self.started.append(assignment)  # and its claim is as this process acquired it
 
     def wait(self, *_: Any) -> list[tuple[Assignment, Died]]:
         return [(self.started[-1], Died(engines._cause(self.code)))]
