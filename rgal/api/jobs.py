@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
@@ -13,6 +14,7 @@ from torch import nn
 from rgal.api.budgets import suite_of
 from rgal.api.calls import Call, weights_hash
 from rgal.api.teacher import Teacher
+from rgal.core.cores import runnable
 from rgal.core.errors import UserError
 from rgal.core.precision import Precision
 from rgal.core.problem import Problem
@@ -91,7 +93,7 @@ def make_job(
     resolved, taken = plan_method(task, call.method, suite, pair, asked.images)
     if not asked.usable(resolved):
         raise UserError(f"method '{resolved.name}' needs {asked.lacking}; without: {_usable(task, asked)}")
-    precision = call.precision or suite.asked_precision
+    precision = _precision(call.precision or suite.asked_precision, teacher)
     trial = Trial(
         task=task.name, dataset=teacher.dataset, data="", image_size=None, teacher=teacher.name, teacher_key="",
         student=asked.student or teacher.name, method=resolved.name, seed=call.seed, budget=suite.budget,
@@ -107,11 +109,22 @@ def make_job(
         test=None,
         real=None,
         streams=Streams(teacher.device, *trial.seed_parts()),
-        precision=cast(Precision, precision),
+        precision=precision,
         class_names=(),
         task_data=task_data,
         student=student,
     )
+
+
+def _precision(asked: str, teacher: Teacher) -> Precision:
+    """Return the precision that runs, as the command line chooses it, and warn where that is not the one asked for."""
+    taken = runnable(asked, teacher.device.type)
+    if taken != asked:
+        warnings.warn(
+            f"this processor has no instructions for {asked}, which would be slower: {taken} instead",
+            stacklevel=2,
+        )
+    return cast(Precision, taken)
 
 
 def _usable(task: Task, asked: Asked) -> str:

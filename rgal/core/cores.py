@@ -52,6 +52,17 @@ def computes_bf16(root: Path = Path("/")) -> bool:
     return bool(listed & {"avx512_bf16", "amx_bf16", "bf16"})
 
 
+def runnable(precision: str, device: str) -> str:
+    """Return the precision that trials run in: fp32 in place of bf16 on a CPU without instructions for it.
+
+    Args:
+        precision: "fp32" or "bf16", what is asked for.
+        device: a device, or its type.
+    """
+    on_cpu = device.partition(":")[0] == "cpu"
+    return "fp32" if precision == "bf16" and on_cpu and not computes_bf16() else precision
+
+
 def _whole_number(text: str) -> int | None:
     """The number above 0 that a text holds, or None."""
     text = text.strip()

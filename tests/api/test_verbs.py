@@ -12,6 +12,7 @@ from torch import nn
 
 import rgal
 from rgal.api import results
+from rgal.core import cores
 from rgal.engine.held_out import HeldOutSpec, held_out_images
 from rgal.methods import registry
 from rgal.synthesis.pool_files import load_pool
@@ -114,11 +115,16 @@ def test_the_same_seed_gives_the_same_student_and_another_one_another() -> None:
     assert not torch.equal(one.student.fc.weight, other.student.fc.weight)
 
 
-def test_bf16_is_another_precision() -> None:
+def test_bf16_is_another_precision_where_the_processor_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     one = rgal.distill(teacher(), network(width=2), "rgal", SHORT)
+    monkeypatch.setattr(cores, "computes_bf16", lambda: True)
     low = rgal.distill(teacher(), network(width=2), "rgal", SHORT, precision="bf16")
     assert not torch.equal(one.student.fc.weight, low.student.fc.weight)
     assert low.student.fc.weight.dtype == torch.float32
+    monkeypatch.setattr(cores, "computes_bf16", lambda: False)
+    with pytest.warns(UserWarning, match="no instructions for bf16, which would be slower: fp32 instead"):
+        fallen = rgal.distill(teacher(), network(width=2), "rgal", SHORT, precision="bf16")
+    assert torch.equal(one.student.fc.weight, fallen.student.fc.weight)
 
 
 def test_quantization_says_what_it_did() -> None:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from rgal import nets
 from rgal.core.code import code_hash
-from rgal.core.cores import computes_bf16
+from rgal.core.cores import runnable
 from rgal.core.errors import UserError
 from rgal.data import Dataset
 from rgal.methods.names import MethodName
@@ -104,11 +104,6 @@ def _initial(setting: _Setting, swept: Mapping[str, Any]) -> dict[str, str]:
         "init_pool": path,
         "init_pool_key": initial_pool_key(path, setting.task, resolved, setting.dataset),
     }
-
-
-def runnable(precision: str, device: str) -> str:
-    """Return the precision that trials run in: fp32 in place of bf16 on a CPU without instructions for it."""
-    return "fp32" if precision == "bf16" and device == "cpu" and not computes_bf16() else precision
 
 
 @dataclass(frozen=True)

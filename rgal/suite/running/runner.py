@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from rgal.core.cores import runnable
 from rgal.core.domain import domain_text
 from rgal.core.errors import UserError, nearest
 from rgal.data import Dataset
@@ -19,7 +20,6 @@ from rgal.suite.plan.expansion import (
     check_options,
     entries_taken,
     expand,
-    runnable,
     untuned,
 )
 from rgal.suite.plan.fingerprint import Fingerprints

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rgal.suite.plan import expansion
+from rgal.core import cores
 from rgal.suite.plan.trial import Trial
 from rgal.suite.running.runner import make_plan, plan_warnings
 from tests.helpers.suites import SUITE, suite
@@ -15,7 +15,7 @@ from tests.helpers.suites import SUITE, suite
 def planned(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_bf16: bool, precision: str
 ) -> tuple[Trial, list[str]]:
-    monkeypatch.setattr(expansion, "computes_bf16", lambda: has_bf16)
+    monkeypatch.setattr(cores, "computes_bf16", lambda: has_bf16)
     plan = make_plan(suite(tmp_path, SUITE, precision=precision, device="cpu"))
     return plan.trials[0], [line for line in plan_warnings(plan) if "instructions" in line]
 
@@ -40,4 +40,4 @@ def test_a_processor_with_bf16_runs_it(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_gpus_are_not_asked() -> None:
-    assert expansion.runnable("bf16", "cuda") == "bf16"
+    assert cores.runnable("bf16", "cuda") == cores.runnable("bf16", "cuda:1") == "bf16"
