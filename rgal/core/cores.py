@@ -1,8 +1,9 @@
-"""How many processor cores this process was granted, and how many threads the user wants."""
+"""What this machine's processor grants: cores, threads that the user wants, bfloat16, exact sums of 8-bit products."""
 
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -41,15 +42,33 @@ def computes_bf16(root: Path = Path("/")) -> bool:
     Args:
         root: where the file system `proc` is mounted; tests give a folder.
     """
+    return bool(_features(root) & {"avx512_bf16", "amx_bf16", "bf16"})
+
+
+def sums_bytes_exactly(root: Path = Path("/"), machine: str = platform.machine()) -> bool:
+    """Tell whether ONNX Runtime's kernels for 8-bit weights and activations are exact on this processor.
+
+    On x86 processors without VNNI they add pairs of products in 16 bits, which overflow; with weights of 7 bits they
+    cannot. Where the system does not list what its processor can do, the answer is yes.
+
+    Args:
+        root: where the file system `proc` is mounted; tests give a folder.
+        machine: the kind of processor, as `platform.machine` names it.
+    """
+    features = _features(root)
+    return machine.lower() not in ("x86_64", "amd64") or not features or any("vnni" in f for f in features)
+
+
+def _features(root: Path) -> set[str]:
+    """The instructions that the system lists for its processor; none where it lists none."""
     try:
         text = (root / "proc" / "cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return False
+        return set()
     lines = (line.partition(":") for line in text.splitlines())
-    listed = {
+    return {
         word for name, _, words in lines if name.strip() in ("flags", "Features") for word in words.split()
     }
-    return bool(listed & {"avx512_bf16", "amx_bf16", "bf16"})
 
 
 def runnable(precision: str, device: str) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from rgal.core.cores import sums_bytes_exactly
 from rgal.core.problem import Domain, evaluating
 from rgal.data.batches import evaluate_batches, to_float
 from rgal.data.dataset import ImageSet
@@ -17,6 +19,7 @@ from rgal.tasks.quantization.onnx_export import export_float, export_onnx
 from rgal.tasks.quantization.onnx_file import PACKED, ExportInfo
 from rgal.tasks.quantization.quantized_net import QuantizedNet
 from rgal.tasks.quantization.runtime import alternate, float_layers, integer_layers, open_session, run
+from rgal.tasks.quantization.scheme import Bits
 
 _BATCH = 256
 _SECONDS = 1.5  # of latency measurements at each batch size
@@ -115,10 +118,25 @@ def simulated(student: nn.Module, domain: Domain, test: ImageSet) -> Tensor:
 
 
 def note(student: QuantizedNet, info: ExportInfo, integers: int, floats: Sequence[str] = ()) -> str:
-    """Return what a reader must know of how the model runs; "" if all of it runs as integers.
+    """Return what a reader must know of how the model runs; "" if all of it runs as integers, and exactly.
 
     floats: the layers that run in float, which are named where others are integers.
     """
+    return "; ".join(
+        filter(None, (_in_float(student, info, integers, floats), _overflow(student.bits, integers)))
+    )
+
+
+def _overflow(bits: Bits, integers: int) -> str:
+    """Say where this processor's kernels are not those of the simulation."""
+    if not integers or (bits.weight, bits.activation) != (8, 8) or sums_bytes_exactly():
+        return ""
+    return (
+        f"8-bit sums overflow on this processor, which has no VNNI: {replace(bits, weight=7)} would be exact"
+    )
+
+
+def _in_float(student: QuantizedNet, info: ExportInfo, integers: int, floats: Sequence[str]) -> str:
     if integers >= info.layers:
         norms = len(student.coverage.float_norms)
         return f"{norms} batch norms run in float" if norms else ""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rgal.core.cores import computes_bf16, granted_cores, wanted_threads
+from rgal.core.cores import computes_bf16, granted_cores, sums_bytes_exactly, wanted_threads
 
 AFFINITY = 64
 
@@ -117,3 +117,22 @@ def test_the_processor_is_asked_for_bf16(tmp_path: Path, line: str, expected: bo
 
 def test_a_system_that_does_not_list_what_its_processor_can_do_has_no_bf16(tmp_path: Path) -> None:
     assert not computes_bf16(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("flags", "machine", "expected"),
+    [
+        ("flags\t\t: fpu avx2", "x86_64", False),
+        ("flags\t\t: fpu avx2", "AMD64", False),
+        ("flags\t\t: fpu avx2 avx_vnni", "x86_64", True),
+        ("flags\t\t: fpu avx2 avx512f avx512_vnni", "x86_64", True),
+        ("Features\t: fp asimd", "aarch64", True),
+    ],
+)
+def test_sums_of_bytes_overflow_on_x86_without_vnni(
+    tmp_path: Path, flags: str, machine: str, expected: bool
+) -> None:
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc" / "cpuinfo").write_text(f"processor\t: 0\n{flags}\n")
+    assert sums_bytes_exactly(tmp_path, machine) is expected
+    assert sums_bytes_exactly(tmp_path / "nothing", machine)

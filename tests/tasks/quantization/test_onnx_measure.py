@@ -21,7 +21,9 @@ from tests.helpers.processor import exact_integers
 pytestmark = pytest.mark.usefixtures("quick_export")
 
 
-def test_note_says_what_does_not_run_as_integers() -> None:
+def test_note_says_what_does_not_run_as_integers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx_measure, "sums_bytes_exactly", lambda: True)
+
     def of(bits: str, placement: str, integers: int, net: nn.Module | None = None) -> str:
         return note(ready(net or tiny(), bits, placement=placement), ExportInfo(Path(), 0.0, 5), integers)
 
@@ -31,6 +33,13 @@ def test_note_says_what_does_not_run_as_integers() -> None:
     assert of("w8a8", "paper", 0) == "paper placement: 0 of 5 layers run as integers"
     wanted = "w4a8: weights stored in 4 bits, computed in float by ONNX Runtime: simulated"
     assert of("w4a8", "deploy", 0) == wanted
+
+    monkeypatch.setattr(onnx_measure, "sums_bytes_exactly", lambda: False)
+    overflow = "8-bit sums overflow on this processor, which has no VNNI: w7a8 would be exact"
+    assert of("w8a8", "deploy", 5) == overflow
+    assert of("w8a8", "deploy", 4) == f"4 of 5 layers run as integers; {overflow}"
+    assert of("w7a8", "deploy", 5) == of("w8a7", "deploy", 5) == ""
+    assert "overflow" not in of("w8a8", "paper", 0)
 
 
 @exact_integers
