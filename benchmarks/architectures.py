@@ -64,6 +64,7 @@ def row(name: str) -> tuple[str, ...]:
         student = nets.build("resnet8", CLASSES, 3, SIZE)
         images = torch.rand(IMAGES, *domain.shape)
         spread(net, domain.normalise(images))
+    net.requires_grad_(False)  # as every teacher
     found = found_in(net)
     layers = ", ".join(f"`{layer}`" for layer in found.layers) or "none"
     cells = (f"`{name}`", layers, f"`{found.head}`", f"{found.matched} of {found.norms}")
@@ -130,12 +131,13 @@ def _quantized(net: nn.Module, domain: Domain, images: Tensor) -> tuple[str, str
     except UserError as error:
         return "none", str(error), "none"
     with torch.no_grad():
-        agree = (logits.argmax(1) == student(domain.normalise(images)).argmax(1)).float().mean().item()
+        simulated, exact = (of(domain.normalise(images)).argmax(1) for of in (student, net))
+    agree, whole = ((simulated == of).float().mean().item() for of in (logits.argmax(1), exact))
     layers = int(info.layers or 0)
     return (
         f"{integers} of {layers}",
         in_float(net, student.coverage, layers - integers),
-        f"{100 * agree:.0f} %",
+        f"{100 * agree:.0f} % ({100 * whole:.0f} %)",
     )
 
 

@@ -58,7 +58,17 @@ def fold_batch_norms(graph: fx.GraphModule) -> dict[fx.Node, fx.Node]:
         graph.add_submodule(str(layer_node.target), fused)
         node.replace_all_uses_with(layer_node)
         graph.graph.erase_node(node)
+        _leave_parts(graph, str(node.target), norm)
         replaced[node] = layer_node
     graph.delete_all_unused_submodules()
     graph.recompile()
     return replaced
+
+
+def _leave_parts(graph: fx.GraphModule, path: str, norm: nn.Module) -> None:
+    """Keep of a folded norm the modules inside it, such as an activation, under their paths."""
+    if parts := dict(norm.named_children()):
+        holder = nn.Module()
+        for name, part in parts.items():
+            holder.add_module(name, part)
+        graph.add_submodule(path, holder)

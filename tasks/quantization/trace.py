@@ -12,6 +12,7 @@ from torch import Tensor, fx, nn
 
 from rgal.core.errors import UserError
 from rgal.tasks.quantization.attention import add_projections, followed
+from rgal.tasks.quantization.called_norms import norms_as_modules
 from rgal.tasks.quantization.nodes import LAYERS, call_name, is_layer
 
 # Calls that tell the shape or kind of a tensor; so does `getattr` where it returns no tensor.
@@ -140,6 +141,8 @@ def trace(net: nn.Module, shape: tuple[int, int, int]) -> tuple[fx.GraphModule, 
         graph = tracer.trace(net_copy)
         module = fx.GraphModule(net_copy, graph, name)
         module.graph = graph  # not a copy: the nodes in `outputs` are this graph's
+        for node in [n for n in graph.nodes if n.target is torch._assert]:
+            graph.erase_node(node)  # it held for the example; as a reader of values it would hinder folding
         graph.eliminate_dead_code()  # branches on shapes, decided by now
         module.recompile()
         with torch.no_grad():
@@ -149,7 +152,9 @@ def trace(net: nn.Module, shape: tuple[int, int, int]) -> tuple[fx.GraphModule, 
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{name} cannot be quantized: its forward cannot be followed ({reason})") from error
     _require_single_inputs(module)
-    return module, {path: node for path, node in tracer.outputs.items() if node in set(graph.nodes)}
+    replaced = norms_as_modules(module)
+    outputs = {path: replaced.get(node, node) for path, node in tracer.outputs.items()}
+    return module, {path: node for path, node in outputs.items() if node in set(graph.nodes)}
 
 
 def _check_same_results(graph: fx.GraphModule, net: nn.Module, example: Tensor) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import warnings
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 
 from rgal.core.precision import adam, autocast, place, reproducible
+from tests.helpers import small
 
 CPU = torch.device("cpu")
 
@@ -74,3 +76,18 @@ def test_adam_keeps_the_groups() -> None:
     made = adam(groups, (0.5, 0.9), CPU)
     assert [group["lr"] for group in made.param_groups] == [0.1, 0.2]
     assert all(group["betas"] == (0.5, 0.9) and group["fused"] for group in made.param_groups)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 7, 8])
+def test_strided_convolutions_of_few_channels_train(channels: int) -> None:
+    """In channels-last, oneDNN's gradient of such weights corrupts memory, most often with a crash."""
+    images = small.randn(8, channels, 16, 16)
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Conv2d(channels, 8, 1, 2), nn.Conv2d(8, 4, 3))
+    placed = place(place(copy.deepcopy(plain), torch.device("cpu")), torch.device("cpu"))
+    plain(images).square().sum().backward()
+    placed(images.to(memory_format=torch.channels_last)).square().sum().backward()
+    for expected, actual in zip(plain.parameters(), placed.parameters(), strict=True):
+        torch.testing.assert_close(actual.grad, expected.grad, rtol=1e-4, atol=1e-4)
+    again = copy.deepcopy(placed)
+    assert len(again[0]._forward_pre_hooks) == (1 if 1 < channels < 8 else 0)

@@ -30,7 +30,7 @@ from tests.helpers.onnx_builders import (
     tiny,
     warm,
 )
-from tests.helpers.processor import INEXACT, exact_integers
+from tests.helpers.processor import EXACT, INEXACT
 
 pytestmark = pytest.mark.usefixtures("quick_export")
 CASES = [(bits, "deploy") for bits in ("w8a8", "w7a8", "w4a8", "w4a4", "w3a3", "w2a4", "w6a5")]
@@ -108,13 +108,12 @@ def mobile() -> nn.Module:
     return warm(torchvision.models.MobileNetV2(4, width_mult=0.25, inverted_residual_setting=blocks))
 
 
-@exact_integers
 @pytest.mark.parametrize(
     ("name", "layers"), [("mobilenet_v2", 13), ("resnet8", 13), ("lenet5", 5), ("wrn10_1", 13)]
 )
 def test_other_networks_run_as_integers(name: str, layers: int, tmp_path: Path) -> None:
     """lenet5 has no batch norm, and those of wrn10_1 cannot be folded."""
-    student = ready(seeded(mobile) if name == "mobilenet_v2" else small.network(name, DOMAIN))
+    student = ready(seeded(mobile) if name == "mobilenet_v2" else small.network(name, DOMAIN), EXACT)
     info = export_onnx(student, DOMAIN, tmp_path / "a.onnx")
     assert_agree(*both(student, info.path))
     assert (info.layers, kernels(info.path, tmp_path)) == (layers, layers)
@@ -154,14 +153,13 @@ def test_layers_of_every_class(scheme: dict[str, Any], tmp_path: Path) -> None:
     assert (odd.data_type, len(odd.raw_data)) == (onnx.TensorProto.UINT4, (5 * 6 * 3 + 1) // 2)
 
 
-@exact_integers
 def test_bias_beyond_the_accumulator(tmp_path: Path) -> None:
     """A channel that weight decay has all but emptied, but for its bias."""
     net = tiny()
     with torch.no_grad():
         net[0].weight[1] *= 1e-11
         net[0].bias[1] = 0.7
-    student = ready(net)
+    student = ready(net, EXACT)
     assert_agree(*both(student, export_onnx(student, DOMAIN, tmp_path / "a.onnx").path))
 
 

@@ -16,7 +16,7 @@ from rgal.tasks.quantization.onnx_measure import measure, note, simulated
 from rgal.tasks.quantization.runtime import open_session, run
 from tests.helpers import small
 from tests.helpers.onnx_builders import DOMAIN, ready, tiny
-from tests.helpers.processor import exact_integers
+from tests.helpers.processor import EXACT
 
 pytestmark = pytest.mark.usefixtures("quick_export")
 
@@ -42,13 +42,12 @@ def test_note_says_what_does_not_run_as_integers(monkeypatch: pytest.MonkeyPatch
     assert "overflow" not in of("w8a8", "paper", 0)
 
 
-@exact_integers
 def test_measure_leaves_networks_and_terminal_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(onnx_measure, "_SECONDS", 0.02)
     net = tiny()
-    student = ready(net).train()
+    student = ready(net, EXACT).train()
     images = (small.rand(300, *DOMAIN.shape) * 255).to(torch.uint8)
     with torch.no_grad():
         labels = student(DOMAIN.normalise(to_float(images))).argmax(1)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from rgal import cli
-from tests.helpers.processor import exact_integers
+from tests.helpers.processor import EXACT
 from tests.helpers.reporting_builders import count_drawings
 from tests.helpers.suites import DFQ_SUITE, fails, leave_out_the_report
 
@@ -27,7 +27,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         count_drawings(patch)
         assert call(folder, "--bits", "w8a8", "w4a4") == 0
         leave_out_the_report(patch)
-        assert call(folder, "--bits", "w8a8", "--set", "placement=deploy") == 0
+        assert call(folder, "--bits", EXACT, "--set", "placement=deploy") == 0
     return folder
 
 
@@ -59,7 +59,7 @@ def trial(folder: Path, bits: str, placement: str) -> tuple[dict[str, Any], Path
 def test_every_width_is_a_trial_of_its_own(workplace: Path) -> None:
     settings = [s for s, _, _ in records(workplace)]
     assert sorted((s["case"], s["options"]["placement"]) for s in settings) == [
-        ("w4a4", "paper"), ("w8a8", "deploy"), ("w8a8", "paper"),
+        ("w4a4", "paper"), (EXACT, "deploy"), ("w8a8", "paper"),
     ]  # fmt: skip
     assert {s["setting"] for s in settings} == {
         "digits wrn10_1, paper placement",
@@ -149,7 +149,7 @@ def test_export_needs_the_extra(
     workplace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    key = trial(workplace, "w8a8", "deploy")[1].name
+    key = trial(workplace, EXACT, "deploy")[1].name
     assert "pip install -e .[onnx]" in fails(workplace, capsys, "--export-only", key)
 
 
@@ -163,20 +163,19 @@ def test_export_to_a_read_only_folder(workplace: Path, capsys: pytest.CaptureFix
         where.chmod(0o755)
 
 
-@exact_integers
 @pytest.mark.usefixtures("no_plots")
 def test_export_of_a_finished_trial(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """--export-only by key; --export for a whole suite leaves alone what is exported; the table shows it."""
     for name in EXTRA:
         pytest.importorskip(name)
-    result, where = trial(workplace, "w8a8", "deploy")
+    result, where = trial(workplace, EXACT, "deploy")
     assert call(workplace, "--export-only", where.name.rpartition("-")[2]) == 0
     measured = json.loads((where / "export.json").read_text())["measured"]
     assert measured["onnx_agreement"] >= 0.99
     assert measured["onnx_top1"] == pytest.approx(result["last"], abs=1.0)
     assert measured["integer_layers"] > 0
     before = (where / "export.json").stat().st_mtime_ns
-    assert call(workplace, "--bits", "w8a8", "--set", "placement=deploy", "--export", "onnx") == 0
+    assert call(workplace, "--bits", EXACT, "--set", "placement=deploy", "--export", "onnx") == 0
     assert (where / "export.json").stat().st_mtime_ns == before
     (table,) = (workplace / "results" / "tables").glob("*deploy*_export.md")
     assert "Integer layers" in table.read_text()
