@@ -62,7 +62,7 @@ def _module(graph: fx.GraphModule, node: fx.Node, given: dict[str, Any]) -> _Bat
         return None
     if any(n is not None and n.op != "get_attr" for n in nodes):
         return None
-    tensors = {
+    tensors: dict[str, Any] = {
         name: None if n is None else _tensor(graph, str(n.target))
         for name, n in zip(_TENSORS, nodes, strict=True)
     }
