@@ -1,10 +1,10 @@
 """Keep the records of a study, and make its page in docs/results/ from them.
 
-    python -m rgal.benchmarks.evidence keep NAME RESULTS    # records of a run into results/reference/NAME
-    python -m rgal.benchmarks.evidence                      # the pages of all studies, from their records
+    python -m rgal.reporting.studies keep NAME RESULTS    # records of a run into results/reference/NAME
+    python -m rgal.reporting.studies                      # the pages of all studies, from their records
 
-`studies.yaml` says what a study asks and what its tables carry. Kept of a trial are its settings, its result, its
-metrics and the diversity of its images; no weights, no images.
+`docs/results/studies.yaml` says what a study asks and what its tables carry. Kept of a trial are its settings, its
+result, its metrics and the diversity of its images; no weights, no images.
 """
 
 from __future__ import annotations
@@ -27,8 +27,7 @@ from rgal.suite.store.folders import Store
 from rgal.suite.store.frames import identified, load_records, make_frames, newest
 from rgal.suite.store.records import Record
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 KEPT = ("trial.json", "result.json", "metrics.jsonl", "diversity.json", "layers.json", "phases.json")
 _CPU_SECONDS = ("synthesis_cpu_seconds", "student_cpu_seconds")
 
@@ -70,7 +69,10 @@ class Study:
 
 def studies() -> dict[str, Study]:
     """Read all studies, by name."""
-    listed = yaml.safe_load((HERE / "studies.yaml").read_text(encoding="utf-8"))
+    path = ROOT / "docs" / "results" / "studies.yaml"
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; run it in a clone of the repository")
+    listed = yaml.safe_load(path.read_text(encoding="utf-8"))
     return {name: Study(name, **entries) for name, entries in listed.items()}
 
 
@@ -118,7 +120,7 @@ def page_of(study: Study) -> str:
         *(table.text("md").rstrip() for group in tables.values() for table in group),
         *(f"![{picture}](images/{study.kept(picture).name})" for picture in study.pictures),
         _cost(records),
-        "Made by `python -m rgal.benchmarks.evidence` from the records in "
+        "Made by `python -m rgal.reporting.studies` from the records in "
         f"[results/reference/{study.name}](../../results/reference/{study.name}).",
     ]
     return "\n\n".join(parts) + "\n"
@@ -145,7 +147,7 @@ def _of(environment: Mapping[str, Any], name: str) -> object:
 def main(arguments: Sequence[str]) -> int:
     """Keep the records of a run, or write the pages."""
     parser = argparse.ArgumentParser(
-        prog="python -m rgal.benchmarks.evidence", description=__doc__,
+        prog="python -m rgal.reporting.studies", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     commands = parser.add_subparsers(dest="command")
@@ -155,8 +157,6 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     try:
         known = studies()
-        if not (ROOT / "docs" / "results").is_dir():
-            raise UserError(f"{ROOT}: no docs/results; run it in a clone of the repository")
         if options.command == "keep":
             if options.name not in known:
                 raise UserError(f"study '{options.name}': {nearest(options.name, known)}; see studies.yaml")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from rgal.benchmarks.evidence import __main__ as evidence
-from rgal.benchmarks.evidence.__main__ import Study, keep, main, page_of, studies
 from rgal.core.errors import UserError
+from rgal.reporting import studies as module
+from rgal.reporting.studies import Study, keep, main, page_of, studies
 from tests.helpers.store_builders import add_trial, settings
 
 STUDY = Study(
@@ -19,7 +19,7 @@ STUDY = Study(
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The results directory of a run of two methods and two seeds, and a root of its own for what is kept."""
-    monkeypatch.setattr(evidence, "ROOT", tmp_path / "root")
+    monkeypatch.setattr(module, "ROOT", tmp_path / "root")
     (tmp_path / "root" / "docs" / "results").mkdir(parents=True)
     results = tmp_path / "results"
     for method, top1 in (("cmi", 90.0), ("rgal", 92.0)):
@@ -58,19 +58,22 @@ def test_what_cannot_be_kept_is_refused(
     (run / "plots" / "time.png").unlink()
     with pytest.raises(UserError, match=r"no plots/time\.png in it"):
         keep(run, STUDY)
-    assert main(["keep", "digits_distilation", str(run)]) == 2
-    assert "did you mean 'digits_distillation'?" in capsys.readouterr().err
+    (module.ROOT / "docs" / "results" / "studies.yaml").write_text(
+        "made_up: {title: A, question: B, command: C}"
+    )
+    assert main(["keep", "made_upp", str(run)]) == 2
+    assert "did you mean 'made_up'?" in capsys.readouterr().err
 
 
 def test_an_installed_package_has_no_pages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(evidence, "ROOT", tmp_path)
+    monkeypatch.setattr(module, "ROOT", tmp_path)
     assert main([]) == 2
-    assert "no docs/results; run it in a clone" in capsys.readouterr().err
+    assert "no such file; run it in a clone" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", studies())
 def test_every_page_is_that_of_its_records(name: str) -> None:
     study = studies()[name]
-    assert study.page.read_text(encoding="utf-8") == page_of(study), "run python -m rgal.benchmarks.evidence"
+    assert study.page.read_text(encoding="utf-8") == page_of(study), "run python -m rgal.reporting.studies"
