@@ -14,7 +14,7 @@ deviation 20 to 100, easy .005 to 5, cam 20 to 2000, student_lr 1e-6 to 1e-4) is
 
 from dataclasses import replace
 
-from rgal.baselines.hast import hast
+from rgal.baselines.hast import SMALL, hast
 from rgal.core.optimiser import SGD
 from rgal.methods.parameters import (
     BatchNormWeight,
@@ -36,7 +36,7 @@ from rgal.terms.hard_samples import HardPairSpec, hard_pair
     "synq",
     reference="Kim et al., ICLR 2025, arXiv 2603.18423",
     tasks=("dfq",),
-    budgets={"small": {"synthesis_lr": 0.1, "student_lr": 1e-4}},
+    budgets={"small": SMALL},
 )
 def synq(
     bn: BatchNormWeight = 1.0,

@@ -14,6 +14,7 @@ from rgal.core.problem import Problem, evaluating
 from rgal.core.seeding import Streams, global_seed, seed_for
 from rgal.engine.schedule import Mode
 from rgal.methods.networks import Following, FurtherNetwork, Trained
+from rgal.nets.following import follow
 from rgal.terms.objective import Objective, Progress, TermContext
 
 
@@ -155,14 +156,3 @@ def build_networks(specs: Mapping[str, FurtherNetwork], context: TermContext) ->
                 raise ValueError(f"the network '{name}' is the {source} itself; build a copy")
         nets[name] = net.eval().requires_grad_(False)
     return nets
-
-
-@torch.no_grad()
-def follow(copied: nn.Module, net: nn.Module, momentum: float) -> None:
-    """Move a copy's floats to m w + (1 - m) w_net, parameters and buffers; take over what is no float."""
-    theirs = net.state_dict()
-    for name, value in copied.state_dict().items():
-        if value.is_floating_point():
-            value.lerp_(theirs[name], 1 - momentum)
-        else:
-            value.copy_(theirs[name])

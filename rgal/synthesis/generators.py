@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from rgal.core.errors import UserError
 from rgal.core.precision import adam, place
 from rgal.core.problem import Domain
 from rgal.core.seeding import global_seed
+from rgal.nets.following import follow
 from rgal.nets.generators import Generator, LargeGenerator, reset_generator
 from rgal.synthesis.image_source import Adam, ImageSource
 
@@ -41,7 +43,13 @@ class PersistentGenerator(FreshGenerator):
     """Optimise one generator through the whole run (DAFL, ZSKT, DFAD, adversarial DFQ).
 
     Codes are drawn anew in each step and are not optimised.
+
+    Args:
+        slow: share of itself that a copy of the network keeps when it follows the network after each step; students
+            then see images of either, half of each. None: there is no copy.
     """
+
+    slow: float | None = None
 
     def build(self, domain: Domain, device: torch.device, seed: int) -> ImageSource:
         return PersistentGeneratorSource(self, domain, device, seed)
@@ -83,8 +91,12 @@ class FreshGeneratorSource(ImageSource):
     def __init__(self, spec: FreshGenerator, domain: Domain, device: torch.device, seed: int) -> None:
         super().__init__(domain, device)
         self.spec = spec
-        self.net = make_generator(spec, domain, device, seed)
+        self.net = self.make_net(seed)
         self.codes = torch.empty(0, spec.latent, device=device)
+
+    def make_net(self, seed: int) -> nn.Module:
+        """Make the network, initialised from `seed`, in training mode."""
+        return make_generator(self.spec, self.domain, self.device, seed)
 
     def start(self, targets: Tensor, optimiser: Adam) -> None:
         reset_generator(self.net, self.rng)
@@ -120,6 +132,16 @@ class FreshGeneratorSource(ImageSource):
 class PersistentGeneratorSource(FreshGeneratorSource):
     """Keep the network and its optimiser from round to round. See `PersistentGenerator`."""
 
+    spec: PersistentGenerator
+
+    def __init__(self, spec: PersistentGenerator, domain: Domain, device: torch.device, seed: int) -> None:
+        super().__init__(spec, domain, device, seed)
+        self.slow = None if spec.slow is None else copy.deepcopy(self.net).eval().requires_grad_(False)
+
+    def after_step(self) -> None:
+        if self.slow is not None and self.spec.slow is not None:
+            follow(self.slow, self.net, self.spec.slow)
+
     def start(self, targets: Tensor, optimiser: Adam) -> None:
         if not hasattr(self, "optimiser"):
             self._make_optimiser(optimiser)
@@ -135,19 +157,31 @@ class PersistentGeneratorSource(FreshGeneratorSource):
 
     @torch.no_grad()
     def draw(self, n: int, rng: torch.Generator) -> Tensor:
-        """Draw images by the running batch norm statistics, as CMI's driver does."""
+        """Draw images by the running batch norm statistics, as CMI's driver does; the latter half by the slow copy."""
         self.net.eval()
         try:
             codes = torch.randn(n, self.spec.latent, generator=rng, device=self.device)
-            return self.net(codes).float()
+            if self.slow is None:
+                return self.net(codes).float()
+            own = n - n // 2
+            return torch.cat([self.net(codes[:own]), self.slow(codes[own:])]).float()
         finally:
             self.net.train()
+
+    def state_dict(self) -> dict[str, Any]:
+        state = super().state_dict()
+        return state if self.slow is None else state | {"slow": self.slow.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        if self.slow is not None:
+            self.slow.load_state_dict(state["slow"])
 
 
 class ConditionalGeneratorSource(PersistentGeneratorSource):
     """Multiply noise by a trained vector for each label. See `ConditionalGenerator`."""
 
-    def __init__(self, spec: FreshGenerator, domain: Domain, device: torch.device, seed: int) -> None:
+    def __init__(self, spec: PersistentGenerator, domain: Domain, device: torch.device, seed: int) -> None:
         super().__init__(spec, domain, device, seed)
         with global_seed(seed, "label vectors"):
             self.labels = nn.Embedding(domain.classes, spec.latent).to(device)
@@ -164,10 +198,25 @@ class ConditionalGeneratorSource(PersistentGeneratorSource):
 
     def images(self) -> Tensor:
         noise = torch.randn(self.n, self.spec.latent, generator=self.rng, device=self.device)
-        return self.net(self.labels(self.targets) * noise).float()
+        return self.made(noise, self.targets)
+
+    def made(self, noise: Tensor, labels: Tensor) -> Tensor:
+        """Make images (n,C,H,W) of noise (n, latent) and labels (n,)."""
+        return self.net(self.labels(labels) * noise).float()
+
+    @torch.no_grad()
+    def draw_labelled(self, n: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw labels (n,), all classes equally likely, and images of them by the running statistics."""
+        labels = torch.randint(0, self.domain.classes, (n,), generator=rng, device=self.device)
+        noise = torch.randn(n, self.spec.latent, generator=rng, device=self.device)
+        self.net.eval()
+        try:
+            return self.made(noise, labels), labels
+        finally:
+            self.net.train()
 
     def draw(self, n: int, rng: torch.Generator) -> Tensor:
-        raise TypeError("images of a conditional generator come with their labels: train on batches instead")
+        return self.draw_labelled(n, rng)[0]
 
     def state_dict(self) -> dict[str, Any]:
         return super().state_dict() | {"labels": self.labels.state_dict(), "targets": self.targets}

@@ -93,6 +93,10 @@ class MixedGeneratorSource(ConditionalGeneratorSource):
         inputs = F.layer_norm(self.labels(self.members) + noise, (self.spec.latent,))
         return self.net((self.weights[..., None] * inputs).sum(1)).float()
 
+    def made(self, noise: Tensor, labels: Tensor) -> Tensor:
+        """Make images (n,C,H,W) of one label each."""
+        return self.net(F.layer_norm(self.labels(labels) + noise, (self.spec.latent,))).float()
+
     def state_dict(self) -> dict[str, Any]:
         return super().state_dict() | {"members": self.members, "weights": self.weights}
 

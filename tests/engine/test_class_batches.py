@@ -259,9 +259,9 @@ def test_a_recipe_of_class_batches_synthesises_and_trains_on_them() -> None:
     transfer = make_run(recipe)
     train, batches = transfer.loop.step, []
 
-    def step(batch: StudentBatch, *more: object) -> None:
+    def step(batch: StudentBatch, *more: object) -> object:
         batches.append(batch.targets)
-        train(batch, *more)  # type: ignore[arg-type]
+        return train(batch, *more)  # type: ignore[arg-type]
 
     transfer.loop.step = step  # type: ignore[method-assign]
     outcome = finish(transfer)

@@ -59,10 +59,10 @@ class Diary:
         self.events += "S"
         self.made.append((images.clone(), targets.clone()))
 
-    def _on_step(self, batch: StudentBatch, *more: Any) -> None:
+    def _on_step(self, batch: StudentBatch, *more: Any) -> Any:
         self.events += "U"
         self.used.append((batch.images.clone(), batch.targets.clone()))
-        self._train(batch, *more)
+        return self._train(batch, *more)
 
     def _measure(self, student: nn.Module) -> dict[str, float]:
         self.measured += 1

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from rgal.core.problem import Problem
 from rgal.core.seeding import Streams
-from rgal.engine.networks import FurtherNetworks, follow
+from rgal.engine.networks import FurtherNetworks
 from rgal.engine.run import TransferRun
 from rgal.methods.networks import Fixed, Following, FurtherNetwork, Trained
 from rgal.methods.recipe import Recipe
+from rgal.nets.following import follow
 from rgal.synthesis.image_source import Adam
 from rgal.terms.inversion import kl_div
 from rgal.terms.objective import Context, Reads, TermContext, stateless

@@ -104,9 +104,15 @@ def test_a_round_that_is_taken_up_keeps_its_labels(problem: Problem) -> None:
     small.assert_same(again.state_dict()["labels"], images.state_dict()["labels"])
 
 
-def test_images_without_their_labels_cannot_be_drawn() -> None:
-    with pytest.raises(TypeError, match="come with their labels"):
-        begun("conditional").draw(2, small.rng())
+def test_draws_come_with_the_labels_that_they_were_made_for() -> None:
+    images = begun("conditional")
+    drawn, labels = images.draw_labelled(40, small.rng())
+    rng = small.rng()
+    expected = torch.randint(0, images.domain.classes, (40,), generator=rng)
+    noise = torch.randn(40, TINY["latent"], generator=rng)
+    net = deepcopy(images.net).eval()
+    assert torch.equal(labels, expected) and images.net.training
+    torch.testing.assert_close(drawn, net(images.labels.weight[labels] * noise))
 
 
 # Noise ----------------------------------------------------------------------------------------------------------

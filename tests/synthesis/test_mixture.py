@@ -188,9 +188,9 @@ def test_the_student_sees_shares_and_the_pool_labels() -> None:
     transfer = make_run(shrunk("qimera[mixing=1]"), on_images=lambda *batch: told.append(batch))
     trained, train = [], transfer.loop.step
 
-    def step(batch: StudentBatch, *more: Any) -> None:
+    def step(batch: StudentBatch, *more: Any) -> Any:
         trained.append((batch.images, batch.targets))
-        train(batch, *more)
+        return train(batch, *more)
 
     transfer.loop.step = step  # type: ignore[method-assign]
     finish(transfer)
