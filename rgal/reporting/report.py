@@ -16,6 +16,7 @@ from rgal.core.files import write_atomically
 from rgal.reporting.figures.write import write_plots
 from rgal.reporting.outputs import output_lines
 from rgal.reporting.page.build import Contents, Sample, make_report
+from rgal.reporting.page.charts import Frames
 from rgal.reporting.page.model import write_report
 from rgal.reporting.published import load_reference
 from rgal.reporting.results import cases, file_stems, finished, groups
@@ -72,7 +73,8 @@ def render(store: Store, keys: set[str] | None = None) -> Rendered:
         samples = _collect_samples(records, results, store.root / "plots")
         titles = {name: task.summary for name, task in tasks().items()}
         shown = frozenset(map(int, results.index))
-        contents = Contents(records, trials, shown, tables, plots, samples, titles)
+        frames = Frames(curves, layers, phases, diversity)
+        contents = Contents(records, trials, shown, tables, plots, samples, titles, frames)
         page = write_report(store.root / "report.html", make_report(contents))
     except OSError as error:
         raise UserError(
@@ -123,7 +125,8 @@ def _collect_samples(records: Sequence[Record], results: pd.DataFrame, folder: P
                 folder.mkdir(parents=True, exist_ok=True)
                 path = folder / f"samples_{stem}_{names[row['method'],]}.png"
                 write_atomically(path, source.read_bytes())
-                written.append(Sample(path, stem, row["method"], row["case"] or "", row["seed"]))
+                key = records[int(str(place))].key
+                written.append(Sample(path, stem, row["method"], row["case"] or "", row["seed"], key))
     return written
 
 

@@ -116,17 +116,38 @@ def verdict_lines(group: ResultGroup) -> list[str]:
 
     Nothing where no two data-free methods have a finished trial.
     """
-    measure = next(measure for measure in group.measures if measure.place == "front")
-    rows = {key: row for key, row in group.rows.items() if row.data_free and len(row.finished)}
-    cases: dict[str, dict[str, Mapping[Seed, float]]] = {}
-    for (case, method), row in rows.items():
-        cases.setdefault(case, {})[method] = by_seed(row, row.measured(measure))
+    judged, rows = judge(group), data_free_rows(group)
     lines = [
         f"{case_label(case)}: {text}" if case else text
-        for case, verdict in verdicts(cases, measure.better == "lower").items()
-        for text in [_in_words(verdict, measure, [row for (at, _), row in rows.items() if at == case])]
+        for case, verdict in judged.items()
+        for text in [sentence(group, case, verdict)]
     ]
-    return [*lines, *_hosts_in_words(rows, measure)]
+    return [*lines, *_hosts_in_words(rows, primary(group))]
+
+
+def primary(group: ResultGroup) -> Measure:
+    """Return the measure that a group is judged by."""
+    return next(measure for measure in group.measures if measure.place == "front")
+
+
+def data_free_rows(group: ResultGroup) -> dict[Row, MethodTrials]:
+    """Return the rows that are judged: data-free ones with a finished trial."""
+    return {key: row for key, row in group.rows.items() if row.data_free and len(row.finished)}
+
+
+def judge(group: ResultGroup) -> dict[str, Verdict]:
+    """Judge the primary numbers of a group, by case."""
+    measure = primary(group)
+    cases: dict[str, dict[str, Mapping[Seed, float]]] = {}
+    for (case, method), row in data_free_rows(group).items():
+        cases.setdefault(case, {})[method] = by_seed(row, row.measured(measure))
+    return verdicts(cases, measure.better == "lower")
+
+
+def sentence(group: ResultGroup, case: str, verdict: Verdict) -> str:
+    """Say a verdict of `judge` in words."""
+    rows = [row for (at, _), row in data_free_rows(group).items() if at == case]
+    return _in_words(verdict, primary(group), rows)
 
 
 def _in_words(verdict: Verdict, measure: Measure, rows: Sequence[MethodTrials]) -> str:

@@ -17,6 +17,7 @@ class Page(HTMLParser):
         self.tables: dict[str, list[list[str]]] = {}
         self.bold: list[str] = []
         self.text = ""
+        self.data = ""  # what the script reads
         self._open: list[str] = []
         self._rows: list[list[str]] = []
         self.feed(source)
@@ -40,6 +41,7 @@ class Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         if self._open and self._open[-1] in ("style", "script"):
+            self.data += data if self.tags[-1][1].get("id") == "data" else ""
             return
         self.text += data
         if "td" in self._open or "th" in self._open:

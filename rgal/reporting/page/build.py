@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 import math
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
-from urllib.parse import quote
+from typing import TypeAlias, TypeVar
 
 import pandas as pd
 
-from rgal.reporting.page.model import Cell, Figure, Heading, Link, Report, Section, Sheet, TaskPart, sheet
+from rgal.reporting.figures.diversity import CLASS_COLOURS
+from rgal.reporting.figures.style import line_styles
+from rgal.reporting.page.charts import Chart, Frames, charts_of_group
+from rgal.reporting.page.leaderboard import boards
+from rgal.reporting.page.model import (
+    Cell,
+    Drawing,
+    Figure,
+    Heading,
+    Link,
+    Report,
+    Section,
+    Sheet,
+    TaskPart,
+    href,
+    sheet,
+)
 from rgal.reporting.page.pictures import plot_picture, png_picture
-from rgal.reporting.results import ResultGroup, case_label, case_title, groups, heading, known, only
-from rgal.reporting.tables.column import significant
+from rgal.reporting.page.trials import FILES, trials_data
+from rgal.reporting.results import ResultGroup, case_label, groups, heading, only
 from rgal.reporting.tables.overview import overviews
-from rgal.reporting.tables.table import Table
-from rgal.suite.measures import TOP1
+from rgal.reporting.tables.table import FORMATS, Table
 from rgal.suite.store.damaged import DamagedRecord, damaged_records
 from rgal.suite.store.records import Record, printable
 
@@ -34,32 +47,6 @@ ENVIRONMENT = {
     "threads": "Threads",
     "slots": "Trials at a time",
     "gpu": "GPU",
-}
-FILES = (
-    "trial.json",
-    "metrics.jsonl",
-    "result.json",
-    "export.json",
-    "layers.json",
-    "phases.json",
-    "error.txt",
-)
-TONES = {"finished": "good", "failed": "bad", "broken": "bad", "newer": "bad", "foreign": "bad"}
-# How the file of a plot ends -> what it shows, with the primary measure in braces. Another plot is called by the end of
-# its file's name.
-PLOTS = {
-    "time": "{} against time",
-    "images": "{} against synthesised images",
-    "layers": "Ranges and errors of the layers",
-    "cases": "{} in every case",
-    "efficiency": "{} against the number of synthesised images",
-    "latency": "{} of exported models against their latency",
-    "phases": "{} as classes are added",
-    "old_new": "Old and new classes after the last phase",
-    "distances": "Distances of the kept images",
-    "distance_rounds": "Distances in every round",
-    "negatives": "Distances of negatives",
-    "embedding": "Embedding of kept and test images",
 }
 
 
@@ -76,12 +63,14 @@ class Sample:
     method: str
     case: str
     seed: int
+    key: str
 
 
 @dataclass(frozen=True)
 class Contents:
     """All that a report shows. trials: one row a record with known settings, its index the record's place; shown: the
-    places of those that tables and plots are made of; tables: of each group, by its stem; titles: of the tasks."""
+    places of those that tables and plots are made of; tables: of each group, by its stem; titles: of the tasks; frames:
+    what is drawn beside the results."""
 
     records: Sequence[Record]
     trials: pd.DataFrame
@@ -90,27 +79,30 @@ class Contents:
     plots: Sequence[Path]
     samples: Sequence[Sample]
     titles: Mapping[str, str]
+    frames: Frames
 
 
 def make_report(contents: Contents) -> Report:
     """Return the page's data. Nothing in it depends on where or when it is made."""
-    parts_of_results = groups(contents.trials)
-    stem_of = _stems_of_plots(contents.plots, list(parts_of_results))
+    trials, charts = groups(contents.trials), list[Chart]()
+    stem_of = _stems_of_plots(contents.plots, list(trials))
     sections: dict[str, list[Section]] = {}
-    for stem, rows in parts_of_results.items():
+    for stem, rows in trials.items():
         plots = [path for path in contents.plots if stem_of.get(path) == stem]
-        sections.setdefault(only(rows, "task"), []).append(_section(contents, stem, rows, plots))
+        sections.setdefault(only(rows, "task"), []).append(_section(contents, stem, rows, plots, charts))
     shown = contents.trials[contents.trials.index.isin(contents.shown)]
     for stem, rows in overviews(shown).items():
-        sheets = [sheet(table) for table in contents.tables.get(stem, ())]
+        sheets = [_sheet_of(table, stem) for table in contents.tables.get(stem, ())]
         title = f"{only(rows, 'dataset')}, all settings, budget {only(rows, 'budget')}"
-        sections[only(rows, "task")].insert(0, Section(f"group-{stem}", title, sheets))
+        sections[only(rows, "task")].append(Section(f"group-{stem}", title, sheets=sheets))
     parts = [
         TaskPart(
             f"task-{number}", f"{task}: {contents.titles[task]}" if task in contents.titles else task, own
         )
         for number, (task, own) in enumerate(sections.items())
     ]
+    anchored = {f"group-{stem}": rows for stem, rows in trials.items()}
+    on_page = frozenset(figure.trial for own in sections.values() for part in own for figure in part.samples)
     return Report(
         f"Results: {', '.join(sections) or 'no trial that can be read'}",
         _facts(contents),
@@ -118,6 +110,13 @@ def make_report(contents: Contents) -> Report:
         parts,
         _failures(contents.records),
         _damaged(contents.records),
+        len(contents.trials),
+        {
+            "charts": charts,
+            "looks": {name: look.on_page() for name, look in line_styles(contents.trials).items()},
+            "classes": CLASS_COLOURS,
+            "trials": trials_data(contents.records, anchored, contents.shown, on_page),
+        },
     )
 
 
@@ -132,31 +131,57 @@ def _stems_of_plots(plots: Iterable[Path], stems: Sequence[str]) -> dict[Path, s
     return stem_of
 
 
-def _section(contents: Contents, stem: str, rows: pd.DataFrame, plots: Sequence[Path]) -> Section:
-    title = heading(rows) or stem
-    group = ResultGroup(rows)
-    measured = group.measures[0].heading if group.untested else TOP1.heading
+def _section(
+    contents: Contents, stem: str, rows: pd.DataFrame, plots: Sequence[Path], charts: list[Chart]
+) -> Section:
+    """Make the section of a group, and add its charts to those of the page."""
+    title, anchor = heading(rows) or stem, f"group-{stem}"
+    results = rows[rows.index.isin(contents.shown)]
+    records = {record.key: record for record in contents.records}
+    links = {path.stem.removeprefix(f"{stem}_"): path for path in plots}
+    drawings = []
+    for chart, names in charts_of_group(results, contents.frames.of(results)):
+        files = [links.pop(name) for name in names if name in links]
+        method = str(chart.get("only", ""))
+        drawings.append(
+            Drawing(len(charts), chart["title"], _plot_links(files), method, chart["kind"] == "map")
+        )
+        charts.append(chart)
     return Section(
-        f"group-{stem}",
+        anchor,
         title,
-        [sheet(table) for table in contents.tables.get(stem, ())],
-        [figure for path in plots if (figure := _plot(path, stem, title, measured))],
+        boards(ResultGroup(results), anchor, records),
+        [_sheet_of(table, stem) for table in contents.tables.get(stem, ())],
+        drawings,
+        [figure for path in links.values() if (figure := _plot(path, stem, title))],
         [figure for sample in contents.samples if sample.stem == stem and (figure := _grid(sample, title))],
-        _trials(contents, rows, title),
     )
 
 
-def _plot(path: Path, stem: str, title: str, measured: str) -> Figure | None:
+def _sheet_of(table: Table, stem: str) -> Sheet:
+    files = [Path("tables", f"{stem}{table.suffix}.{fmt}") for fmt in FORMATS]
+    return sheet(table, [Link(path.suffix[1:].upper(), href(path, 2)) for path in files])
+
+
+def _plot_links(drawings: Sequence[Path]) -> list[Link]:
+    """Return links to the files for papers, named by what they are against where there are several."""
+    return [
+        Link(
+            " ".join(filter(None, (path.stem.rpartition("_")[2] if len(drawings) > 1 else "", kind.upper()))),
+            href(path.with_suffix(f".{kind}"), 2),
+        )
+        for path in drawings
+        for kind in ("png", "svg")
+    ]
+
+
+def _plot(path: Path, stem: str, title: str) -> Figure | None:
+    """Show a drawing that no chart stands for."""
     picture = plot_picture(path)
     if picture is None:
         return None
-    name = path.stem.removeprefix(f"{stem}_")
-    end = next((end for end in PLOTS if name == end or name.endswith(f"_{end}")), "")
-    before = case_label(name.removesuffix(end).strip("_")) if end else ""
-    shown = PLOTS.get(end, name.replace("_", " ")).format(measured)
-    caption = ", ".join(part for part in (before, shown) if part)
-    links = [Link(kind.upper(), _href(path.with_suffix(f".{kind}"), 2)) for kind in ("png", "svg")]
-    return Figure(caption, f"{caption}: {title}", picture, links)
+    caption = path.stem.removeprefix(f"{stem}_").replace("_", " ")
+    return Figure(caption, f"{caption}: {title}", picture, _plot_links([path]))
 
 
 def _grid(sample: Sample, title: str) -> Figure | None:
@@ -166,36 +191,13 @@ def _grid(sample: Sample, title: str) -> Figure | None:
     parts = (sample.method, case_label(sample.case), f"seed {sample.seed}")
     caption = ", ".join(part for part in parts if part)
     return Figure(
-        caption, f"Synthesised images of {caption}: {title}", picture, [Link("PNG", _href(sample.path, 2))]
+        caption,
+        f"Synthesised images of {caption}: {title}",
+        picture,
+        [Link("PNG", href(sample.path, 2))],
+        sample.method,
+        sample.key,
     )
-
-
-def _href(path: Path, parts: int) -> str:
-    """Return the last parts of a path as a link from the results directory, whatever bytes its names are made of."""
-    return "/".join(quote(os.fsencode(part)) for part in path.parts[-parts:])
-
-
-def _trials(contents: Contents, rows: pd.DataFrame, title: str) -> Sheet:
-    """List every trial of a group, those that a newer one replaces too."""
-    order = rows.sort_values(["case_order", "order", "method", "seed", "started", "key"], kind="stable")
-    trials = [(contents.records[place], place) for place in order.index]
-    columns: list[PageColumn[tuple[Record, Any]]] = [
-        (Heading("Method", name=True), lambda trial: Cell(str(rows.at[trial[1], "method"]))),
-        (Heading("Seed", "number"), lambda trial: Cell(str(trial[0].settings["seed"]))),
-        (Heading("Status"), lambda trial: _status(trial[0], replaced=trial[1] not in contents.shown)),
-        (Heading("Seconds", "number"), lambda trial: Cell(_seconds(trial[0]))),
-        (
-            Heading("Started"),
-            lambda trial: Cell(
-                trial[0].environment.get("started", "").replace("T", " ", 1).replace("Z", " UTC")
-            ),
-        ),
-        (Heading("Files"), lambda trial: Cell(links=_links(trial[0].folder))),
-    ]
-    if known(rows, "case"):
-        case = Heading(case_title(rows))
-        columns.insert(0, (case, lambda trial: Cell(case_label(trial[0].settings["case"] or ""))))
-    return _sheet(f"Trials of {title}", columns, trials)
 
 
 def _sheet(caption: str, columns: Sequence[PageColumn[T]], items: Sequence[T], *notes: str) -> Sheet:
@@ -204,20 +206,8 @@ def _sheet(caption: str, columns: Sequence[PageColumn[T]], items: Sequence[T], *
     return Sheet(caption, [heading for heading, _ in columns], rows, notes)
 
 
-def _status(record: Record, replaced: bool) -> Cell:
-    if replaced:
-        return Cell(f"{record.status}, a newer one counts", tone="quiet")
-    return Cell(record.status, tone=TONES.get(record.status, ""))
-
-
 def _links(folder: Path) -> list[Link]:
-    return [Link(name, _href(folder / name, 3)) for name in FILES if (folder / name).is_file()]
-
-
-def _seconds(record: Record) -> str:
-    spent = [record.result.get(f"{part}_seconds") for part in ("synthesis", "student")]
-    counted = [float(part) for part in spent if part is not None]
-    return significant(sum(counted)) if counted else ""
+    return [Link(name, href(folder / name, 3)) for name in FILES if (folder / name).is_file()]
 
 
 def _facts(contents: Contents) -> list[tuple[str, str]]:

@@ -119,11 +119,53 @@ def test_nothing_is_asked_for_and_nothing_sticks_out(
 ) -> None:
     page, events = opened(browser, address, scheme, width)
     page.evaluate("for (const list of document.querySelectorAll('details')) list.open = true")
-    for image in page.locator("img").all():
+    for figure in page.locator("figure.chart").all():
+        figure.scroll_into_view_if_needed()
+    for image in page.locator("main img").all():
         image.scroll_into_view_if_needed()
         image.evaluate("image => image.decode()")  # raises where a picture is broken
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert [event for event in events if not event.startswith("data:")] == [address]
+
+
+def test_the_first_result_is_on_the_first_screen(browser: Any, address: str) -> None:
+    page, _ = opened(browser, address)
+    assert page.locator(".board tbody tr").first.bounding_box()["y"] < 400
+
+
+def test_a_click_hides_a_method_in_every_figure(browser: Any, address: str) -> None:
+    page, _ = opened(browser, address)
+    page.locator("figure.chart").first.scroll_into_view_if_needed()
+    page.wait_for_function("document.querySelector('.canvas').data !== undefined")
+    drawn = (
+        "[...document.querySelectorAll('.canvas')].flatMap((c) => (c.data || []).map((trace) => trace.meta))"
+    )
+    assert {"cmi", "rgal"} <= set(page.evaluate(drawn))
+    button = page.locator("#method-buttons").get_by_role("button", name="cmi", exact=True)
+    button.click()
+    assert button.get_attribute("aria-pressed") == "false" and "cmi" not in page.evaluate(drawn)
+    assert not page.locator('figure[data-method="cmi"]').is_visible()
+    button.click()
+    assert "cmi" in page.evaluate(drawn)
+
+
+def test_trials_are_found_compared_and_opened(browser: Any, address: str) -> None:
+    page, events = opened(browser, address)
+    page.fill("#trial-search", "rgal seed 0")
+    assert page.locator("#trial-list tbody tr").count() == 2
+    for box in page.locator("#trial-list input[type=checkbox]").all():
+        box.check()
+    page.get_by_role("button", name="Compare 2").click()
+    dialog = page.locator("#trial")
+    assert dialog.get_by_text("Settings that differ").is_visible()
+    assert dialog.locator(".side img").count() == 2 and dialog.locator(".curves .canvas").count() == 1
+    page.keyboard.press("Escape")
+    assert not dialog.is_visible() and page.url.endswith("#trials")
+    page.goto(f"{address}#trial=000000000002")
+    assert dialog.get_by_role("heading", name="rgal, seed 0").is_visible()
+    dialog.locator(".side img").click()
+    assert page.locator("#zoom").is_visible()
+    assert not [event for event in events if not event.startswith(("data:", address))]
     page.context.close()
 
 
@@ -134,16 +176,15 @@ def test_the_page_follows_the_colour_scheme(scheme: str, browser: Any, address: 
     )
     back, text = page.evaluate(style + "c.match(/\\d+/g).map(Number).reduce((a, b) => a + b))")
     assert (back > 600 and text < 200) if scheme == "light" else (back < 200 and text > 600)
-    card = page.locator("figure.plot img").first.evaluate("e => getComputedStyle(e).backgroundColor")
-    assert card == "rgb(255, 255, 255)"
     page.context.close()
 
 
 def test_closed_lists_open_for_print(browser: Any, address: str) -> None:
     page, _ = opened(browser, address)
-    page.evaluate("document.querySelector('details').open = false")
+    closed = page.locator("main details:not([open])")
+    before = closed.count()
     page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
-    assert page.locator("details:not([open])").count() == 0
+    assert before and closed.count() == 0
     page.evaluate("window.dispatchEvent(new Event('afterprint'))")
-    assert page.locator("details:not([open])").count() == 1
+    assert closed.count() == before
     page.context.close()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import pandas as pd
@@ -66,7 +68,7 @@ def test_tags_are_balanced_and_ids_are_unique(page: Page) -> None:
     for reference in page.values("aria-labelledby"):
         assert reference in ids
     anchors = [link[1:] for link in page.values("href") if link.startswith("#")]
-    assert set(anchors) <= set(ids) and {"main", "overview", "failures", "left-out"} <= set(anchors)
+    assert set(anchors) <= set(ids) and {"main", "trials", "overview", "failures", "left-out"} <= set(anchors)
     assert len(page.all("h1")) == 1 and len(page.all("main")) == 1 and page.all("html") == [{"lang": "en"}]
 
 
@@ -76,7 +78,7 @@ def test_nothing_comes_from_elsewhere(page: Page, rendered: Path) -> None:
     for link in page.values("href"):
         assert link.startswith("#") or (rendered.parent / unquote(link)).is_file(), link
     policy = next(meta["content"] for meta in page.all("meta") if "http-equiv" in meta)
-    assert policy.startswith("default-src 'none'; img-src data:; style-src 'sha256-")
+    assert policy.startswith("default-src 'none'; img-src data: file: 'self'; style-src 'sha256-")
     assert not any(
         name.startswith("on") or name == "style" for _, attributes in page.tags for name in attributes
     )
@@ -90,18 +92,28 @@ def test_tables_are_those_of_the_group(page: Page) -> None:
     assert "Top-1: test accuracy at the last evaluation" in page.text
 
 
-def test_every_trial_is_listed(page: Page) -> None:
-    head, *rows = page.tables[f"group-{STEM}-trials"]
-    assert head == ["Method", "Seed", "Status", "Seconds", "Started", "Files"]
-    status = {(row[0], row[1], row[4][:10]): row[2] for row in rows}
-    assert status["cmi", "1", "2026-11-25"] == "finished, a newer one counts"
-    assert status["cmi", "1", "2026-11-26"] == "finished"
-    assert (
-        status["rgal", "0", "2026-11-25"] == "failed" and status["plain", "0", "2026-11-25"] == "interrupted"
+def column(trials: dict[str, Any], name: str) -> list[str]:
+    """The texts of a column as the script reads them."""
+    own = trials[name]
+    return [own["v"][place] for place in own.get("i", [0] * len(trials["folder"]))]
+
+
+def test_every_trial_is_listed(page: Page, rendered: Path) -> None:
+    trials = json.loads(page.data)["trials"]
+    assert sorted(trials["folder"]) == sorted(
+        path.name for path in rendered.parent.glob("trials/*-s*-*") if (path / "trial.json").exists()
     )
-    assert rows[0][3] == "20.0" and rows[-1][3] == "" and len(rows) == 5
-    assert rows[0][5] == "trial.json metrics.jsonl result.json" and rows[-1][5] == "trial.json metrics.jsonl"
-    assert page.tables["group-dfq_digits-resnet8_small-trials"][0][0] == "Bits"
+    at = {folder[-12:]: place for place, folder in enumerate(trials["folder"])}
+    status, files = column(trials, "status"), column(trials, "files")
+    assert [status[at[letter * 12]] for letter in "bde"] == ["finished", "failed", "interrupted"]
+    assert trials["replaced"] == [at["b" * 12]]
+    assert (trials["score"][at["c" * 12]], trials["score"][at["d" * 12]]) == (96, None)
+    assert trials["seconds"][at["a" * 12]] == 20 and trials["seconds"][at["e" * 12]] is None
+    assert files[at["e" * 12]] == "trial.json metrics.jsonl"
+    assert column(trials["settings"] | {"folder": trials["folder"]}, "case")[at["0" * 11 + "1"]] == "w4a4"
+    first = trials["curves"][trials["folder"][at["a" * 12]]]
+    assert first == {"evaluation": {"top1": [88, 89, 90], "x": [1, 2, 3]}}
+    assert "OSError" in column(trials, "reason")[at["d" * 12]]
 
 
 def test_what_was_run_on_what(page: Page) -> None:
@@ -123,27 +135,41 @@ def test_failures_and_what_is_left_out_have_a_reason(page: Page) -> None:
     assert odd == [NASTY.replace("/", ""), "foreign", "no trial.json", ""]
 
 
-def test_plots_and_grids_have_a_size_and_a_text(page: Page) -> None:
-    images = page.all("img")
-    assert (
-        len(images) == 2 + 5 + 1
-    )  # time and images; those for two widths, and the cases; the first width's grid
-    for image in images:
-        assert int(image["width"]) > 0 and int(image["height"]) > 0 and image["loading"] == "lazy"
-        assert ": " in image["alt"]
-    assert {image["src"].split(";")[0] for image in images} == {"data:image/svg+xml", "data:image/png"}
-    captions = [image["alt"] for image in images]
-    assert "W4A4, Top-1 against time: digits resnet8, budget small" in captions
-    assert "Synthesised images of zeroq, W8A8, seed 0: digits resnet8, budget small" in captions
+def test_figures_are_data_and_grids_have_a_size_and_a_text(page: Page) -> None:
+    (image,) = page.all("img")  # the first width's grid
+    assert int(image["width"]) > 0 and int(image["height"]) > 0 and image["loading"] == "lazy"
+    assert image["alt"] == "Synthesised images of zeroq, W8A8, seed 0: digits resnet8, budget small"
+    charts = json.loads(page.data)["charts"]
+    drawn = [tag for tag in page.all("figure") if tag["class"].startswith("chart")]
+    assert [int(tag["data-chart"]) for tag in drawn] == list(range(len(charts)))
+    assert [chart["title"] for chart in charts] == [
+        "W8A8, Top-1 as training goes on",
+        "W4A4, Top-1 as training goes on",
+        "Top-1 in every case",
+        "Top-1 as training goes on",
+    ]
+    of_papers = [link for link in page.values("href") if link.startswith("plots/")]
+    assert f"plots/{STEM}_time.svg" in of_papers and f"plots/{STEM}_images.png" in of_papers
 
 
 def test_headers_sort_and_containers_take_the_focus(page: Page) -> None:
-    heads = [tag for tag in page.all("th") if tag["class"].startswith(("text", "long", "number"))]
-    columns = [tag for tag in heads if tag.get("scope") == "col"]
-    assert columns and all(tag["aria-sort"] == "none" for tag in columns)
-    assert len(page.all("button")) == len(columns) and {b["type"] for b in page.all("button")} == {"button"}
+    sorting = [tag for tag in page.all("th") if "aria-sort" in tag]
+    assert sorting and all(tag["aria-sort"] == "none" and tag["scope"] == "col" for tag in sorting)
+    assert len(page.all("button")) == len(sorting) and {b["type"] for b in page.all("button")} == {"button"}
     regions = [tag for tag in page.all("div") if tag.get("role") == "region"]
     assert len(regions) == len(page.all("table")) and all(tag["tabindex"] == "0" for tag in regions)
+
+
+def test_who_won_comes_before_all_else(page: Page, rendered: Path) -> None:
+    text = rendered.read_text(encoding="utf-8")
+    assert 0 < text.index('class="board"') < text.index("<h2>")
+    boards = re.findall(r'id="group-[^"]*-board-\d+"><strong>(.*?)</strong> (.*?)</p>', text)
+    assert [head for head, _ in boards] == [
+        "digits resnet8, budget small, W8A8.",
+        "digits resnet8, budget small, W4A4.",
+        "digits wrn16_1 → wrn10_1, budget small.",
+    ]
+    assert all(said == "One data-free method: nothing to rank." for _, said in boards)
 
 
 @pytest.mark.usefixtures("svg_alone")
@@ -166,7 +192,7 @@ def test_every_setting_is_escaped(field: str, tmp_path: Path, monkeypatch: pytes
     source = render(Store(tmp_path)).page.read_text(encoding="utf-8")
     shown = Page(source)
     assert NASTY in shown.text or NASTY.upper() in shown.text
-    assert len(shown.all("script")) == 1 and not shown.all("b") and NASTY not in source
+    assert len(shown.all("script")) == 3 and not shown.all("b") and NASTY not in source
 
 
 def test_a_store_without_any_trial_of_ours(tmp_path: Path) -> None:
@@ -183,7 +209,7 @@ def test_equal_slugs_keep_their_own_plots_and_grids(tmp_path: Path) -> None:
     result = render(Store(tmp_path))
     assert len(set(result.samples)) == 3 and len(set(result.plots)) == 12
     shown = Page(result.page.read_text(encoding="utf-8"))
-    assert len(shown.all("figure")) == 9
+    assert len(shown.all("figure")) == 3 + 3  # a chart and a grid each
     grids = {
         image["alt"].rpartition(": ")[2]: image["width"]
         for image in shown.all("img")
@@ -251,14 +277,17 @@ def test_the_template_escapes_every_field_of_the_model() -> None:
     )
     links = [html.Link(NASTY, NASTY)]
     figure = html.Figure(NASTY, NASTY, html.Picture(NASTY, 1, 1), links)
-    linked = Sheet("", [Heading("")], [[Cell(links=links)]])
-    section = Section("g", NASTY, [sheets], [figure], [figure], linked)
-    source = render_html(
-        Report(NASTY, [(NASTY, NASTY)], sheets, [TaskPart("t", NASTY, [section])], sheets, sheets)
-    )
+    linked = Sheet("", [Heading("")], [[Cell(links=links)]], links=links)
+    bar = html.Bar(1.0, (0.0, 2.0), [1.0], "left")
+    row = html.Standing(*[NASTY] * 10, bar, links[0])  # type: ignore[arg-type]
+    board = html.Board("b", NASTY, NASTY, NASTY, [row], [row], (NASTY, NASTY), True)
+    drawing = html.Drawing(0, NASTY, links, NASTY)
+    section = Section("g", NASTY, [board], [sheets, linked], [drawing], [figure], [figure])
+    parts, data = [TaskPart("t", NASTY, [section])], {"a": NASTY}
+    source = render_html(Report(NASTY, [(NASTY, NASTY)], sheets, parts, sheets, sheets, 1, data))
     shown = Page(source)
-    assert len(shown.all("script")) == 1 and not shown.all("b")
-    assert shown.bold == [NASTY] * 4
+    assert len(shown.all("script")) == 3 and not shown.all("b")
+    assert [text for text in shown.bold if text == NASTY] == [NASTY] * 5 and json.loads(shown.data) == data
     assert NASTY in shown.values("alt") and NASTY in shown.values("src") and NASTY in shown.values("href")
-    body = re.sub(r"<(style|script)>.*?</\1>", "", source, flags=re.S)
+    body = re.sub(r"<(style|script)\b.*?</\1>", "", source, flags=re.S)
     assert "alert" in body and not re.search(r"<[^>]*alert\(\"", body)

@@ -14,7 +14,8 @@ import pytest
 
 from rgal.reporting import page
 
-SCRIPT = Path(page.__file__).parent / "templates" / "report.js"
+TEMPLATES = Path(page.__file__).parent / "templates"
+SCRIPT = TEMPLATES / "tables.js"
 NODE = shutil.which("node")
 pytestmark = pytest.mark.skipif(NODE is None, reason="no node on this machine")
 
@@ -35,6 +36,7 @@ NUMBERS = {
     "  21 of 21 ": 21.0,
     "99.60 †": 99.6,
     "1,23": 1.0,
+    "baseline": 0.0,
     "": None,
     "   ": None,
     "—": None,
@@ -56,6 +58,8 @@ def in_node(expression: str, data: Any) -> Any:
 
 def naive_number(text: str) -> float | None:
     """Letter by letter: the longest start that Python reads as a number, thousands separators removed."""
+    if text == "baseline":
+        return 0.0
     text = re.sub(r"(?<=\d),(?=\d\d\d)", "", text.strip()).replace("−", "-")
     for end in range(len(text), 0, -1):
         try:
@@ -106,6 +110,75 @@ def test_clicks_go_round() -> None:
 
 
 def test_the_script_cannot_end_its_element() -> None:
-    for name in ("report.js", "report.css"):
+    for name in ("tables.js", "report.css"):
         text = SCRIPT.with_name(name).read_text(encoding="utf-8")
         assert not re.search(r"</(script|style)|<!--", text, re.IGNORECASE) and "http" not in text
+
+
+def of_page(name: str, expression: str, data: Any) -> Any:
+    """The value of an expression over what a later part of the script exports; the parts before it are globals."""
+    before = "Object.assign(globalThis, { words: new Intl.Collator('en', { numeric: true, sensitivity: 'base' }) });"
+    code = (
+        f"{before} const s = require({json.dumps(str(TEMPLATES / name))}); const data = {json.dumps(data)};"
+    )
+    done = subprocess.run(
+        [str(NODE), "-e", f"{code} process.stdout.write(JSON.stringify({expression}))"],
+        capture_output=True, text=True, check=True, encoding="utf-8",
+    )  # fmt: skip
+    return json.loads(done.stdout)
+
+
+def test_a_seed_is_found_and_not_one_that_starts_alike() -> None:
+    texts = ["kd-cmi-s3-30ab seed=3 cmi", "kd-cmi-s30-1111 seed=30 cmi", "kd-rgal-s3-9999 seed=3 rgal k=2"]
+    found = "data.map((query) => texts.map((text) => s.matches(text, query)))".replace(
+        "texts", json.dumps(texts)
+    )
+    queries = ["seed 3", "CMI seed=3", "k=2", "", "nothing"]
+    yes, no = True, False
+    assert of_page("trials.js", found, queries) == [
+        [yes, no, yes], [yes, no, no], [no, no, yes], [yes, yes, yes], [no, no, no],
+    ]  # fmt: skip
+
+
+def test_trials_without_a_value_come_last_in_both_directions() -> None:
+    values = [3, None, 1, 2, None]
+    both = "[1, -1].map((direction) => s.sortedBy([0, 1, 2, 3, 4], (at) => data[at], direction))"
+    assert of_page("trials.js", both, values) == [[2, 3, 0, 1, 4], [0, 3, 2, 1, 4]]
+
+
+def test_settings_that_differ_are_told_apart() -> None:
+    table = {
+        "lr": {"v": ["1", "2"], "i": [0, 1, 0]},
+        "task": {"v": ["kd"]},
+        "k": {"v": ["5", "6"], "i": [0, 0, 1]},
+    }
+    expression = "[[0, 1], [0, 1, 2], [1]].map((places) => s.compared(data, places).different)"
+    assert of_page("trials.js", expression, table) == [["lr"], ["lr", "k"], []]
+
+
+def test_the_csv_of_the_list_quotes_what_it_must() -> None:
+    assert of_page("trials.js", "s.csvOf(data)", [["a,b", 'c"d'], [1, None]]) == '"a,b","c""d"\n1,\n'
+
+
+def test_a_method_that_is_off_is_in_no_figure() -> None:
+    chart = {
+        "kind": "lines", "y": "y", "views": [{"k": "seconds", "label": "s"}, {"k": "images", "label": "i"}],
+        "series": [
+            {"m": "cmi", "x": {"seconds": [1, 2], "images": [3, 4]}, "y": [5, 6], "e": [1, None]},
+            {"m": "<b>", "x": {"seconds": [1, 2]}, "y": [5, 6], "e": [1, 1]},
+            {"m": "", "n": "float", "v": "images", "x": [1], "y": [2]},
+        ],
+        "levels": [["teacher", 9]],
+    }  # fmt: skip
+    look = {"colour": "#0072B2", "symbol": "star", "dash": "solid"}
+    looks = {"looks": {"cmi": look, "<b>": look}, "classes": []}
+    drawn = (
+        "[['seconds', []], ['seconds', ['cmi']], ['images', []], ['images', ['cmi', '<b>']]].map(([view, off]) => "
+        "s.plotOf(data[0], view, new Set(off), data[1], s.themeOf(false)).data.map((t) => [t.name || 'band', t.x]))"
+    )
+    assert of_page("charts.js", drawn, [chart, looks]) == [
+        [["band", [1, 2, 2, 1]], ["cmi", [1, 2]], ["&lt;b&gt;", [1, 2]]],
+        [["band", [1, 2, 2, 1]], ["&lt;b&gt;", [1, 2]]],
+        [["cmi", [3, 4]], ["float", [1]]],
+        [["float", [1]]],
+    ]

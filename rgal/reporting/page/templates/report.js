@@ -1,58 +1,49 @@
-"use strict";
+// What the page does once it is there.
 
-// The number that a cell's text starts with, or null: "92.00 ± 2.00", "1,234", "−0.5 †", "3 of 4".
-function numberOf(text) {
-  const plain = text.trim().replace(/(\d),(?=\d{3})/g, "$1").replace(/^[−–]/, "-");
-  const found = plain.match(/^[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?/i);
-  return found ? Number(found[0]) : null;
+function addZoom() {
+  const zoom = make("dialog", { id: "zoom" }, make("button", { type: "button", onclick: () => zoom.close() }, "Close"), make("img", { alt: "" }));
+  zoom.addEventListener("click", (event) => event.target !== zoom.firstChild && zoom.close());
+  document.body.append(zoom);
+  document.addEventListener("click", (event) => {
+    const image = event.target.closest && event.target.closest("figure img");
+    if (!image) return;
+    Object.assign(zoom.lastChild, { src: image.src, alt: image.alt });
+    zoom.showModal();
+  });
 }
 
-const words = new Intl.Collator("en", { numeric: true, sensitivity: "base" });
-
-// Negative where the first text stands before the second. direction: 1 ascending, -1 descending; a blank, and in a
-// column of numbers whatever is none, stands last in both.
-function compareTexts(first, second, isNumber, direction) {
-  const keys = [first, second].map((text) => (isNumber ? numberOf(text) : text.trim() || null));
-  const blank = (keys[0] === null) - (keys[1] === null);
-  if (blank || keys[0] === null) return blank;
-  return direction * (isNumber ? keys[0] - keys[1] : words.compare(keys[0], keys[1]));
-}
-
-// What a click on a header does: numbers start with the largest, words with the first; the third click undoes it.
-function nextOrder(current, isNumber) {
-  const cycle = isNumber ? ["none", "descending", "ascending"] : ["none", "ascending", "descending"];
-  return cycle[(cycle.indexOf(current) + 1) % cycle.length];
-}
-
-function sortBy(table, header, original) {
-  const isNumber = header.classList.contains("number");
-  const order = nextOrder(header.getAttribute("aria-sort"), isNumber);
-  for (const other of header.parentElement.cells) other.setAttribute("aria-sort", "none");
-  header.setAttribute("aria-sort", order);
-  const rows = [...original];
-  const text = (row) => row.cells[header.cellIndex].textContent;
-  const direction = order === "ascending" ? 1 : -1;
-  if (order !== "none") rows.sort((a, b) => compareTexts(text(a), text(b), isNumber, direction));
-  table.tBodies[0].append(...rows);
-}
-
-function start() {
-  for (const table of document.querySelectorAll("table.sortable")) {
-    const original = [...table.tBodies[0].rows];
-    for (const header of table.tHead.rows[0].cells) {
-      header.querySelector("button").addEventListener("click", () => sortBy(table, header, original));
-    }
-  }
-  // A closed list would be missing on paper.
+// A closed list would be missing on paper, and a dark figure unreadable.
+function addPrinting(charts) {
   let closed = [];
   window.addEventListener("beforeprint", () => {
-    closed = [...document.querySelectorAll("details:not([open])")];
+    closed = [...document.querySelectorAll("main details:not([open])")];
     for (const list of closed) list.open = true;
+    for (const figure of document.querySelectorAll("main figure.chart")) if (!charts.drawn.has(figure)) charts.draw(figure);
+    charts.again(themeOf(false));
   });
   window.addEventListener("afterprint", () => {
     for (const list of closed) list.open = false;
+    charts.again();
   });
 }
 
-if (typeof document !== "undefined") start();
-if (typeof module !== "undefined") module.exports = { numberOf, compareTexts, nextOrder };
+function start() {
+  const data = JSON.parse(document.getElementById("data").textContent);
+  sortTables();
+  const charts = new Charts(data);
+  charts.addMethods(document.getElementById("method-buttons"));
+  document.getElementById("methods").open = window.innerWidth > 800;
+  addZoom();
+  addPrinting(charts);
+  const list = document.getElementById("trial-list");
+  if (!list) return;
+  const trials = new Trials(data, charts);
+  trials.addTo(list);
+  window.addEventListener("hashchange", () => trials.follow());
+  document.getElementById("trial").addEventListener("close", () => {
+    if (location.hash.startsWith("#trial=")) history.replaceState(null, "", "#trials");
+  });
+  if (location.hash.startsWith("#trial=")) trials.follow();
+}
+
+start();
