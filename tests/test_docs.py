@@ -104,6 +104,26 @@ def test_the_table_of_the_readme_is_that_of_the_records() -> None:
     assert shown in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
+def test_links_between_pages_lead_somewhere() -> None:
+    """Every relative link and picture of a page is a file of the repository, and its anchor a heading there."""
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "results").rglob("README.md")]
+    links = [
+        (page, link) for page in pages for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8"))
+    ]
+    relative = [(page, *link.partition("#")[::2]) for page, link in links if not re.match(r"\w+:", link)]
+    dead = [f"{page.name}: {to}" for page, to, _ in relative if not (page.parent / to).exists()]
+    assert len(relative) > 50 and not dead, dead
+    anchored = [(page, page.parent / to if to else page, anchor) for page, to, anchor in relative if anchor]
+    lost = [f"{page.name}: {to.name}#{a}" for page, to, a in anchored if a not in headings(to)]
+    assert not lost, lost
+
+
+def headings(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    titles = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), flags=re.M)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
 def test_paths_that_contributors_are_told_exist() -> None:
     """Files and folders in backticks in CONTRIBUTING.md, from the top or from tests/ or reporting/."""
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
