@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, TextIO
 
-from rgal.core.errors import in_short
+from rgal.core.errors import brief, in_short
 
 WRONG_INPUT, UNFORESEEN, INTERRUPTED, TERMINATED, NO_READER = 2, 70, 130, 143, 141
 
@@ -74,7 +74,7 @@ def guarded(command: Callable[[], int]) -> int:
         say("stopped; the same command goes on from here")
         return INTERRUPTED if isinstance(stop, KeyboardInterrupt) else TERMINATED
     except Exception as error:
-        say(f"error: {in_short(error)}. This is a fault of rgal; {_kept(traceback.format_exc())}")
+        say(f"error: {brief(in_short(error), 150)}. This is a fault of rgal; {_kept(traceback.format_exc())}")
         return UNFORESEEN
 
 

@@ -8,9 +8,39 @@ import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
+LONGEST = 290  # characters of a message: with what is printed before it, a line has at most 300
+
 
 class UserError(Exception):
-    """Report something wrong with what the user gave, in one line: what, where, and what is valid. Exit code 2."""
+    """Report something wrong with what the user gave, in one line: what, where, and what is valid. Exit code 2.
+
+    Whatever a message quotes, it is one printable line: see `brief`.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(brief(message))
+
+
+def brief(text: str, longest: int = LONGEST) -> str:
+    """Return a text as one printable line; of a longer one the middle is left out.
+
+    >>> brief("seeds: found [1,\\n2]"), brief("seeds: expected a whole number, found " + "9" * 50, 42)
+    ('seeds: found [1, 2]', 'seeds: expected a whole n … 99999999999999')
+    """
+    line = printable(text)
+    if len(line) <= longest:
+        return line
+    last = longest // 3
+    return f"{line[: longest - last - 3]} … {line[-last:]}"
+
+
+def printable(text: str) -> str:
+    """Return the text on one line: other white space becomes a space; control characters and halves of surrogate
+    pairs, which no file can hold, become U+FFFD.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in text)
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

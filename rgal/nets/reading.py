@@ -156,7 +156,7 @@ def _protocol(path: Path) -> int:
         for file in _pickles(path):
             start = file.read(2)
             break
-    except (OSError, zipfile.BadZipFile):
+    except Exception:  # no archive after all, or a damaged one
         return 0
     return start[1] if start[:1] == b"\x80" and len(start) == 2 and start[1] <= pickle.HIGHEST_PROTOCOL else 0
 

@@ -147,8 +147,8 @@ def refused(path: Path, classes: int = 10, channels: int = 3) -> str:
     with pytest.raises(UserError) as caught:
         load_weights(net, path, classes)
     message = str(caught.value)
-    assert message.startswith(f"{path}: ") and "expected" in message
-    assert len(message.splitlines()) == 1 and message.isprintable() and len(message) < len(str(path)) + 450
+    assert message.startswith(f"{path}: "[:180]) and "expected" in message
+    assert len(message.splitlines()) == 1 and message.isprintable() and len(message) <= 290
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
     return message
 
@@ -158,7 +158,7 @@ def test_what_is_no_file(tmp_path: Path) -> None:
     assert "is a directory" in refused(tmp_path)
     os.mkfifo(tmp_path / "pipe.pth")
     assert "is no regular file" in refused(tmp_path / "pipe.pth")
-    assert "File name too long" in refused(tmp_path / ("x" * 300))
+    assert "too long" in refused(tmp_path / ("x" * 300))
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")

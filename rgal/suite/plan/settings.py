@@ -8,7 +8,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
-import yaml
 from pydantic import (
     Field,
     PrivateAttr,
@@ -21,7 +20,7 @@ from pydantic import (
 
 from rgal.core.errors import UserError
 from rgal.suite.plan.steps import FORMULA, NUMBER, Count, Epochs, Steps, Strict, in_steps
-from rgal.suite.plan.yaml_file import read_yaml
+from rgal.suite.plan.yaml_file import parse_yaml, read_yaml
 
 NO_DATA = "none"  # the data set of networks whose data is gone
 SAY_ON_WHAT = (
@@ -292,7 +291,7 @@ def _with_base(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
 
 def _assign(data: dict[str, Any], assignment: str) -> None:
     key, equals, text = assignment.partition("=")
-    if not equals or not key:
+    if not equals or not text.strip() or not all(part.strip() for part in key.split(".")):
         raise UserError(f"--set {assignment}: expected key=value")
     parts = key.split(".")
     if parts[0] not in Suite.model_fields:
@@ -305,10 +304,7 @@ def _assign(data: dict[str, Any], assignment: str) -> None:
         if not isinstance(target[part], dict):
             raise UserError(f"--set {assignment}: '{part}' holds a value, not a group of settings")
         target = target[part]
-    try:
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:
-        raise UserError(f"--set {assignment}: the value is not valid YAML") from error
+    value = parse_yaml(text, f"--set {assignment}: the value is not valid YAML")
     if isinstance(value, str):
         value = _number(value)
     target[parts[-1]] = value

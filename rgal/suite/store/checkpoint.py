@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import io
-import pickle
 import time
-import zipfile
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -40,16 +39,10 @@ class Checkpoint:
         if not self.path.exists():
             return None
         try:
-            state = torch.load(self.path, weights_only=True, map_location=device)
-        except (
-            OSError,
-            EOFError,
-            RuntimeError,
-            ValueError,
-            KeyError,
-            pickle.UnpicklingError,
-            zipfile.BadZipFile,
-        ):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # a damaged file may look like one of an odd protocol
+                state = torch.load(self.path, weights_only=True, map_location=device)
+        except Exception:  # a damaged file may raise anything, see the documentation of pickle
             return None
         return state if isinstance(state, dict) else None
 

@@ -23,6 +23,7 @@ from pydantic import (
     ValidationError,
 )
 
+from rgal.core.errors import printable as printable
 from rgal.suite.measures import COMMON
 from rgal.suite.task import measures_of
 
@@ -32,15 +33,6 @@ ODD = ("broken", "newer", "foreign")  # statuses of folders that are no trial of
 LONGEST = 200  # characters of a name
 LARGEST = 2**53  # beyond it a float no longer holds every whole number
 NEVER = ("key", "status", "schema", "reason", "started", "fingerprint")  # a result says nothing on these
-
-
-def printable(text: str) -> str:
-    """Return the text on one line: other white space becomes a space; control characters and halves of surrogate
-    pairs, which no file can hold, become U+FFFD.
-    """
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in text)
 
 
 def _clean(value: Any) -> Any:
