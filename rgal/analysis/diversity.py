@@ -272,7 +272,7 @@ def _measure(
     if pool.added < sum(min(size, len(pool)) for _, size in made):
         raise ValueError(f"the pool was given {pool.added} images, fewer than its recipe makes")
     rows, batches = oldest_first(pool), kept_batches(made, len(pool))
-    parts = [_observed(pool.images[rows[batch.rows]], domain, teacher, student) for batch in batches]
+    parts = [_observed(pool.uint8_at(rows[batch.rows]), domain, teacher, student) for batch in batches]
     measured = list(zip((batch.round for batch in batches), parts, strict=True))
     after = [(number, part) for number, part in measured if number > recipe.rounds.warmup]
     last = sorted({number for number, _ in measured})[-LAST_ROUNDS:]
@@ -288,7 +288,7 @@ def _measure(
     if not has_feature(student):
         record["student_skipped"] = "the student names no head, so its penultimate feature is not known"
     shown = [rows[batch.rows] for batch in batches if batch.round > recipe.rounds.warmup]
-    return record | {"embedding": _embedded(pool.images, shown, domain, teacher, real)}
+    return record | {"embedding": _embedded(pool, shown, domain, teacher, real)}
 
 
 def _observed(images: Tensor, domain: Domain, teacher: nn.Module, student: nn.Module) -> Measured:
@@ -315,16 +315,16 @@ def _histograms(parts: Sequence[Measured]) -> dict[str, list[int]]:
 
 
 def _embedded(
-    images: Tensor, shown: Sequence[Tensor], domain: Domain, teacher: nn.Module, real: ImageSet | None
+    pool: ImagePool, shown: Sequence[Tensor], domain: Domain, teacher: nn.Module, real: ImageSet | None
 ) -> dict[str, Any]:
-    """Embed an even selection of the images in these rows together with an even selection of real images."""
+    """Embed an even selection of the pool's images in these rows together with an even selection of real images."""
     rows = torch.cat(list(shown)) if shown else torch.empty(0, dtype=torch.int64)
     if real is None:
         return {"skipped": "there are no real images to compare with"}
     if min(len(rows), len(real)) < FEWEST:
         return {"skipped": f"{len(rows)} kept and {len(real)} real images; it takes {FEWEST} of each"}
     picked, picked_real = _evenly(len(rows)), _evenly(len(real))
-    logits, feature = logits_and_features(teacher, images[rows[picked.to(rows.device)]], domain)
+    logits, feature = logits_and_features(teacher, pool.uint8_at(rows[picked.to(rows.device)]), domain)
     _, real_feature = logits_and_features(teacher, real.images[picked_real], domain)
     points = torch.cat([feature, real_feature])
     labels = [*logits.argmax(1).tolist(), *real.labels[picked_real].tolist()]

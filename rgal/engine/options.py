@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -52,11 +53,13 @@ class RunOptions:
         precision: "fp32" or "bf16", of the networks' forward passes.
         evaluate_every: rounds from one evaluation to the next. The last round is always followed by one.
         capacity: how many images the pool holds at most; None: all, or `SHOWN` where no student reads it.
+        pool_file: takes the pool's images once they are too many for memory; None: they stay there.
     """
 
     precision: Precision = "fp32"
     evaluate_every: int = 1
     capacity: int | None = None
+    pool_file: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ class TransferRun:
         self.recipe, self.problem, self.student, self.streams = recipe, problem, student, streams
         self.measure, self.options, self.hooks = measure, options, hooks
         self.trainable = [p for p in student.parameters() if p.requires_grad]
-        self.pool = ImagePool(problem.domain.shape, problem.device, self._capacity())
+        self.pool = ImagePool(problem.domain.shape, problem.device, self._capacity(), options.pool_file)
         self.further = FurtherNetworks(recipe.networks, problem, student, streams, options.precision)
         shown_student = hooks.student_seen_by_synthesis or student
         others = {"student": shown_student, **self.further.nets}

@@ -49,6 +49,7 @@ class Job:
         student: the network to train; None: the task makes it.
         held_out: synthesised images, uint8 (N,C,H,W), to compare student and teacher on where `test` is None.
         unlabelled: given real images without labels, uint8 (N,C,H,W); None: there are none.
+        pool_file: takes synthesised images that are too many for memory; None: they stay there.
     """
 
     trial: Trial
@@ -65,6 +66,7 @@ class Job:
     student: nn.Module | None = None
     held_out: Tensor | None = None
     unlabelled: Tensor | None = None
+    pool_file: Path | None = None
 
     @property
     def judged_on(self) -> Tensor:

@@ -1,11 +1,19 @@
-"""The image pool: uint8 images and labels in memory, on the device that trains on them."""
+"""The image pool: uint8 images and labels, on the device that trains on them; too many images for it in a file."""
 
 from __future__ import annotations
 
+from math import prod
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from rgal.core.errors import UserError
+from rgal.synthesis.spilled import SpilledImages
+
+HELD = 2**30  # bytes of images that are held in memory, where a file may take more
+HELD_SHARE = 0.25  # the same on a GPU, as a share of its memory
 
 
 def to_uint8(images: Tensor) -> Tensor:
@@ -15,6 +23,13 @@ def to_uint8(images: Tensor) -> Tensor:
     tensor([  0,   0, 128, 255], dtype=torch.uint8)
     """
     return images.clamp(0, 1).mul(255).add_(0.5).to(torch.uint8)
+
+
+def _held(device: torch.device) -> float:
+    """Return how many bytes of images a device holds before a file takes them."""
+    if device.type == "cuda":
+        return HELD_SHARE * torch.cuda.get_device_properties(device).total_memory
+    return HELD
 
 
 class _Classes:
@@ -59,6 +74,9 @@ class ImagePool:
         shape: (C, H, W) of the images.
         device: where they are stored.
         capacity: the most images to hold; further ones overwrite the oldest. None holds all.
+        file: takes the images once they have more than `HELD` bytes, on a GPU `HELD_SHARE` of its memory; None: they
+            stay in memory. Those of a pool with a capacity always do, as a file that is written over does not fit an
+            older checkpoint.
 
     Raises:
         ValueError: the capacity is below one.
@@ -70,11 +88,17 @@ class ImagePool:
     """
 
     def __init__(
-        self, shape: tuple[int, int, int], device: torch.device | str = "cpu", capacity: int | None = None
+        self,
+        shape: tuple[int, int, int],
+        device: torch.device | str = "cpu",
+        capacity: int | None = None,
+        file: Path | None = None,
     ) -> None:
         if capacity is not None and capacity < 1:
             raise ValueError(f"a pool needs a capacity of at least one image, got {capacity}")
         self.shape, self.device, self.capacity = shape, torch.device(device), capacity
+        self.file = file if capacity is None else None
+        self._spilled: SpilledImages | None = None
         self._images = torch.empty(0, *shape, dtype=torch.uint8, device=self.device)
         self._targets = torch.empty(0, dtype=torch.int64, device=self.device)
         self._priorities = torch.empty(0, device=self.device)
@@ -89,8 +113,8 @@ class ImagePool:
 
     @property
     def images(self) -> Tensor:
-        """Return the images, uint8 (len,C,H,W), in storage order and without a copy."""
-        return self._images[: len(self)]
+        """Return the images, uint8 (len,C,H,W), in storage order and without a copy; those in a file on the host."""
+        return self._images[: len(self)] if self._spilled is None else self._spilled.mapped(len(self))
 
     @property
     def targets(self) -> Tensor:
@@ -139,7 +163,10 @@ class ImagePool:
             if over is not None:
                 free = max(0, self.capacity - self.added)
                 rows = torch.cat([rows[:free], over[: len(images) - min(free, len(images))]])
-        self._images[rows] = images.to(self.device)
+        if self._spilled is None:
+            self._images[rows] = images.to(self.device)
+        else:
+            self._spilled.write(images, self.added)
         self._targets[rows] = targets.to(self.device)
         self._priorities[rows] = largest
         self._born[rows] = count + self.added
@@ -148,14 +175,19 @@ class ImagePool:
     def _reserve(self, count: int) -> None:
         if self.capacity is not None:
             count = min(count, self.capacity)
-        room = len(self._images)
+        if self.file is not None and self._spilled is None and count * prod(self.shape) > _held(self.device):
+            self._spilled = SpilledImages(self.file, self.shape)
+            self._spilled.write(self._images[: len(self)], 0)
+            self._images = self._images[:0].clone()
+        room = len(self._targets)
         if count <= room:
             return
         room = max(count, 2 * room)
         if self.capacity is not None:
             room = min(room, self.capacity)
-        extra = room - len(self._images)
-        self._images = torch.cat([self._images, self._images.new_empty(extra, *self.shape)])
+        extra = room - len(self._targets)
+        if self._spilled is None:
+            self._images = torch.cat([self._images, self._images.new_empty(extra, *self.shape)])
         self._targets = torch.cat([self._targets, self._targets.new_zeros(extra)])
         self._priorities = torch.cat([self._priorities, self._priorities.new_zeros(extra)])
         self._born = torch.cat([self._born, self._born.new_zeros(extra)])
@@ -194,7 +226,11 @@ class ImagePool:
 
     def at(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return the images in these rows (n,), float (n,C,H,W) in [0,1], and their labels (n,)."""
-        return self._images[rows].float().div_(255), self._targets[rows]
+        return self.uint8_at(rows).float().div_(255), self._targets[rows]
+
+    def uint8_at(self, rows: Tensor) -> Tensor:
+        """Return the images in these rows (n,) as they are stored, uint8 (n,C,H,W), on the pool's device."""
+        return self._images[rows] if self._spilled is None else self._spilled.read(rows).to(self.device)
 
     def _by_class(self, n: int, per_class: int, rng: torch.Generator) -> Tensor:
         """Choose the rows (n,) of a batch of n / per_class classes with per_class images each.
@@ -219,11 +255,18 @@ class ImagePool:
         return self._by_label
 
     def state_dict(self, contents: bool = True) -> dict[str, Any]:
-        """Return the pool for a checkpoint. contents=False leaves the images out: only the state of sampling."""
+        """Return the pool for a checkpoint. contents=False leaves the images out: only the state of sampling.
+
+        Of images in a file, which is on the disk then, it has the number.
+        """
         state: dict[str, Any] = {"order": self._order.cpu(), "cursor": self._cursor}
         if contents:
+            if self._spilled is None:
+                state["images"] = self.images.cpu().clone()
+            else:
+                self._spilled.flush()
+                state["in_file"] = len(self)
             state |= {
-                "images": self.images.cpu().clone(),
                 "targets": self.targets.cpu().clone(),
                 "priorities": self.priorities.cpu().clone(),
                 "born": self.born.cpu().clone(),
@@ -232,12 +275,27 @@ class ImagePool:
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up the pool of a checkpoint, with its images if they are in it."""
+        """Take up the pool of a checkpoint, with its images if they are in it, or in the file.
+
+        Raises:
+            UserError: the file has fewer images than the checkpoint says.
+        """
         self._order, self._cursor = state["order"].to(self.device), int(state["cursor"])
-        if "images" in state:
-            count = len(state["images"])
+        if "targets" in state:
+            count = len(state["targets"])
             state = {"priorities": torch.ones(count), "born": torch.arange(count)} | state  # of an older run
-            for name in ("images", "targets", "priorities", "born"):
+            for name in ("targets", "priorities", "born"):
                 setattr(self, f"_{name}", state[name].to(self.device))
+            self._take_images(state)
             self.added = int(state["added"])
         self._by_label = None
+
+    def _take_images(self, state: dict[str, Any]) -> None:
+        if "images" in state:
+            self._images, self._spilled = state["images"].to(self.device), None
+            return
+        if self.file is None:
+            raise UserError("the checkpoint's images are in a file, and this run keeps its images in memory")
+        self._images = torch.empty(0, *self.shape, dtype=torch.uint8, device=self.device)
+        self._spilled = SpilledImages(self.file, self.shape)
+        self._spilled.cut(int(state["in_file"]))

@@ -15,13 +15,13 @@ import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from rgal.core.errors import UserError
@@ -29,6 +29,7 @@ from rgal.core.files import check_may_write, replacing, slug
 from rgal.synthesis.pool import ImagePool
 
 FILE, FOLDER = "pool.safetensors", "pool"
+PIECE = 1_000  # images that are written at a time
 SUFFIXES = (".png", ".jpg", ".jpeg")
 MODES = {1: "L", 3: "RGB"}  # channels -> Pillow's name for such images
 EXPECTED = f"expected {FILE}, the folder of a trial that kept its pool, or a folder of PNG or JPEG images"
@@ -52,8 +53,7 @@ def save_pool(
     """
     images, targets = pool.images.cpu(), pool.targets.cpu()
     with replacing(folder / FILE) as temporary:
-        save_file({"images": images, "targets": targets}, temporary, dict(metadata))
-        _sort_header(temporary)
+        _write_tensors(temporary, images, targets, metadata)
     check_may_write()
     half = folder / f".{FOLDER}.tmp"
     shutil.rmtree(half, ignore_errors=True)
@@ -67,21 +67,25 @@ def save_pool(
     os.replace(half, folder / FOLDER)
 
 
-def _sort_header(path: Path) -> None:
-    """Put the header of a safetensors file in one order: the library's own varies, and with it the file's bytes.
+def _write_tensors(path: Path, images: Tensor, targets: Tensor, metadata: Mapping[str, str]) -> None:
+    """Write images and labels in the format of safetensors, whose library would hold a copy of all in memory.
 
     The file is eight bytes with the length of the header, the header (JSON, padded with spaces), and the tensors, whose
-    places the header counts from its own end.
+    places the header counts from its own end: those of larger numbers first.
     """
-    with open(path, "r+b") as file:
-        length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))
-        if "__metadata__" in header:
-            header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-        if len(text) <= length:
-            file.seek(8)
-            file.write(text.ljust(length))
+    tensors = {"targets": (targets, "I64"), "images": (images, "U8")}
+    header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
+    end = 0
+    for name, (tensor, kind) in tensors.items():
+        start, end = end, end + tensor.numel() * tensor.element_size()
+        header[name] = {"dtype": kind, "shape": list(tensor.shape), "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text = text.ljust(-(-len(text) // 8) * 8)
+    with open(path, "wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for tensor, _ in tensors.values():
+            for part in tensor.split(PIECE):
+                file.write(part.contiguous().numpy().data)
 
 
 def class_folder(label: int, classes: int, class_names: Sequence[str]) -> str:

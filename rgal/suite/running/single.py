@@ -38,7 +38,7 @@ class SingleRun:
             student,
             job.streams,
             self.judge,
-            RunOptions(job.precision, job.trial.evaluate_every),
+            RunOptions(job.precision, job.trial.evaluate_every, pool_file=job.pool_file),
             replace(hooks, real=job.real),
         )
         given = initial_images(job)

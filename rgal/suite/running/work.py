@@ -7,6 +7,7 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,8 @@ from rgal.suite.store.claims import Claim, ClaimLost
 from rgal.suite.store.folders import SCHEMA, Store, read_json, write_json
 from rgal.suite.task import Job, tasks, trial_recipe
 from rgal.synthesis.pool import ImagePool
+
+POOL_FILE = "pool.u8"  # of an unfinished trial, beside its checkpoint: images that are too many for memory
 
 
 def perform(
@@ -135,6 +138,7 @@ def _trial(job: TrialJob, report: Callable[[ProgressMessage], None], stop: Calla
     folder.mkdir(parents=True, exist_ok=True)
     status = store.status(folder)
     if status == "finished":  # by a process that died over its pictures
+        (folder / POOL_FILE).unlink(missing_ok=True)
         return Outcome("finished", result=read_json(job.product))
     if status == "failed":
         job.product.unlink()
@@ -150,7 +154,7 @@ def _trial(job: TrialJob, report: Callable[[ProgressMessage], None], stop: Calla
         "environment": environment(device) | {"slots": job.slots},
     }
     write_json(folder / "trial.json", asked)
-    prepared = prepare(job.root, trial, device)
+    prepared = replace(prepare(job.root, trial, device), pool_file=folder / POOL_FILE)
     run = tasks()[trial.task].start(prepared)
     with event_files(job.root, folder.name) if job.tensorboard else nullcontext(unwatched) as watch:
         complete = drive(run, folder, device, report, stop, watch)
@@ -164,6 +168,7 @@ def _trial(job: TrialJob, report: Callable[[ProgressMessage], None], stop: Calla
         run.illustrate(folder)
     except Exception:  # it costs pictures, never the result; the page links its traceback
         _keep_traceback(job, traceback.format_exc())
+    (folder / POOL_FILE).unlink(missing_ok=True)
     return Outcome("finished", result=result)
 
 

@@ -1,0 +1,1 @@
+"""What a pool of very many images costs: `python -m rgal.benchmarks.pool`."""
