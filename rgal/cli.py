@@ -130,6 +130,8 @@ def _add_how(add: Callable[..., object]) -> None:
     add("--device", metavar="DEV", help="auto (default), cpu, cuda (all visible GPUs) or cuda:N")
     add("--devices", metavar="N,N", help="which GPUs, e.g. 0,1,3")
     add("--per-device", type=int, metavar="N", help="trials that share a GPU (default: as memory allows)")
+    add("--engine", metavar="NAME", default="local", help="local (default), or ray: a cluster")
+    add("--address", metavar="ADDR", default="auto", help="of the Ray cluster")
     add("--precision", metavar="P", help="fp32 or bf16")
     add("--jobs", type=int, metavar="N", help="trials at a time (0: in this process, for debugging)")
     add("--threads", type=int, metavar="N", help="threads of each trial (default: the cores shared out)")
@@ -198,29 +200,33 @@ def run(options: argparse.Namespace) -> int:
     from rgal.suite.running.resources import HowToRun
     from rgal.suite.running.runner import describe_plan, image_lines, make_plan, plan_warnings
     from rgal.suite.running.session import exit_code, run_plan
+    from rgal.suite.running.sites import opened_site
     from rgal.suite.running.tensorboard import check_tensorboard
     from rgal.suite.store.folders import Store
 
     how = HowToRun(
-        options.jobs, options.threads, options.tensorboard, options.fresh, options.devices, options.per_device
+        *(options.jobs, options.threads, options.tensorboard, options.fresh),
+        *(options.devices, options.per_device, options.engine, options.address),
     )
-    store = Store(options.results)
+    store = Store(options.results.absolute() if how.engine == "ray" else options.results)
     if options.export_only:
         return export_one(store, find_trial(store, options.export_only), options.export or "onnx")
     if options.tensorboard:
         check_tensorboard()
-    plan = make_plan(load(options))
-    if options.export:
-        check_export(plan.suite.task, options.export)
-    if options.dry_run:
-        print(*image_lines(plan), sep="\n", file=sys.stderr)
-        print(describe_plan(plan, store))
-        for line in plan_warnings(plan):
-            print(line, file=sys.stderr)
-        return 0
-    store.prepare()
-    store.remove_orphans()
-    stopped, outcomes = run_plan(plan, store, how)
+    suite = load(options)
+    with opened_site(how) as site:
+        plan = make_plan(suite, site.choose_device)
+        if options.export:
+            check_export(plan.suite.task, options.export)
+        if options.dry_run:
+            print(*image_lines(plan), sep="\n", file=sys.stderr)
+            print(describe_plan(plan, store))
+            for line in plan_warnings(plan):
+                print(line, file=sys.stderr)
+            return 0
+        store.prepare()
+        store.remove_orphans()
+        stopped, outcomes = run_plan(plan, store, how, site)
     if stopped:
         return exit_code(stopped, outcomes)
     folders = [store.trial_folder(trial.name, trial.key) for trial in plan.trials]

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rgal.core.cores import granted_cores, wanted_threads
-from rgal.core.errors import UserError
+from rgal.core.errors import UserError, nearest
 from rgal.suite.running.devices import MOST_PER_DEVICE
 
+ENGINES = ("local", "ray")
 BIG_IMAGE = 24 * 24  # pixels from which a convolution is worth a second thread
 
 
@@ -23,6 +24,8 @@ class HowToRun:
         fresh: whether to run finished trials again.
         devices: numbers of the GPUs to use, `0,1,3`; None: all that are visible.
         per_device: trials that share a GPU; None: as many as its memory allows.
+        engine: "local", or "ray": a cluster.
+        address: where that cluster is; auto: the one that this machine is a part of.
     """
 
     slots: int | None = None
@@ -31,6 +34,8 @@ class HowToRun:
     fresh: bool = False
     devices: str | None = None
     per_device: int | None = None
+    engine: str = "local"
+    address: str = "auto"
 
     def __post_init__(self) -> None:
         if self.slots is not None and self.slots < 0:
@@ -39,6 +44,11 @@ class HowToRun:
             raise UserError(f"--threads {self.threads}: expected 1 or more")
         if self.per_device is not None and self.per_device < 1:
             raise UserError(f"--per-device {self.per_device}: expected 1 or more")
+        if self.engine not in ENGINES:
+            raise UserError(f"--engine {self.engine}: {nearest(self.engine, ENGINES)}")
+        if self.engine == "ray" and (self.slots == 0 or self.devices is not None):
+            wrong = f"--devices {self.devices}" if self.devices is not None else "--jobs 0"
+            raise UserError(f"{wrong}: on this machine alone, not with --engine ray")
 
 
 def share_cores(how: HowToRun, devices: Sequence[str], jobs: int) -> tuple[int, int]:

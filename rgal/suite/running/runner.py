@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -61,13 +61,13 @@ class Plan:
         return task.pretraining(self.dataset, trial_recipe(trial), self.suite.teacher_of(trial.seed), options)
 
 
-def make_plan(suite: Suite) -> Plan:
-    """Check names, data, networks and weights before anything runs."""
+def make_plan(suite: Suite, choose: Callable[[str], str] = choose_device) -> Plan:
+    """Check names, data, networks and weights before anything runs. choose: finds the device that the suite names."""
     suite = suite.model_copy(update={"plugins": load_plugins(suite.plugins)})
     if suite.task not in tasks():
         raise UserError(f"unknown task '{suite.task}'; {nearest(suite.task, tasks())}")
     suite.chosen_budget()
-    device = choose_device(suite.device)
+    device = choose(suite.device)
     if suite.teacher_weights and not Path(suite.teacher_weights).exists():
         raise UserError(f"--teacher-weights {suite.teacher_weights}: no such file")
     task = tasks()[suite.task]

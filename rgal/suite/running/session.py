@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from rgal.core.ending import exit_code_of
@@ -14,8 +14,6 @@ from rgal.suite.plan.fingerprint import mixed
 from rgal.suite.plan.trial import Trial
 from rgal.suite.plan.weights import weights_of
 from rgal.suite.running.console import Console
-from rgal.suite.running.devices import Places, chosen_devices
-from rgal.suite.running.engines import InThisProcess, Processes
 from rgal.suite.running.held_out import has_held_out, held_out_folder
 from rgal.suite.running.jobs import (
     HeldOutJob,
@@ -27,27 +25,19 @@ from rgal.suite.running.jobs import (
     trial_claim,
     version,
 )
-from rgal.suite.running.resources import HowToRun, share_cores, share_cores_of_teachers
+from rgal.suite.running.resources import HowToRun
 from rgal.suite.running.runner import Plan, StoredTrial, image_lines, stored_trials
-from rgal.suite.running.scheduler import Engine, Listener, Scheduler
+from rgal.suite.running.scheduler import Listener, Scheduler
+from rgal.suite.running.sites import Site
 from rgal.suite.running.teachers import import_teacher, teacher_files
 from rgal.suite.store.claims import ClaimLost, Claims, lapse_seconds
 from rgal.suite.store.folders import Store, read_json
 from rgal.suite.task import tasks
 
 
-@dataclass(frozen=True)
-class Resources:
-    """What a plan runs on: an engine, and devices. engine: makes one for a batch of jobs."""
-
-    how: HowToRun
-    devices: tuple[str, ...]
-
-    def engine(self) -> Engine:
-        return InThisProcess(self.how.threads) if self.how.slots == 0 else Processes()
-
-
-def run_plan(plan: Plan, store: Store, how: HowToRun) -> tuple[int, list[tuple[WorkJob, Outcome]]]:
+def run_plan(
+    plan: Plan, store: Store, how: HowToRun, site: Site
+) -> tuple[int, list[tuple[WorkJob, Outcome]]]:
     """Run what is not finished, or with `how.fresh` all. Return the signal that stopped it, or 0, and the outcomes.
 
     Other runners may work on the same results directory: each job is done by one of them, and this returns when all of
@@ -55,12 +45,13 @@ def run_plan(plan: Plan, store: Store, how: HowToRun) -> tuple[int, list[tuple[W
     so that a plain run goes on with them. What today's code has begun is not begun again.
     """
     lapse_seconds()  # whatever is wrong with it is said now
-    claims, resources = Claims(store.root), Resources(how, chosen_devices(plan.device, how.devices))
+    site.prepare(plan, store)
+    claims = Claims(store.root)
     claims.remove_dead()
     stored = stored_trials(plan, store)
     todo = [one for one in stored if how.fresh or not one.finished]
     trials = [one.trial for one in todo]
-    slots, threads = share_cores(how, resources.devices, len(todo))
+    slots, threads = site.share(len(todo))
     teachers, kept = ready_teachers(plan, store, trials, how.fresh)
     judging = _missing_held_out(store, trials, how.fresh)
     console = Console(len(todo) + len(teachers) + len(judging), slots)
@@ -73,15 +64,14 @@ def run_plan(plan: Plan, store: Store, how: HowToRun) -> tuple[int, list[tuple[W
         console.outcome(job, outcome)
 
     def run(batch: Sequence[WorkJob], at_once: int, threads: int) -> int:
-        places = Places(resources.devices, at_once, how.per_device)
         listener = Listener(console.report, on_outcome, console.write)
-        return Scheduler(claims, resources.engine(), places, threads, listener).run(batch)
+        return Scheduler(claims, site.engine(), site.places(at_once), threads, listener).run(batch)
 
     pixels = plan.dataset.spec.shape[1] * plan.dataset.spec.shape[2]
     before: tuple[Sequence[WorkJob], Sequence[WorkJob]] = (teachers, judging)
     try:
         for jobs in filter(None, before):
-            stopped = run(jobs, *share_cores_of_teachers(how, slots, len(jobs), pixels))
+            stopped = run(jobs, *site.share_of_teachers(slots, len(jobs), pixels))
             if stopped or any(outcome.status != "finished" for _, outcome in outcomes):
                 return stopped, outcomes
         for one in todo if how.fresh else ():
