@@ -144,7 +144,7 @@ def test_plug_ins_are_shipped_and_what_is_not_shared_is_said(tmp_path: Path, nod
         (("--threads", "2"), "a trial takes 2 CPUs of a node, which none has"),
         (("--device", "cuda"), "no node declares a GPU"),
     ):
-        run = runner(tmp_path, "r", *there, *arguments)
+        run = runner(tmp_path, "r", *there, "--methods", "plain", *arguments)
         said, _ = run.communicate(timeout=400)
         assert run.returncode == 2 and expected in said, said
 
