@@ -7,6 +7,7 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from rgal.suite.running.resources import HowToRun
 from rgal.suite.running.runner import Plan
 from rgal.suite.store.folders import Store
 
+CONNECT_SECONDS = 10.0
 PROBE_SECONDS = 120.0  # until every node has answered: a first one builds the environment there
 
 
@@ -182,6 +184,21 @@ def _shipped(plugin: Path, root: Path) -> str:
     return str(copy)
 
 
+def _check_address(address: str) -> None:
+    """Refuse HOST:PORT where nothing listens: Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if "/" in address or not host or not port.isdecimal():
+        return  # "auto", or a form that Ray judges at once
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+    except (OSError, OverflowError, ValueError) as error:
+        raise _no_cluster(address, first_line(error)[:120]) from error
+
+
+def _no_cluster(address: str, reason: str) -> UserError:
+    return UserError(f"--address {address}: no Ray cluster answers ({reason}); `ray start --head` starts one")
+
+
 @contextmanager
 def connected(how: HowToRun) -> Iterator[RayCluster]:
     """Connect to the cluster at `how.address` during the block; its nodes get the code of this rgal.
@@ -190,6 +207,7 @@ def connected(how: HowToRun) -> Iterator[RayCluster]:
         UserError: no cluster answers there.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    _check_address(how.address)
     import ray
 
     before = signal.getsignal(signal.SIGTERM)
@@ -197,10 +215,7 @@ def connected(how: HowToRun) -> Iterator[RayCluster]:
     try:
         ray.init(address=how.address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=code)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise UserError(
-            f"--address {how.address}: no Ray cluster answers ({first_line(error)[:120]}); `ray start --head` "
-            "starts one"
-        ) from error
+        raise _no_cluster(how.address, first_line(error)[:120]) from error
     finally:
         signal.signal(signal.SIGTERM, before)  # Ray puts a handler of its own there
     try:

@@ -67,6 +67,15 @@ def test_nonsense_is_refused(arguments: list[str], said: str, capsys: pytest.Cap
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1:99999999", "no.such.host.invalid:6379"])
+def test_an_address_where_nothing_listens_is_one_line(
+    address: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("ray")
+    assert cli.main(["--task", "kd", "--budget", "smoke", "--engine", "ray", "--address", address]) == 2
+    assert f"--address {address}: no Ray cluster answers" in capsys.readouterr().err
+
+
 def test_without_ray_it_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
