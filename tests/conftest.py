@@ -14,6 +14,11 @@ import pytest
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Bytecode is kept, whatever the environment says: without, each run rewrites the assertions of all tests (ten seconds a
+# worker), and each process that a test starts compiles the package.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 import hypothesis
 import torch
 from torch import nn
