@@ -65,7 +65,14 @@ class MethodTrials:
 
     def numbers(self, column: str) -> pd.Series[float]:
         """Return a column of the finished trials as floats; NaN for what is no finite number."""
-        return numbers(self.finished, column)
+        if column not in self._numbers:
+            self._numbers[column] = numbers(self.finished, column)
+        return self._numbers[column]
+
+    @cached_property
+    def _numbers(self) -> dict[str, pd.Series[float]]:
+        """Columns that were read: notes, statistics and cells read the same ones many times."""
+        return {}
 
     def measured(self, measure: Measure) -> pd.Series[float]:
         """Return a measure of the finished trials, in its unit; NaN where it is unknown or a quotient has no value."""

@@ -51,18 +51,19 @@ def by_seed(trials: MethodTrials, values: pd.Series[float]) -> dict[Seed, float]
 
     A trial without a seed, or without a finite number, has no partner and is left out.
     """
-    pairs = values.to_frame("value").assign(seed=trials.numbers("seed"), teacher=_teachers(trials)).dropna()
-    pairs = pairs.sort_values(["seed", "teacher", "value"])
+    pairs = zip(trials.numbers("seed").tolist(), _teachers(trials), values.tolist(), strict=True)
     values_of: dict[Seed, list[float]] = {}
-    for seed, teacher, value in pairs[["seed", "teacher", "value"]].itertuples(index=False):
+    for seed, teacher, value in sorted(pair for pair in pairs if not math.isnan(pair[0] + pair[2])):
         values_of.setdefault((seed, teacher) if teacher else seed, []).append(value)
     return {seed: math.fsum(several) / len(several) for seed, several in values_of.items()}
 
 
-def _teachers(trials: MethodTrials) -> pd.Series[str]:
+def _teachers(trials: MethodTrials) -> list[str]:
     """What each finished trial distils from; "" where a method may have a first model of its own, or it is unknown."""
-    keys = trials.finished.get("teacher_key", pd.Series("", index=trials.finished.index, dtype=object))
-    return keys.fillna("").astype(str).where(trials.numbers("teacher_top1").notna(), "")
+    if "teacher_key" not in trials.finished.columns:
+        return [""] * len(trials.finished)
+    pairs = zip(trials.finished["teacher_key"].fillna(""), trials.numbers("teacher_top1"), strict=True)
+    return ["" if math.isnan(top1) else str(key) for key, top1 in pairs]
 
 
 def paired_difference(one: Mapping[Seed, float], other: Mapping[Seed, float]) -> Difference:
