@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import copy
 import functools
+import importlib
 import os
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 # Before torch is imported: see run_suite.py. Tests are small, and one runs on each core: more threads only wait.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-
-# Bytecode is kept, whatever the environment says: without, each run rewrites the assertions of all tests (ten seconds a
-# worker), and each process that a test starts compiles the package.
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-sys.dont_write_bytecode = False
 
 import hypothesis
 import torch
@@ -33,6 +30,11 @@ from rgal.methods import registry
 from rgal.methods.plugins import load_plugins
 from rgal.suite import task
 from tests.helpers import small, suites
+
+# Bytecode is kept, whatever the environment says: without, each run rewrites the assertions of all tests (ten seconds a
+# worker), and each process that a test starts compiles the package.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # The same few examples in every run: a failure can be repeated, and slow machines set no deadline.
 hypothesis.settings.register_profile("rgal", derandomize=True, max_examples=30, deadline=None, database=None)
@@ -86,6 +88,27 @@ def digits_are_parsed_once() -> Iterator[None]:
     parsed = functools.cache(digits.read)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(digits, "read", lambda: copy.deepcopy(parsed()))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def translations_to_onnx_are_parsed_once() -> Iterator[None]:
+    """Torch parses its whole library of them in each export: twice the cost of all else in that of a small network."""
+    export, module = (
+        torch.onnx.export,
+        "torch.onnx._internal.exporter._registration",
+    )  # private: it may go away
+
+    def prepared(*arguments: Any, **options: Any) -> Any:
+        registration = importlib.import_module(module)
+        registry = getattr(registration, "ONNXRegistry", None)
+        parse = getattr(registry, "from_torchlib", None)
+        if parse and not hasattr(parse, "cache_info"):
+            patch.setattr(registry, "from_torchlib", staticmethod(functools.cache(parse)))
+        return export(*arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.onnx, "export", prepared)
         yield
 
 

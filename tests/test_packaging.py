@@ -121,30 +121,35 @@ def test_a_wheel_built_from_the_source_archive_is_the_same(source: Path, wheel: 
 
 
 IMPORT_ALL = """
-import importlib, pkgutil, rgal, rgal.cli
+import importlib, pkgutil, sys, rgal, rgal.cli
 for module in pkgutil.walk_packages(rgal.__path__, "rgal."):
     if not module.name.endswith("__main__"):
         importlib.import_module(module.name)
 print(rgal.__file__)
-rgal.cli.main(["--list", "suites"])
+sys.exit(rgal.cli.main(sys.argv[1:]))
 """
 
 
-def check_every_module(programs: Path, folder: Path) -> Path:
-    """Import every module of the installed rgal from `folder`, compare its list of suites, and return its folder."""
-    init, *suites = run([str(programs / "python"), "-c", IMPORT_ALL], folder).splitlines()
+def check_every_module(programs: Path, folder: Path, *command: str) -> tuple[Path, str]:
+    """Import every module of the installed rgal from `folder`, then run a command in the same process.
+
+    Returns:
+        The folder of the installed rgal, and what the command printed. The program `rgal` lists the suites.
+    """
+    init, printed = run([str(programs / "python"), "-c", IMPORT_ALL, *command], folder).split("\n", 1)
+    suites = run([str(programs / "rgal"), "--list", "suites"], folder).splitlines()
     assert [line.split()[0] for line in suites] == sorted(
         p.name for p in (ROOT / "benchmarks").glob("*.yaml")
     )
-    return Path(init).parent
+    return Path(init).parent, printed
 
 
 def test_the_wheel_runs_beside_a_users_own_tasks(wheel: Path, tmp_path: Path) -> None:
     programs = install([str(wheel)], tmp_path / "environment")
     folder = users_folder(tmp_path / "project")
-    assert check_every_module(programs, folder).is_relative_to(tmp_path / "environment")
     smoke = ["--task", "kd", "--budget", "smoke", "--methods", "plain", "--seeds", "0", "--jobs", "0"]
-    assert "plain" in run([str(programs / "rgal"), *smoke, "--set", "teacher_training.steps=2"], folder)
+    package, printed = check_every_module(programs, folder, *smoke, "--set", "teacher_training.steps=2")
+    assert package.is_relative_to(tmp_path / "environment") and "plain" in printed
     (result,) = (folder / "results" / "trials").glob("*/result.json")
     assert json.loads(result.read_text())["status"] == "finished"
     assert (folder / "results" / "report.html").is_file()
@@ -154,5 +159,5 @@ def test_the_wheel_runs_beside_a_users_own_tasks(wheel: Path, tmp_path: Path) ->
 def test_an_editable_install_runs_beside_a_users_own_tasks(source: Path, tmp_path: Path) -> None:
     programs = install(["--editable", str(source)], tmp_path / "environment")
     folder = users_folder(tmp_path / "project")
-    assert check_every_module(programs, folder) == source / "rgal"
-    assert "kd" in run([str(programs / "rgal"), "--list", "tasks"], folder)
+    package, printed = check_every_module(programs, folder, "--list", "tasks")
+    assert package == source / "rgal" and "kd" in printed

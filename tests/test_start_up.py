@@ -8,21 +8,21 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from rgal import cli
 from tests.helpers.store_builders import add_trial, settings
 
 HEAVY = ("torch", "torchvision", "kornia", "sklearn", "scipy.stats", "pandas", "matplotlib", "numpy")
 REPORTING = ("pandas", "matplotlib", "numpy")
-# Runs a command of its arguments, then writes the heavy packages it loaded and its seconds of the processor.
+# Runs the commands of its arguments, then writes the heavy packages they loaded and its seconds of the processor.
 CODE = f"""
 import json, sys, time
 from rgal import cli
-try:
-    code = cli.main(sys.argv[1:])
-except SystemExit as stop:
-    code = stop.code
+code, commands = 0, " ".join(sys.argv[1:]).split(" + ")
+for command in commands:
+    try:
+        code = code or cli.main(command.split())
+    except SystemExit as stop:
+        code = stop.code
 loaded = [name for name in {HEAVY} if name in sys.modules]
 print(json.dumps([code, loaded, time.process_time()]), file=sys.stderr)
 """
@@ -30,7 +30,7 @@ MOST_SECONDS = 3.0  # of the processor; a quiet machine takes 0.1 to 0.8
 
 
 def run(*arguments: str) -> tuple[str, list[str], float]:
-    """The output of a command in a process of its own, the heavy packages that it loaded, and its seconds."""
+    """The output of commands, "+" between them, in one process, the heavy packages that it loaded, and its seconds."""
     done = subprocess.run(
         [sys.executable, "-c", CODE, *arguments], capture_output=True, text=True, check=True
     )
@@ -50,12 +50,11 @@ def test_the_status_loads_nothing(tmp_path: Path) -> None:
     assert text.startswith("1 trial: 1 finished") and loaded == [] and seconds < MOST_SECONDS
 
 
-@pytest.mark.parametrize("what", [*cli.LISTS, "methods cmi rgal pass", "methods nayer"])
-def test_a_list_loads_no_library_and_says_what_it_says_with_them(what: str) -> None:
-    """The process of the tests has loaded torch: here nothing stands in for it."""
-    text, loaded, seconds = run("--list", *what.split())
-    kind, *names = what.split()
-    assert text == cli.listing(kind, names) + "\n"
+def test_lists_load_no_library_and_say_what_they_say_with_them() -> None:
+    """All in one process; that of the tests has loaded torch: there nothing stands in for it."""
+    lists = [[name] for name in cli.LISTS] + [["methods", "cmi", "rgal", "pass"], ["methods", "nayer"]]
+    text, loaded, seconds = run(*" + ".join(f"--list {' '.join(words)}" for words in lists).split())
+    assert text == "".join(cli.listing(kind, names) + "\n" for kind, *names in lists)
     assert loaded == [] and seconds < MOST_SECONDS
 
 

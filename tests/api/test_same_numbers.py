@@ -15,6 +15,8 @@ from rgal.suite.plan.settings import Budget, load_suite
 from rgal.suite.store.folders import Metrics
 from tests.helpers import small
 
+pytestmark = pytest.mark.usefixtures("no_report", "no_pictures")
+
 DIGITS: dict[str, Any] = {"image": (1, 8, 8), "classes": 10, "mean": 0.3053, "std": 0.3758, "flip": False}
 
 
@@ -45,7 +47,6 @@ def assert_same_rows(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -
         assert {key: value for key, value in one.items() if "seconds" not in key} == kept
 
 
-@pytest.mark.usefixtures("no_plots")
 def test_distillation_is_that_of_the_command_line(tmp_path: Path) -> None:
     weights, student, rows = trial(tmp_path, "kd", "--methods", "cmi+rgal")
     teacher = rgal.Teacher("wrn16_1", **DIGITS, weights=weights, dataset="digits")
@@ -54,7 +55,6 @@ def test_distillation_is_that_of_the_command_line(tmp_path: Path) -> None:
     assert_same_rows(result.history, rows)
 
 
-@pytest.mark.usefixtures("no_plots")
 def test_quantization_is_that_of_the_command_line(tmp_path: Path) -> None:
     weights, student, rows = trial(tmp_path, "dfq", "--methods", "rgal", "--bits", "w4a4")
     teacher = rgal.Teacher("resnet8", **DIGITS, weights=weights, dataset="digits")
@@ -63,7 +63,6 @@ def test_quantization_is_that_of_the_command_line(tmp_path: Path) -> None:
     assert_same_rows(result.history, rows)
 
 
-@pytest.mark.usefixtures("no_plots")
 def test_new_classes_are_learnt_as_by_the_command_line(tmp_path: Path) -> None:
     """One phase of two digits after eight: the classifier, in parts there, is one layer here."""
     from rgal.data import load

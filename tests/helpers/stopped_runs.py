@@ -9,7 +9,10 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -77,23 +80,20 @@ def run_in_pieces(arguments: list[str], folder: Path, monkeypatch: pytest.Monkey
     assert 3 < stops < 30
 
 
-def start(
-    folder: Path, results: str, method: str, interval: float, jobs: str = "0"
-) -> subprocess.Popen[bytes]:
+def start(folder: Path, results: str, method: str, interval: float) -> subprocess.Popen[bytes]:
     """Run the suite, without its report, in a process group of its own.
 
     Args:
         folder: of the suite file.
         results: the name of the results below it.
         method: the only one to run.
-        interval: seconds between checkpoints; of this process alone, not of workers.
-        jobs: as on the command line.
+        interval: seconds between checkpoints.
     """
     code = (
         "import sys; from rgal import cli; import rgal.suite.store.checkpoint as c; cli.report = lambda *_: '';"
         f"c.INTERVAL_SECONDS = {interval}; c.WRITE_SHARE = 1.0; sys.exit(cli.main(sys.argv[1:]))"
     )
-    arguments = [*command(folder, results, method), "--jobs", jobs, "--threads", "1"]
+    arguments = [*command(folder, results, method), "--jobs", "0", "--threads", "1"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         [sys.executable, "-c", code, *arguments],
@@ -122,6 +122,31 @@ def kill_at_random_moments(folder: Path, method: str) -> None:
     assert kills == 10, "the trial ended before it had been killed ten times: make it longer"
     assert start(folder, "cut", method, 0.2).wait() == 0
     assert outcome(folder / "cut") == outcome(folder / "whole")
+
+
+@contextmanager
+def once_at_work(results: Path, act: Callable[[int], None]) -> Iterator[list[int]]:
+    """Call `act` with the id of the process that begins a trial below `results`, the first time while the block runs.
+
+    Yields:
+        That id, once it is known.
+    """
+    pids: list[int] = []
+    over = threading.Event()
+
+    def watch() -> None:
+        while not pids and not over.wait(0.02):
+            pids.extend(at_work(results)[:1])
+        for pid in pids:
+            act(pid)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield pids
+    finally:
+        over.set()
+        watcher.join()
 
 
 def at_work(results: Path) -> list[int]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -219,18 +217,6 @@ def test_data_is_as_registered(tmp_path: Path) -> None:
         data.load("colour")
 
 
-NO_REPORT = "import sys; from rgal import cli; cli.report = lambda *_: ''; sys.exit(cli.main(sys.argv[1:]))"
-
-
-def python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """A process of its own that finds what is installed in `folder`."""
-    paths = os.pathsep.join([str(folder), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [sys.executable, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
-    )
-
-
 def install(folder: Path, package: str, source: str) -> None:
     (folder / f"{package}.py").write_text(source)
     metadata = folder / f"{package}-1.0.dist-info"
@@ -239,15 +225,21 @@ def install(folder: Path, package: str, source: str) -> None:
     (metadata / "entry_points.txt").write_text(f"[rgal.methods]\n{package} = {package}\n")
 
 
-def test_installed_packages_need_no_flag(example: Path) -> None:
+def test_installed_packages_need_no_flag(
+    example: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """In the workers too; a broken one is left out with a line."""
     install(example.parent, "my_dfkd", example.read_text())
     install(example.parent, "broken_dfkd", "import no_such_package")
-    fixed = ["--suite", str(example.parent / "suite.yaml"), "--results", str(example.parent / "r")]
-    done = python(example.parent, "-c", NO_REPORT, *fixed, "--jobs", "1", "--methods", "confident")
-    assert done.returncode == 0, done.stderr
+    monkeypatch.syspath_prepend(example.parent)
+    plugins._load_installed.cache_clear()
+    try:
+        assert call(example, "--methods", "confident", jobs="1") == 0
+    finally:
+        plugins._load_installed.cache_clear()
+        sys.modules.pop("my_dfkd", None)
     assert [r["status"] for r in records(example, "result")] == ["finished"]
-    warnings = [line for line in done.stderr.splitlines() if "warning" in line]
+    warnings = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
     assert (
         len(warnings) == 1 and "'broken_dfkd' of broken_dfkd is left out: ModuleNotFoundError" in warnings[0]
     )
@@ -287,24 +279,24 @@ def test_a_plugin_cannot_end_the_process(tmp_path: Path, capsys: pytest.CaptureF
     assert "SystemExit in line 3" in capsys.readouterr().err
 
 
-def test_contracts_say_in_words_what_a_plugin_violates(example: Path, tmp_path: Path) -> None:
+def test_contracts_say_in_words_what_a_plugin_violates(
+    example: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "bad.py").write_text(VIOLATIONS)
     files = [f"--plugin={file}" for file in (example, tmp_path / "bad.py")]
-    tests = (
-        "-p",
-        "no:cacheprovider",
-        "tests/contracts/test_contract.py",
-        "-k",
-        "not no_reference or declaration",
-    )
-    done = python(tmp_path, "-m", "pytest", *tests, *files)
-    assert done.returncode == 1, done.stdout
-    failed = [line for line in done.stdout.splitlines() if line.startswith("FAILED")]
-    assert len(failed) == 3, done.stdout  # both trials of global_dice, and what no_reference declares
+    held = ["tests/contracts/test_contract.py", "-k", "not no_reference or declaration"]
+    apart = [f"-pno:{name}" for name in ("cacheprovider", "xdist", "faulthandler")]
+    monkeypatch.chdir(ROOT)
+    monkeypatch.delitem(sys.modules, "tests.contracts.test_contract", raising=False)  # of other methods
+    code = pytest.main([*held, *files, *apart, "--capture=no"])
+    told = capsys.readouterr().out
+    assert code == pytest.ExitCode.TESTS_FAILED, told
+    failed = [line for line in told.splitlines() if line.startswith("FAILED")]
+    assert len(failed) == 3, told  # both trials of global_dice, and what no_reference declares
     # confident alone, with RGAL, RGAL's terms, its declaration; the last two of global_dice: and none of ours
-    assert "3 failed, 6 passed, 1 skipped, 3 deselected" in done.stdout
-    assert "draw random numbers from ctx.streams" in done.stdout
-    assert "says nothing in reference=" in done.stdout
+    assert "3 failed, 6 passed, 1 skipped, 3 deselected" in told
+    assert "draw random numbers from ctx.streams" in told
+    assert "says nothing in reference=" in told
 
 
 def test_the_contracts_of_a_missing_plugin_are_a_usage_error() -> None:

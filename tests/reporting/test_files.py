@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -54,12 +55,12 @@ def test_the_order_of_rows_changes_nothing(
 def test_another_process_writes_the_same_bytes(
     results: pd.DataFrame, curves: pd.DataFrame, plotted: list[Path], tmp_path: Path
 ) -> None:
-    """Another hash seed and a matplotlibrc of the user's own must not show. Nor is pyplot ever imported."""
+    """Another hash seed and a matplotlibrc of the user's own must not show. Nor is pyplot imported."""
     results.to_json(tmp_path / "results.json")
     curves.to_json(tmp_path / "curves.json")
     (tmp_path / "matplotlibrc").write_text("font.size: 30\nlines.linewidth: 9\nsavefig.facecolor: red\n")
     code = (
-        "import sys, pandas as pd; from rgal.analysis import grids\n"
+        "import sys, pandas as pd\n"
         "from rgal.reporting.figures.write import write_plots\n"
         "from rgal.reporting.tables.write import write_tables\n"
         "r, c = pd.read_json('results.json'), pd.read_json('curves.json')\n"
@@ -71,6 +72,15 @@ def test_another_process_writes_the_same_bytes(
     here = write_tables(results, tmp_path / "here") + plotted
     for path in here:
         assert path.read_bytes() == (tmp_path / "out" / path.name).read_bytes(), path.name
+
+
+def test_no_module_imports_pyplot() -> None:
+    """It keeps figures alive and reads the user's style; grids of images and figures are made without."""
+    root = REFERENCE.parents[1]
+    files = [path for name in ("rgal", "tasks", "baselines") for path in (root / name).rglob("*.py")]
+    importing = re.compile(r"^\s*(?:import|from)\b.*\bpyplot\b", flags=re.MULTILINE)
+    assert len(files) > 200 and importing.search("    from matplotlib import pyplot as plt")
+    assert not [path for path in files if importing.search(path.read_text(encoding="utf-8"))]
 
 
 def test_names_become_safe_file_names(results: pd.DataFrame, tmp_path: Path) -> None:

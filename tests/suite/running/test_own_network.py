@@ -109,6 +109,7 @@ def test_a_student_that_cannot_be_exported_costs_nothing_else(
     made: tuple[Path, dict[str, Path], str],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    no_plots: None,
 ) -> None:
     folder, _, _ = made
     monkeypatch.chdir(folder)
@@ -145,7 +146,9 @@ def test_missing_packages_are_said_before_anything_runs(
     assert "--export onnx: not installed: onnxruntime" in capsys.readouterr().err
 
 
-def test_the_same_seed_gives_the_same_numbers(made: tuple[Path, dict[str, Path], str]) -> None:
+def test_the_same_seed_gives_the_same_numbers(
+    made: tuple[Path, dict[str, Path], str], no_report: None
+) -> None:
     folder, trials, _ = made
     numbers = ("agreement", "kl", "confidence_median")
     first = json.loads((trials["kd"] / "result.json").read_text())

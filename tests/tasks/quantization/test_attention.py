@@ -172,7 +172,7 @@ def test_every_parameter_that_is_used_is_in_a_list(name: str, placement: str) ->
     assert (set(coverage.float_norms) == norms) or placement == "deploy"
 
 
-def test_exported_attention_computes_what_the_simulation_computes(tmp_path: Path, quick_export: None) -> None:
+def test_exported_attention_computes_what_the_simulation_computes(tmp_path: Path) -> None:
     builders = pytest.importorskip("tests.helpers.onnx_builders")
     from rgal.tasks.quantization.onnx_export import export_onnx
 

@@ -13,8 +13,6 @@ from rgal.tasks.quantization.onnx_export import export_onnx
 from tests.helpers.onnx_builders import DOMAIN, kernels, ready, seeded
 from tests.helpers.quant_builders import levels, pictures, student_of, watch
 
-pytestmark = pytest.mark.usefixtures("quick_export")
-
 RECTIFIERS = (nn.ReLU, nn.ReLU6)
 OTHERS = (
     *(nn.Hardswish, nn.SiLU, nn.LeakyReLU, nn.PReLU, nn.GELU, nn.Sigmoid, nn.Hardsigmoid, nn.Tanh, nn.ELU),

@@ -32,7 +32,6 @@ from tests.helpers.onnx_builders import (
 )
 from tests.helpers.processor import EXACT, INEXACT
 
-pytestmark = pytest.mark.usefixtures("quick_export")
 CASES = [(bits, "deploy") for bits in ("w8a8", "w7a8", "w4a8", "w4a4", "w3a3", "w2a4", "w6a5")]
 CASES += [(bits, "paper") for bits in ("w8a8", "w4a4", "w3a3")]
 

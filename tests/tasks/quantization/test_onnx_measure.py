@@ -18,8 +18,6 @@ from tests.helpers import small
 from tests.helpers.onnx_builders import DOMAIN, ready, tiny
 from tests.helpers.processor import EXACT
 
-pytestmark = pytest.mark.usefixtures("quick_export")
-
 
 def test_note_says_what_does_not_run_as_integers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnx_measure, "sums_bytes_exactly", lambda: True)

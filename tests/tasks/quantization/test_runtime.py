@@ -11,8 +11,6 @@ import torch
 from rgal.tasks.quantization.runtime import alternate
 from tests.helpers.onnx_builders import Exported, kernels
 
-pytestmark = pytest.mark.usefixtures("quick_export")
-
 
 @pytest.mark.parametrize(
     ("bits", "placement", "integers"),
