@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import gc
 import importlib
 import os
 import sys
@@ -60,6 +61,12 @@ def pytest_configure(config: pytest.Config) -> None:
         load_plugins(config.getoption("--plugin"))
     except UserError as error:
         raise pytest.UsageError(str(error)) from error
+
+
+def pytest_collection_finish() -> None:
+    """The garbage collector need not walk through all modules and thousands of tests again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import random
 import warnings
@@ -23,6 +24,12 @@ CALLS: dict[str, Any] = {
 }
 
 
+@functools.cache
+def whole(verb: str) -> Any:
+    """What a call of its own gives, run to the end at once: for all tests that compare with it."""
+    return CALLS[verb]()
+
+
 def after(steps: int) -> Any:
     """A callback that stops after so many calls."""
     left = [steps]
@@ -38,16 +45,16 @@ def after(steps: int) -> Any:
 @pytest.mark.parametrize("steps", [1, 4, 9])
 def test_a_stopped_call_goes_on_to_the_same_bytes(verb: str, steps: int, tmp_path: Path) -> None:
     call, state = CALLS[verb], tmp_path / "state.pt"
-    whole = call()
     begun = call(state=state, callback=after(steps))
     assert not begun.finished and state.exists()
     rest = call(state=state)
-    assert rest.finished and whole.finished
-    small.assert_same(small.snapshot(rest), small.snapshot(whole))
-    small.assert_same([rest.images, rest.labels], [whole.images, whole.labels])
-    assert _without_seconds(rest.history) == _without_seconds(whole.history)
+    expected = whole(verb)
+    assert rest.finished and expected.finished
+    small.assert_same(small.snapshot(rest), small.snapshot(expected))
+    small.assert_same([rest.images, rest.labels], [expected.images, expected.labels])
+    assert _without_seconds(rest.history) == _without_seconds(expected.history)
     again: list[Any] = []
-    small.assert_same(small.snapshot(call(state=state, callback=again.append)), small.snapshot(whole))
+    small.assert_same(small.snapshot(call(state=state, callback=again.append)), small.snapshot(expected))
     assert not again  # finished: nothing is left to do
 
 
@@ -56,11 +63,11 @@ def _without_seconds(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def test_synthesis_can_be_stopped_too(tmp_path: Path) -> None:
-    whole = rgal.synthesise(teacher(), "deepinversion", SHORT)
+    at_once = rgal.synthesise(teacher(), "deepinversion", SHORT)
     begun = rgal.synthesise(teacher(), "deepinversion", SHORT, state=tmp_path / "s", callback=after(3))
-    assert not begun.finished and whole.finished and "stopped before the end" in str(begun)
+    assert not begun.finished and at_once.finished and "stopped before the end" in str(begun)
     rest = rgal.synthesise(teacher(), "deepinversion", SHORT, state=tmp_path / "s")
-    small.assert_same([rest.images, rest.labels], [whole.images, whole.labels])
+    small.assert_same([rest.images, rest.labels], [at_once.images, at_once.labels])
 
 
 def test_what_the_callback_raises_comes_through_and_the_state_is_kept(tmp_path: Path) -> None:
@@ -71,7 +78,7 @@ def test_what_the_callback_raises_comes_through_and_the_state_is_kept(tmp_path: 
     with pytest.raises(KeyboardInterrupt):
         CALLS["distill"](state=tmp_path / "s", callback=interrupted)
     rest = CALLS["distill"](state=tmp_path / "s")
-    small.assert_same(small.snapshot(rest), small.snapshot(CALLS["distill"]()))
+    small.assert_same(small.snapshot(rest), small.snapshot(whole("distill")))
 
 
 def test_a_student_that_starts_elsewhere_goes_on_from_the_state(tmp_path: Path) -> None:
@@ -125,7 +132,7 @@ def test_nothing_of_the_process_is_changed(verb: str) -> None:
         assert not torch.is_grad_enabled() and torch.is_autocast_enabled("cpu")
     small.assert_same(_surroundings(), before)
     torch.manual_seed(8)  # what is global changes no number either
-    small.assert_same(small.snapshot(CALLS[verb]()), small.snapshot(disturbed))
+    small.assert_same(small.snapshot(whole(verb)), small.snapshot(disturbed))
 
 
 def test_the_default_type_is_neither_used_nor_changed() -> None:
@@ -137,7 +144,7 @@ def test_the_default_type_is_neither_used_nor_changed() -> None:
         assert torch.get_default_dtype() == torch.float64
     finally:
         torch.set_default_dtype(torch.float32)
-    small.assert_same(small.snapshot(one), small.snapshot(CALLS["distill"]()))
+    small.assert_same(small.snapshot(one), small.snapshot(whole("distill")))
 
 
 def _surroundings() -> dict[str, Any]:
@@ -158,7 +165,7 @@ def test_it_works_in_inference_mode() -> None:
     made = teacher()
     with torch.inference_mode():
         inside = rgal.distill(made, network(width=2, seed=1), "cmi+rgal", SHORT)
-    small.assert_same(small.snapshot(inside), small.snapshot(CALLS["distill"]()))
+    small.assert_same(small.snapshot(inside), small.snapshot(whole("distill")))
 
 
 def test_the_student_of_the_user_stays_as_it_was() -> None:

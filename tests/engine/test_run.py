@@ -30,6 +30,7 @@ from tests.helpers.runs import (
     named,
     real_pool,
     reference,
+    whole_run,
 )
 
 # Stop and go ----------------------------------------------------------------------------------------------------
@@ -139,12 +140,10 @@ def test_the_position_grows_from_zero_to_one() -> None:
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_teacher_is_only_read(name: str) -> None:
-    problem = make_problem()
-    before = small.snapshot(problem.teacher)
-    finish(make_run(RECIPES[name], problem))
-    small.assert_same(small.snapshot(problem.teacher), before)
-    assert all(p.grad is None and not p.requires_grad for p in problem.teacher.parameters())
-    assert not problem.teacher.training
+    run = whole_run(name)
+    small.assert_same(small.snapshot(run.teacher), run.teacher_before)
+    assert all(p.grad is None and not p.requires_grad for p in run.teacher.parameters())
+    assert not run.teacher.training
 
 
 @pytest.mark.parametrize("name", ["rgal", "cmi+rgal", "persistent generator"])

@@ -112,9 +112,24 @@ def finish(transfer: TransferRun, rows: list[Row] | None = None) -> Outcome:
     return Outcome(small.snapshot(transfer.student), pool, untimed(rows))
 
 
+@dataclass
+class Reference:
+    """A whole run with a teacher of its own, and what that teacher was before."""
+
+    outcome: Outcome
+    teacher: nn.Module
+    teacher_before: dict[str, Tensor]
+
+
 @cache
+def whole_run(name: str) -> Reference:
+    problem = make_problem()
+    before = small.snapshot(problem.teacher)
+    return Reference(finish(make_run(RECIPES[name], problem)), problem.teacher, before)
+
+
 def reference(name: str) -> Outcome:
-    return finish(make_run(RECIPES[name]))
+    return whole_run(name).outcome
 
 
 def timeless(state: dict[str, Any]) -> dict[str, Any]:

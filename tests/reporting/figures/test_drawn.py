@@ -75,13 +75,14 @@ def test_the_code_that_decides_is_all_that_reporting_has() -> None:
     }
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "3", "[" * 100_000, "null", '{"x": 1}'])
-def test_an_odd_memory_draws_everything(text: str, tmp_path: Path, drawings: list[str]) -> None:
+def test_an_odd_memory_draws_everything(tmp_path: Path, drawings: list[str]) -> None:
     results, curves = two_groups()
     write_plots(results, curves, tmp_path)
-    (tmp_path / NAME).write_text(text)
-    write_plots(results, curves, tmp_path)
-    assert len(drawings) == 16 and len(read_drawn(tmp_path)) == 2
+    for text in ("", "{", "[]", "3", "[" * 100_000, "null", '{"x": 1}'):
+        drawings.clear()
+        (tmp_path / NAME).write_text(text)
+        write_plots(results, curves, tmp_path)
+        assert len(drawings) == 8 and len(read_drawn(tmp_path)) == 2, text[:10]
 
 
 @pytest.mark.parametrize(
