@@ -12,6 +12,7 @@ import pytest
 
 from tests.helpers import own_network
 from tests.helpers.documents import code_blocks
+from tests.helpers.reporting_builders import draw_svg_alone
 
 # Two whole runs with their plots, page and ONNX files, made once for all tests that look at them.
 PICTURE = re.compile(r"base64,[A-Za-z0-9+/=\s]+")
@@ -31,6 +32,7 @@ def made(
     with own_network.workplace(tmp_path_factory.mktemp("own")) as folder:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("rgal.tasks.quantization.onnx_measure._SECONDS", 0.02)
+            draw_svg_alone(patch)
             patch.setattr("builtins.print", lambda *texts, **_: printed.append(" ".join(map(str, texts))))
             for command in commands:
                 assert own_network.run(*command) == 0
