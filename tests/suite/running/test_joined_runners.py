@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from rgal import cli
-from tests.helpers.runners import done_once, numbers, runner
+from tests.helpers.runners import done_once, numbers, own_work, runner
 from tests.helpers.suites import SUITE
 
 
@@ -75,13 +75,45 @@ def test_two_of_eight_are_killed_every_five_seconds(tmp_path: Path) -> None:
     assert numbers(tmp_path / "r") == single(tmp_path)
 
 
+def until_it_works(process: subprocess.Popen[str], results: Path) -> None:
+    """Wait for the first rows of a trial."""
+    while not list(results.glob("trials/*/metrics.jsonl")) and process.poll() is None:
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_a_frozen_runner_finds_that_another_did_its_work(tmp_path: Path) -> None:
+    """It writes nothing more into the trial, and ends like the other."""
+    suite_of(tmp_path, "plain", 1, rounds=40)
+    first = runner(tmp_path, "r", "--jobs", "0", lapse=3)
+    until_it_works(first, tmp_path / "r")
+    assert first.poll() is None
+    os.killpg(first.pid, signal.SIGSTOP)
+    try:
+        second = runner(tmp_path, "r", "--jobs", "0", lapse=3)
+        said, _ = second.communicate(timeout=300)
+        assert second.returncode == 0 and len(own_work(said)) == 1, said
+        left = contents(tmp_path / "r" / "trials")
+    finally:
+        os.killpg(first.pid, signal.SIGCONT)
+    said, _ = first.communicate(timeout=300)
+    assert first.returncode == 0 and "plain seed 0" in said and "(by another runner)" in said, said
+    assert contents(tmp_path / "r" / "trials") == left
+    assert not list((tmp_path / "r" / ".claims").iterdir())
+    assert numbers(tmp_path / "r") == single(tmp_path)
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    """All files below a folder."""
+    return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
 def test_stopped_runner_gives_its_claims_back(tmp_path: Path) -> None:
     """At once, for the others."""
     suite_of(tmp_path, "plain", 1, rounds=4000)
-    first = runner(tmp_path, "r", "--jobs", "1")
+    first = runner(tmp_path, "r", "--jobs", "0")
     try:
-        while not list((tmp_path / "r").glob("trials/*/metrics.jsonl")) and first.poll() is None:
-            time.sleep(0.05)
+        until_it_works(first, tmp_path / "r")
         first.send_signal(signal.SIGTERM)
         said, _ = first.communicate(timeout=180)
     except subprocess.TimeoutExpired:
