@@ -122,7 +122,7 @@ def translations_to_onnx_are_parsed_once() -> Iterator[None]:
 @pytest.fixture
 def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     """For tests of the tables of a run: its plots cost twice as much as all else, and tests/reporting draws them."""
-    monkeypatch.setattr("rgal.reporting.report.write_plots", lambda *_: [])
+    monkeypatch.setattr("rgal.reporting.group.write_plots", lambda *_: [])
 
 
 @pytest.fixture

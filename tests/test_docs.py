@@ -100,7 +100,7 @@ def test_the_table_of_the_readme_is_that_of_the_records() -> None:
     """What the README says was printed is what the kept records give, verdict included."""
     store = Store(ROOT / "results" / "reference" / "digits_distillation")
     (tables,) = all_tables(identified(load_frames(store)[0])).values()
-    shown = textwrap.indent(tables[0].terminal(80), "    ")
+    shown = textwrap.indent(tables[0].in_brief().text(80), "    ")
     assert shown in (ROOT / "README.md").read_text(encoding="utf-8")
 
 

@@ -21,10 +21,12 @@ from pydantic import (
     model_validator,
 )
 
+from rgal import benchmarks
 from rgal.core.errors import UserError
 from rgal.suite.plan.yaml_file import SAFE_LOADER
 
 TEACHER = "teacher"
+REFERENCE = Path(benchmarks.__file__).parent / "reference"
 
 
 Published = tuple[float, str]  # top-1 in percent, source

@@ -1,44 +1,42 @@
-"""Renders a store: tables, plots, one sample grid a method, a page. Nothing here changes a trial's record."""
+"""Renders a store: tables, plots, one sample grid a method, a page. Nothing here changes a trial's record.
+
+Each group of results, one (task, setting, budget), is rendered by itself, and only if it has changed. What draws and
+counts is imported for such a group alone: it takes longer to load than to look at a store in which all is as it was.
+"""
 
 from __future__ import annotations
 
+import multiprocessing
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
-
-from rgal import benchmarks
+from rgal.core.cores import granted_cores
 from rgal.core.errors import UserError
 from rgal.core.files import write_atomically
-from rgal.reporting.figures.write import write_plots
+from rgal.core.stand_ins import COMPUTING, install
+from rgal.reporting.kept import FOLDER, Kept, Shelf, file_hash, inputs_of
 from rgal.reporting.outputs import output_lines
-from rgal.reporting.page.build import Contents, Sample, make_report
-from rgal.reporting.page.charts import Frames
-from rgal.reporting.page.model import write_report
-from rgal.reporting.published import load_reference
-from rgal.reporting.results import cases, file_stems, finished, groups
-from rgal.reporting.tables.table import Table, in_lines
-from rgal.reporting.tables.write import all_tables, save_tables
+from rgal.reporting.stems import GROUP, file_stems
+from rgal.reporting.tables.brief import Brief, in_lines
 from rgal.suite.store.folders import Store
-from rgal.suite.store.frames import (
-    identified,
-    load_diversity,
-    load_layers,
-    load_phases,
-    load_records,
-    make_frames,
-    newest,
-)
-from rgal.suite.store.records import ODD, Record, printable
+from rgal.suite.store.frames import SAME_TRIAL
+from rgal.suite.store.index import Entry, Index
+from rgal.suite.store.records import ODD, printable
 from rgal.suite.task import tasks
+
+if TYPE_CHECKING:
+    from rgal.reporting.group import Job
 
 READING = (
     "±: over n seeds. Seconds: of the processor, where known. The tables below have all columns and notes."
 )
-REFERENCE = Path(benchmarks.__file__).parent / "reference"
+MANY = 3  # groups to render, from which on processes are worth their start
+ACROSS = ("task", "dataset", "budget")  # what an overview is of
 
 
 @dataclass(frozen=True)
@@ -57,77 +55,161 @@ class Rendered:
 def render(store: Store, keys: set[str] | None = None) -> Rendered:
     """Write tables/, plots/ and report.html for everything in the store; the returned text covers `keys` only
     (default: all)."""
-    records = load_records(store)
-    if not records:
+    entries = Index(store.root).entries(store.trial_folders())
+    if not entries:
         raise UserError(f"results directory {store.root}: no trial in it; run a suite first")
-    every, curves = make_frames(records)
-    trials = identified(every)
-    results = newest(trials)
-    reference = load_reference(REFERENCE)
-    tables = all_tables(results, reference)
+    groups = grouped(entries)
     try:
-        written = save_tables(tables, store.root / "tables")
-        layers, phases = load_layers(store, results), load_phases(store, results)
-        diversity = load_diversity(store, results)
-        plots = write_plots(results, curves, store.root / "plots", layers, phases, diversity)
-        samples = _collect_samples(records, results, store.root / "plots")
-        titles = {name: task.summary for name, task in tasks().items()}
-        shown = frozenset(map(int, results.index))
-        frames = Frames(curves, layers, phases, diversity)
-        contents = Contents(records, trials, shown, tables, plots, samples, titles, frames)
-        page = write_report(store.root / "report.html", make_report(contents))
+        kept = _kept(store.root, groups)
+        page = _write_page(store.root, entries, kept)
     except OSError as error:
         raise UserError(
             f"results directory {store.root}: cannot write tables and plots ({error.strerror})"
         ) from error
-    if keys is not None:
-        tables = all_tables(trials[trials["key"].isin(keys)], reference)
     return Rendered(
-        _text(tables),
-        written,
-        plots,
-        [sample.path for sample in samples],
+        _text(_briefs(groups, kept, keys)),
+        [store.root / "tables" / name for one in kept.values() for name in one.tables],
+        [store.root / "plots" / name for one in kept.values() for name in one.plots],
+        [store.root / "plots" / name for one in kept.values() for name in one.samples],
         page,
-        _left_out(records),
-        output_lines(records, keys or ()),
+        _left_out(entries),
+        output_lines([entry.record for entry in entries], keys or ()),
     )
 
 
-def _text(tables: Mapping[str, Sequence[Table]]) -> str:
+# Which groups there are ----------------------------------------------------------------------------------------------
+
+
+def grouped(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
+    """Map file stems, in order, to the trials of one (task, setting, budget); folders of unknown settings are in none.
+
+    Two groups whose slugs are equal ("a -> b" and "a b") both get a short hash: neither overwrites the other.
+    """
+    groups: dict[tuple[str, ...], list[Entry]] = {}
+    for entry in entries:
+        if entry.record.settings:
+            groups.setdefault(tuple(str(entry.row[name]) for name in GROUP), []).append(entry)
+    stems = file_stems(groups)
+    return {stems[key]: groups[key] for key in sorted(groups, key=stems.__getitem__)}
+
+
+def newest_entries(entries: Sequence[Entry]) -> list[Entry]:
+    """Keep one trial of each method, case and seed, as `rgal.suite.store.frames.newest` does of a frame."""
+    best: dict[tuple[object, ...], tuple[bool, str, int]] = {}
+    for place, entry in enumerate(entries):
+        trial = tuple(entry.row[name] for name in SAME_TRIAL)
+        rank = (entry.record.status not in ODD, entry.row["started"], place)
+        best[trial] = max(rank, best.get(trial, rank))
+    return [entries[place] for place in sorted(place for *_, place in best.values())]
+
+
+def overviews_of(groups: Mapping[str, Sequence[Entry]]) -> dict[str, list[Entry]]:
+    """Map file stems, in order, to the newest trials of one (task, dataset, budget) that has several settings."""
+    parts: dict[tuple[str, ...], list[Entry]] = {}
+    for entries in groups.values():
+        for entry in newest_entries(entries):
+            if entry.row["dataset"] is not None:
+                parts.setdefault(tuple(str(entry.row[name]) for name in ACROSS), []).append(entry)
+    several = {key: own for key, own in parts.items() if len({entry.row["setting"] for entry in own}) > 1}
+    stems = file_stems(several)
+    return {f"overview_{stems[key]}": several[key] for key in sorted(several, key=stems.__getitem__)}
+
+
+# Rendering what has changed ------------------------------------------------------------------------------------------
+
+
+def _kept(root: Path, groups: dict[str, list[Entry]]) -> dict[str, Kept]:
+    """Return what is rendered of each group and overview, made now where it is not as it was."""
+    shelf, overviews = Shelf(root), overviews_of(groups)
+    kept: dict[str, Kept | None] = {}
+    missing: dict[str, tuple[list[Entry], str]] = {}
+    for stem, own in (groups | overviews).items():
+        inputs = inputs_of(stem, own)
+        kept[stem] = shelf.take(stem, inputs)
+        if kept[stem] is None:
+            missing[stem] = own, inputs
+    if missing:
+        from rgal.reporting.group import Job, render_group, render_overview
+
+        jobs = {stem: Job(root, stem, *about) for stem, about in missing.items()}
+        alone = [job for stem, job in jobs.items() if stem not in overviews]
+        across = [job for stem, job in jobs.items() if stem in overviews]
+        for job, made in zip(
+            alone + across, [*_made(render_group, alone), *map(render_overview, across)], strict=True
+        ):
+            shelf.put(job.stem, made)
+            kept[job.stem] = made
+    shelf.keep_only(kept)
+    return {stem: one for stem, one in kept.items() if one is not None}
+
+
+def _made(render_group: Callable[[Job], Kept], jobs: Sequence[Job]) -> list[Kept]:
+    """Render groups: by a process per core where there are many, else here."""
+    workers = min(granted_cores(), len(jobs))
+    names = {str(entry.row["task"]) for job in jobs for entry in job.entries}
+    ours = all(type(task).__module__.startswith("rgal.") for name, task in tasks().items() if name in names)
+    if len(jobs) < MANY or workers < 2 or not ours:  # a process of its own knows no plug-in
+        return list(map(render_group, jobs))
+    # Not forked: this process may have threads. A worker does nothing but render.
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, spawn, initializer=install, initargs=COMPUTING) as pool:
+        return list(pool.map(render_group, jobs))
+
+
+# The page and the terminal -------------------------------------------------------------------------------------------
+
+
+def _write_page(root: Path, entries: Sequence[Entry], kept: Mapping[str, Kept]) -> Path:
+    """Write the page, unless it is the one that was written of the same."""
+    path, memory = root / "report.html", root / FOLDER / "page"
+    inputs = inputs_of("\n".join(one.inputs for one in kept.values()), entries)
+    if _read(memory) == f"{inputs} {file_hash(path)}":
+        return path
+    from rgal.reporting.page.build import make_report
+    from rgal.reporting.page.model import write_report
+
+    write_report(path, make_report(entries, kept))
+    memory.parent.mkdir(exist_ok=True)
+    write_atomically(memory, f"{inputs} {file_hash(path)}".encode())
+    return path
+
+
+def _read(memory: Path) -> str:
+    try:
+        return memory.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _briefs(
+    groups: Mapping[str, Sequence[Entry]], kept: Mapping[str, Kept], keys: set[str] | None
+) -> list[Brief]:
+    """Return what a terminal shows of the trials with these keys, or of the newest of all."""
+    briefs: list[Brief] = []
+    for stem, entries in groups.items():
+        mine = [entry for entry in entries if keys is None or entry.record.key in keys]
+        if keys is None or (mine and mine == newest_entries(entries)):
+            briefs += kept[stem].briefs
+        elif mine:
+            from rgal.reporting.group import briefs_of
+
+            briefs += briefs_of(mine)
+    return briefs
+
+
+def _text(briefs: Sequence[Brief]) -> str:
     """Return the tables of results as a terminal shows them: as wide as it is, 80 characters where there is none."""
     width = max(60, shutil.get_terminal_size((80, 24)).columns) if sys.stdout.isatty() else 80
-    shown = [table for group in tables.values() for table in group if table.brief]
-    if not shown:
+    if not briefs:
         return ""
-    remarks = dict.fromkeys(note for table in shown for note in table.remarks)
-    parts = [f"{table.terminal(width)}\n" for table in shown]
+    remarks = dict.fromkeys(note for brief in briefs for note in brief.remarks)
+    parts = [f"{brief.text(width)}\n" for brief in briefs]
     return "\n".join([*parts, *(in_lines(line, width) for line in (*remarks, READING))])
 
 
-def _left_out(records: Sequence[Record]) -> list[str]:
-    odd = [record for record in records if record.status in ODD]
+def _left_out(entries: Sequence[Entry]) -> list[str]:
+    odd = [entry.record for entry in entries if entry.record.status in ODD]
     return [f"{printable(record.folder.name)} ({record.status}: {record.reason})" for record in odd]
-
-
-def _collect_samples(records: Sequence[Record], results: pd.DataFrame, folder: Path) -> list[Sample]:
-    """Return the sample grid of every method's first finished seed, in its first case, under a name people can find.
-
-    The index of `results` holds the places of the records.
-    """
-    written = []
-    for stem, group in groups(results).items():
-        ordered = [finished(part).sort_values(["seed", "key"]) for part in cases(group).values()]
-        first = pd.concat(ordered).drop_duplicates("method").sort_values(["order", "method"], kind="stable")
-        names = file_stems([(method,) for method in first["method"]])
-        for place, row in first.iterrows():
-            source = records[int(str(place))].folder / "samples.png"
-            if source.is_file():
-                folder.mkdir(parents=True, exist_ok=True)
-                path = folder / f"samples_{stem}_{names[row['method'],]}.png"
-                write_atomically(path, source.read_bytes())
-                key = records[int(str(place))].key
-                written.append(Sample(path, stem, row["method"], row["case"] or "", row["seed"], key))
-    return written
 
 
 def summary(rendered: Rendered) -> str:

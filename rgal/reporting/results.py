@@ -5,20 +5,20 @@ A case is a variant of one setting that a task runs every method at, such as a b
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import pandas as pd
 
-from rgal.core.files import slug
+from rgal.reporting.stems import GROUP as GROUP
+from rgal.reporting.stems import file_stems as file_stems
 from rgal.suite.measures import PRIMARY, Measure
 from rgal.suite.plan.trial import HELD_OUT
 from rgal.suite.task import Task, measures_of, tasks
 
-GROUP = ("task", "setting", "budget")
 CPU_SECONDS = ("synthesis_cpu_seconds", "student_cpu_seconds")  # of all threads
 CLOCK_SECONDS = ("synthesis_seconds", "student_seconds")
 DAGGER, DOUBLE_DAGGER = "†", "‡"
@@ -73,6 +73,11 @@ class MethodTrials:
     def _numbers(self) -> dict[str, pd.Series[float]]:
         """Columns that were read: notes, statistics and cells read the same ones many times."""
         return {}
+
+    @cached_property
+    def mixed(self) -> str:
+        """The fingerprints of the code that made the finished trials; see `mixed_fingerprints`."""
+        return mixed_fingerprints(self.finished)
 
     def measured(self, measure: Measure) -> pd.Series[float]:
         """Return a measure of the finished trials, in its unit; NaN where it is unknown or a quotient has no value."""
@@ -173,7 +178,7 @@ class ResultGroup:
 
     def mixed(self, row: MethodTrials) -> str:
         """Return `mixed_fingerprints` of a row's method, in all its cases."""
-        return mixed_fingerprints(self.methods[row.method].finished)
+        return self.methods[row.method].mixed
 
 
 def comparable_seconds(rows: Iterable[MethodTrials]) -> tuple[str, str]:
@@ -200,16 +205,6 @@ def groups(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
     parts = [tuple(str(value) for value in row) for row in frame[present].itertuples(index=False)]
     stems = file_stems(set(parts))
     return {stem: frame[[stems[key] == stem for key in parts]] for stem in sorted(stems.values())}
-
-
-def file_stems(keys: Collection[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
-    """Return a file stem for each key; keys with equal slugs get a short hash behind theirs."""
-    stems = {key: "_".join(slug(part) for part in key if part) or "unnamed" for key in keys}
-    taken = list(stems.values())
-    for key, stem in stems.items():
-        if taken.count(stem) > 1:
-            stems[key] = f"{stem}_{hashlib.sha256(repr(key).encode()).hexdigest()[:6]}"
-    return stems
 
 
 def case_names(frame: pd.DataFrame) -> pd.Series[str]:
@@ -242,7 +237,7 @@ def numbers(frame: pd.DataFrame, column: str) -> pd.Series[float]:
     if column not in frame.columns:
         return pd.Series(math.nan, index=frame.index, dtype=float)
     values = pd.to_numeric(frame[column], errors="coerce").astype(float)
-    return values.where(values.abs() < math.inf)
+    return values.where(values.abs() < math.inf) if np.isinf(values.to_numpy()).any() else values
 
 
 def known(frame: pd.DataFrame, column: str) -> bool:

@@ -20,8 +20,7 @@ from typing import Any
 import yaml
 
 from rgal.core.errors import UserError, nearest
-from rgal.reporting.published import load_reference
-from rgal.reporting.report import REFERENCE
+from rgal.reporting.published import REFERENCE, load_reference
 from rgal.reporting.tables.write import all_tables
 from rgal.suite.store.folders import Store
 from rgal.suite.store.frames import identified, load_records, make_frames, newest

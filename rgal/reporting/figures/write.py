@@ -23,7 +23,8 @@ from rgal.reporting.figures.latency import accuracy_versus_latency
 from rgal.reporting.figures.layers import layer_figure
 from rgal.reporting.figures.measures import measure_figures
 from rgal.reporting.figures.style import Styles, figure_bytes, line_styles
-from rgal.reporting.results import ResultGroup, cases, file_stems, groups
+from rgal.reporting.results import ResultGroup, cases, groups
+from rgal.reporting.stems import file_stems
 from rgal.suite.store.diversity import Diversity, diversity_frames
 
 MANY = 3  # groups to draw, from which on processes are worth their start
@@ -68,6 +69,7 @@ def write_plots(
     layers: pd.DataFrame | None = None,
     phases: pd.DataFrame | None = None,
     diversity: Diversity | None = None,
+    stem: str = "",
 ) -> list[Path]:
     """Write the figures of every (task, setting, budget) as <task>_<setting>_<budget>[_<case>]_<figure>.{png,svg}.
 
@@ -81,6 +83,7 @@ def write_plots(
         layers: quantizers: figure layers of each case that has any.
         phases: of class-incremental learning: figures phases and old_new instead of time and images.
         diversity: of kept images: figures distances, distance_rounds, negatives and embedding.
+        stem: the start of the files' names, where the results are those of one group; default: by what they are of.
 
     Returns:
         All files, whether they were drawn now or before.
@@ -89,9 +92,10 @@ def write_plots(
     images = vars(diversity or diversity_frames([])).values()
     others = Frames(curves, none if layers is None else layers, none if phases is None else phases, *images)
     before, drawn = read_drawn(folder), {}
+    parts = {stem: results} if stem else groups(results)
     paths: dict[str, list[Path]] = {}
     missing: dict[str, Job] = {}
-    for stem, group in groups(results).items():
+    for stem, group in parts.items():
         # of all results of the task: a method looks the same in each of its figures
         alike = results[results["task"].isin(group["task"])] if "task" in results.columns else results
         job = Job(folder / stem, group, others.of(group), line_styles(alike))
@@ -101,8 +105,8 @@ def write_plots(
             missing[stem] = job
     paths |= _draw_all(missing)
     drawn = {stem: Drawn.of(entry.inputs, paths[stem]) for stem, entry in drawn.items()}
-    if drawn and drawn != before:
-        write_drawn(folder, drawn)
+    if not drawn.items() <= before.items():
+        write_drawn(folder, read_drawn(folder) | drawn)
     return [path for written in paths.values() for path in written]
 
 

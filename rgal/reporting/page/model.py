@@ -16,20 +16,26 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
-import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
 from rgal.core.files import write_atomically
-from rgal.reporting.page.pictures import Picture
-from rgal.reporting.tables.table import Table
+
+if TYPE_CHECKING:
+    from rgal.reporting.tables.table import Table
 
 BASELINE = "baseline"  # what the script sorts as a difference of zero
 SCRIPTS = ("tables.js", "charts.js", "trials.js", "report.js")
 LIBRARY = "plotly-basic.min.js"  # with its own licence beside it
+
+
+@dataclass(frozen=True)
+class Picture:
+    """uri: the file's content; width and height: the size to show it at, in CSS pixels."""
+
+    uri: str
+    width: int
+    height: int
 
 
 @dataclass(frozen=True)
@@ -185,6 +191,8 @@ def sheet(table: Table, links: Sequence[Link] = ()) -> Sheet:
 
     The strongest baseline, which others are compared with, says so in its own cell, blank elsewhere.
     """
+    import pandas as pd  # here: a store in which nothing has changed needs none of it
+
     names = [index for index, column in enumerate(table.printed) if column.text]
     headings = [
         Heading(column.heading, "text" if column.text else "number", name=index in names[-1:])
@@ -215,6 +223,9 @@ def href(path: Path, parts: int) -> str:
 
 def render_html(report: Report) -> str:
     """Return the page as text."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
     environment = Environment(
         loader=PackageLoader("rgal.reporting.page"),
         autoescape=True,

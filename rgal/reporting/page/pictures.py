@@ -5,23 +5,15 @@ from __future__ import annotations
 import base64
 import io
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
+from rgal.reporting.page.model import Picture
+
 LARGEST = 300_000  # bytes of a picture that is taken as it is
 SMALLEST = 400  # pixels; no picture is made narrower
 PIXELS = {"pt": 4 / 3, "in": 96.0, "px": 1.0, "": 1.0}
-
-
-@dataclass(frozen=True)
-class Picture:
-    """uri: the file's content; width and height: the size to show it at, in CSS pixels."""
-
-    uri: str
-    width: int
-    height: int
 
 
 def plot_picture(drawing: Path) -> Picture | None:

@@ -8,7 +8,8 @@ from dataclasses import replace
 import pandas as pd
 
 from rgal.core.files import slug
-from rgal.reporting.results import MethodTrials, ResultGroup, Row, file_stems, groups, only
+from rgal.reporting.results import MethodTrials, ResultGroup, Row, groups, only
+from rgal.reporting.stems import file_stems
 from rgal.reporting.tables.column import Column, case_column, method_column, spread_column
 from rgal.reporting.tables.notes import image_notes, mark_notes
 from rgal.reporting.tables.table import Table

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +12,7 @@ import pandas as pd
 from tabulate import tabulate
 
 from rgal.reporting.results import MethodTrials, known
+from rgal.reporting.tables.brief import Brief
 from rgal.reporting.tables.column import Column
 from rgal.reporting.tables.latex import Separator, latex_document
 
@@ -95,11 +95,8 @@ class Table:
             )
         raise ValueError(f"unknown table format {fmt!r}, valid: {', '.join(FORMATS)}")
 
-    def terminal(self, width: int) -> str:
-        """Return the caption, the verdict and of the columns `brief` as many as fit, in lines of `width` characters.
-
-        A column has its short heading here. The first two are there whatever the width.
-        """
+    def in_brief(self) -> Brief:
+        """Return what a terminal shows: the caption, the verdict and the columns `brief`, under short headings."""
         columns = [
             (
                 column.short or column.heading,
@@ -108,21 +105,7 @@ class Table:
             )
             for column in self.brief
         ]
-        columns = [column for column in columns if any(column[2])]
-        while (
-            len(columns) > 2
-            and sum(2 + max(map(len, (head, *cells))) for head, _, cells in columns) > width + 2
-        ):
-            columns.pop()
-        lines = [self.caption.replace("->", "→"), *self.verdict]
-        text = "\n".join(in_lines(line, width) for line in lines)
-        if not columns:
-            return text
-        heads, words, cells = zip(*columns, strict=True)
-        align = ["left" if word else "right" for word in words]
-        body = list(zip(*cells, strict=True))
-        plain = tabulate(body, heads, tablefmt="simple", colalign=align, disable_numparse=True)
-        return f"{text}\n\n{plain}"
+        return Brief(self.caption, self.verdict, columns, self.remarks)
 
     def _of_cells(self, function: Callable[[Column, Sequence[Any]], Any]) -> pd.DataFrame:
         cells = {
@@ -153,11 +136,6 @@ class Table:
             )
         parts.append("\n".join(f"- {markdown_text(note)}" for note in self.notes))
         return "\n\n".join(parts) + "\n"
-
-
-def in_lines(text: str, width: int) -> str:
-    """Break a text into lines of at most `width` characters; a longer word, a path say, stays in one piece."""
-    return textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
 
 
 def markdown_text(text: str) -> str:

@@ -31,6 +31,7 @@ from rgal.suite.running.devices import choose_device
 from rgal.suite.running.jobs import version
 from rgal.suite.running.teachers import build_net
 from rgal.suite.store.folders import Store
+from rgal.suite.store.index import Index
 from rgal.suite.task import tasks, trial_recipe
 
 OURS = ("finished", "interrupted", "failed")  # statuses of trials that this version can read
@@ -177,11 +178,12 @@ class StoredTrial:
 
 def stored_trials(plan: Plan, store: Store) -> list[StoredTrial]:
     """Look up what the store has of each trial of a plan."""
-    stored = []
+    stored, index = [], Index(store.root)
     for trial in plan.trials:
         folder = store.trial_folder(trial.name, trial.key)
-        status = store.status(folder)
-        other = status in OURS and store.fingerprint(folder) != plan.codes[trial.key]
+        record = index.record(folder) if folder.is_dir() else None
+        status = record.status if record else "missing"
+        other = status in OURS and record is not None and record.fingerprint != plan.codes[trial.key]
         stored.append(StoredTrial(trial, folder, status, other, version(folder / "result.json")))
     return stored
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import pandas as pd
 from pydantic import BeforeValidator, Field, StrictBool, model_validator
 
 from rgal.suite.store.records import Count, Number, Part, valid
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SCHEMA = 1
 QUANTITIES = ("same", "different", "in_band", "fallback", "student_same", "student_different")
@@ -103,16 +105,19 @@ class Diversity:
 
 def diversity_frames(records: Iterable[tuple[str, Any]]) -> Diversity:
     """Return the frames of (key, record) pairs; empty ones of none."""
+    import pandas as pd
+
     rounds: list[dict[str, Any]] = []
     bins: list[dict[str, Any]] = []
-    points: list[dict[str, Any]] = []
+    points: dict[str, list[Any]] = {column: [] for column in POINT_COLUMNS}
     for key, record in records:
         if _is_record(record):
             rounds += [{"key": key, **entry} for entry in _rounds(record)]
             bins += [{"key": key, **entry} for entry in _bins(record)]
             if embedding := valid(Embedding, record.get("embedding")):
-                columns = zip(*embedding.model_dump().values(), strict=True)
-                points += [dict(zip(POINT_COLUMNS, (key, *point), strict=True)) for point in columns]
+                points["key"] += [key] * len(embedding.x)
+                for column in POINT_COLUMNS[1:]:
+                    points[column] += getattr(embedding, column)
     return Diversity(
         pd.DataFrame(rounds, columns=ROUND_COLUMNS),
         pd.DataFrame(bins, columns=BIN_COLUMNS),

@@ -14,6 +14,7 @@
       tables/, plots/, report.html       rendered from the above
       tensorboard/          metrics.jsonl as event files, if asked for
       .claims/              who works on what; see `claims`
+      .index, .rendered/    what was read and made before; see `index` and `rgal.reporting.kept`
 
 A trial without result.json is unfinished; one with status "failed" is run again. Only "finished" is cached.
 """

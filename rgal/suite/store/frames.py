@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
-import pandas as pd
 from pydantic import BaseModel, Field, StrictStr, model_validator
 
 from rgal.suite.measures import COMMON
@@ -31,6 +30,11 @@ from rgal.suite.store.records import (
 )
 from rgal.suite.task import measures_of
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+Row: TypeAlias = dict[str, Any]  # of results: a trial
+Point: TypeAlias = dict[str, Any]  # of a curve: an evaluation
 # Given images that make a row another than the method's own -> what its name has behind it.
 IN_THE_NAME = {"init_pool_key": "pool", "calibration_key": "cal"}
 # What the records of a trial's layers, phases and evaluations repeat of it.
@@ -118,13 +122,20 @@ def make_frames(records: Sequence[Record]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return (results, curves) of these records: the columns that every store has first, then what else its tasks
     measure.
     """
-    rows = [_result(record) for record in records]
-    curves = [point for record, row in zip(records, rows, strict=True) for point in _curve(record, row)]
-    return _frame(rows, RESULT_COLUMNS), _frame(curves, CURVE_COLUMNS)
+    rows = [result_row(record) for record in records]
+    points = [point for record, row in zip(records, rows, strict=True) for point in curve_points(record, row)]
+    return frames_of(rows, points)
+
+
+def frames_of(rows: Sequence[Row], points: Sequence[Point]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return (results, curves) of rows that `result_row` and points that `curve_points` made."""
+    return _frame(rows, RESULT_COLUMNS), _frame(points, CURVE_COLUMNS)
 
 
 def _frame(rows: Sequence[Mapping[str, Any]], first: Sequence[str]) -> pd.DataFrame:
     """Return the rows with these columns first, then all others by name."""
+    import pandas as pd  # here: a store in which nothing has changed needs none of it, and it takes long to import
+
     more = sorted({name for row in rows for name in row} - set(first))
     return pd.DataFrame(rows).reindex(columns=[*first, *more])
 
@@ -155,6 +166,8 @@ def newest(results: pd.DataFrame) -> pd.DataFrame:
 
 def load_layers(store: Store, results: pd.DataFrame) -> pd.DataFrame:
     """Return one row for each layer of every finished trial that recorded its layers (layers.json)."""
+    import pandas as pd
+
     return pd.DataFrame([numbers_of(layer) | trial for trial, layer in _entries(store, results, "layers")])
 
 
@@ -165,6 +178,8 @@ def load_phases(store: Store, results: pd.DataFrame) -> pd.DataFrame:
     (NaN in phase 0) and of the phase's own. A phase with malformed counts is left out; a later record of a phase
     replaces an earlier one.
     """
+    import pandas as pd
+
     rows = {
         (trial["key"], entry["phase"]): trial | Phase.model_validate(entry).row()
         for trial, entry in _entries(store, results, "phases")
@@ -179,8 +194,9 @@ def load_diversity(store: Store, results: pd.DataFrame) -> Diversity:
     )
 
 
-def _result(record: Record) -> dict[str, Any]:
-    row: dict[str, Any] = {name: getattr(record, name) for name in ("key", "status", "reason", "fingerprint")}
+def result_row(record: Record) -> Row:
+    """Return the row of results of one trial: what was asked for, and what its files say was measured."""
+    row: Row = {name: getattr(record, name) for name in ("key", "status", "reason", "fingerprint")}
     row.update({name: record.settings.get(name) for name in SETTINGS})
     given = {kind: row.pop(name) or "" for name, kind in IN_THE_NAME.items()}
     if record.settings:
@@ -201,7 +217,7 @@ def _exported(record: Record) -> dict[str, Any]:
     return numbers_of(measured)
 
 
-def _curve(record: Record, row: dict[str, Any]) -> list[dict[str, Any]]:
+def curve_points(record: Record, row: Row) -> list[Point]:
     """Return the evaluations of one trial, with what else its task measures; malformed events are left out."""
     events = Metrics(record.folder / "metrics.jsonl").rows() if record.settings else []
     trial = {name: row[name] for name in TRIAL_COLUMNS}

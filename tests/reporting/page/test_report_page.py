@@ -12,7 +12,7 @@ from urllib.parse import unquote
 import pandas as pd
 import pytest
 
-from rgal.reporting import report
+from rgal.reporting import group
 from rgal.reporting.page import model as html
 from rgal.reporting.page.model import Cell, Heading, Report, Section, Sheet, TaskPart, render_html, sheet
 from rgal.reporting.report import render
@@ -184,7 +184,7 @@ def test_the_same_store_gives_the_same_bytes(rendered: Path, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("field", ["method", "setting", "budget", "dataset", "case", "case_title", "task"])
 def test_every_setting_is_escaped(field: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "write_plots", lambda *_: [])
+    monkeypatch.setattr(group, "write_plots", lambda *_: [])
     folder = add_trial(tmp_path, "a" * 12, settings(**{"case": "c", "case_title": "Case", field: NASTY}))
     change(folder / "trial.json", environment=dict.fromkeys(ENVIRONMENT, NASTY))
     change(folder / "result.json", image_note=NASTY, protocol=NASTY)
@@ -224,7 +224,7 @@ def test_equal_slugs_keep_their_own_plots_and_grids(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"no picture", grid_png()[:60], b"<svg></svg>"])
 def test_a_broken_grid_is_left_out(content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "write_plots", lambda *_: [])
+    monkeypatch.setattr(group, "write_plots", lambda *_: [])
     (add_trial(tmp_path, "a" * 12) / "samples.png").write_bytes(content)
     shown = Page(render(Store(tmp_path)).page.read_text(encoding="utf-8"))
     assert shown.all("img") == []
@@ -242,7 +242,7 @@ def test_a_plot_that_nobody_here_knows_appears(tmp_path: Path, monkeypatch: pyte
         path.with_suffix(".png").write_bytes(grid_png())
         return [path.with_suffix(".png"), path]
 
-    monkeypatch.setattr(report, "write_plots", one)
+    monkeypatch.setattr(group, "write_plots", one)
     (image,) = Page(render(Store(tmp_path)).page.read_text(encoding="utf-8")).all("img")
     assert image["alt"].startswith("loss of terms: ") and (image["width"], image["height"]) == ("96", "48")
 
