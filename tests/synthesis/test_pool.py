@@ -6,30 +6,10 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
 
 from rgal.synthesis.pool import ImagePool, to_uint8
 from tests.helpers import small
-
-SHAPE = (1, 2, 3)
-
-
-def numbered(start: int, count: int) -> tuple[Tensor, Tensor]:
-    """Images whose every pixel is their number, with the number as the label."""
-    numbers = torch.arange(start, start + count)
-    return numbers.to(torch.uint8).view(-1, 1, 1, 1).expand(count, *SHAPE), numbers
-
-
-def filled(count: int, capacity: int | None = None, batch: int = 7) -> ImagePool:
-    pool = ImagePool(SHAPE, capacity=capacity)
-    for start in range(0, count, batch):
-        pool.add(*numbered(start, min(batch, count - start)))
-    return pool
-
-
-def epoch(pool: ImagePool, batches: int, size: int, rng: torch.Generator) -> list[int]:
-    return [int(label) for _ in range(batches) for label in pool.sample(size, rng)[1]]
-
+from tests.helpers.pool_builders import SHAPE, epoch, filled, life, numbered
 
 # Writing --------------------------------------------------------------------------------------------------------
 
@@ -203,15 +183,6 @@ def test_a_restored_pool_goes_on_with_the_same_samples(grown: bool, taken: int, 
     again_rng.set_state(generator)
     assert life(pool, rng) == life(again, again_rng)
     assert torch.equal(pool.images, again.images) and pool.added == again.added
-
-
-def life(pool: ImagePool, rng: torch.Generator) -> list[int]:
-    """Samples, with images added on the way."""
-    drawn = epoch(pool, 3, 4, rng)
-    for start in (100, 107, 114):
-        pool.add(*numbered(start, 7))
-        drawn += epoch(pool, 3, 4, rng)
-    return drawn
 
 
 def test_a_state_without_contents_keeps_only_the_place() -> None:

@@ -13,8 +13,8 @@ from rgal.core.errors import UserError
 from rgal.synthesis.pool import ImagePool
 from rgal.synthesis.pool_files import FILE, load_pool, save_pool
 from tests.helpers import small
+from tests.helpers.pool_builders import SHAPE, epoch, life, numbered
 from tests.helpers.suites import SUITE, call
-from tests.synthesis.test_pool import SHAPE, epoch, life, numbered
 
 pytestmark = pytest.mark.usefixtures("little_memory")
 HELD = 30  # bytes: five images
