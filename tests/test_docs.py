@@ -54,8 +54,8 @@ def test_the_documented_baselines_are_complete(
 def test_the_documented_factory_is_a_teacher(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """my_nets.py from docs/teachers.md, in the current directory; and the names of the table can be built or are
-    missing timm."""
+    """my_nets.py from docs/teachers.md, in the current directory; and the names of the table of forms can be
+    built or are missing timm."""
     (source,) = code_blocks("teachers.md")
     (tmp_path / "my_nets.py").write_text(source)
     (tmp_path / "suite.yaml").write_text(SUITE)
@@ -68,7 +68,9 @@ def test_the_documented_factory_is_a_teacher(
         sys.modules.pop("my_nets", None)
     assert len(list((tmp_path / "r" / "trials").glob("*/result.json"))) == 2
     text = (ROOT / "docs" / "teachers.md").read_text(encoding="utf-8")
-    for name in re.findall(r"^\| `((?:torchvision|timm):\w+)`", text, flags=re.M):
+    names = re.findall(r"^\| `((?:torchvision|timm):\w+)` \| [^`]", text, flags=re.M)
+    assert {name.partition(":")[0] for name in names} == {"torchvision", "timm"}
+    for name in names:
         code = cli.main([*arguments, "--teacher", name, "--dry-run"])
         assert code == 0 or "not installed" in capsys.readouterr().err
 
