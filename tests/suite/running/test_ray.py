@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import subprocess
 import sys
 import time
@@ -159,8 +160,13 @@ def test_plug_ins_are_shipped_and_what_is_not_shared_is_said(tmp_path: Path, nod
 
 
 @pytest.mark.slow
-def test_a_cluster_that_ray_start_made_is_stopped_cleanly(tmp_path: Path) -> None:
+def test_a_cluster_that_ray_start_made_is_stopped_cleanly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that asks for a token, which the runner finds in its environment."""
     pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
     script = str(Path(sys.executable).parent / "ray")
     start = [
         "start",
