@@ -247,7 +247,6 @@ def test_installed_packages_need_no_flag(
 
 VIOLATIONS = """
 import numpy as np
-import torch
 from rgal.methods.recipe import Recipe, Rounds
 from rgal.methods.registry import method
 from rgal.synthesis.pixels import Pixels
@@ -256,19 +255,20 @@ from rgal.terms.inversion import one_hot
 from rgal.terms.objective import Reads, stateless
 from rgal.terms.transfer import distillation
 
-def recipe(term):
+def recipe(*term):
     return Recipe(
-        images=Pixels(), views={"global": identity}, transfer=(distillation(),), rounds=Rounds(2, 2, 2),
-        synthesis=(one_hot(1.0), stateless("x", 1.0, term, Reads("teacher"))),
+        images=Pixels(), views={"global": identity}, transfer=(distillation(), *term), rounds=Rounds(2, 2, 2),
+        synthesis=(one_hot(1.0),),
     )
 
 @method("global_dice", reference="a test")
 def global_dice():
-    return recipe(lambda ctx: 100 * (ctx.images * torch.tensor(np.random.randn(*ctx.images.shape)).float()).sum())
+    dice = lambda ctx: np.random.rand() * ctx.of("student").logits[:, 0].mean()
+    return recipe(stateless("x", 1.0, dice, Reads("student")))
 
 @method("no_reference", reference="")
 def no_reference():
-    return recipe(lambda ctx: ctx.images.mean())
+    return recipe()
 """
 
 
