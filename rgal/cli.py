@@ -164,7 +164,10 @@ def command(argv: list[str] | None) -> int:
         if find_spec("torch") is None:
             raise UserError(f"{sys.executable} has no torch: activate the environment that rgal is in")
         if options.list is not None:
-            print(listing(options.list[0], options.list[1:], options.plugins or ()), flush=True)
+            print(
+                listing(options.list[0], options.list[1:], options.plugins or (), options.task or ""),
+                flush=True,
+            )
             return 0
         if options.status or options.report_only:
             print(look(options))
@@ -338,16 +341,17 @@ def check_teacher_is_of(path: Path, teacher: str) -> None:
         )
 
 
-def listing(what: str, names: Sequence[str] = (), plugins: Sequence[str] = ()) -> str:
+def listing(what: str, names: Sequence[str] = (), plugins: Sequence[str] = (), task: str = "") -> str:
     """Return the text of `--list what`, with what the plug-in files add.
 
     Args:
         what: one of LISTS.
         names: the methods to describe, of the list of methods; none: list all of them.
         plugins: files with methods, data sets, networks and tasks.
+        task: the one whose methods are listed; "": any.
 
     Raises:
-        UserError: there is no such list or method, or a plug-in cannot be loaded.
+        UserError: there is no such list, method or task, or a plug-in cannot be loaded.
     """
     if what not in LISTS:
         raise UserError(f"--list {what}: {nearest(what, LISTS)}")
@@ -356,7 +360,7 @@ def listing(what: str, names: Sequence[str] = (), plugins: Sequence[str] = ()) -
     # A plug-in may need whatever it imports; our own modules declare without it.
     spared = () if plugins or _plugins_installed() else (*COMPUTING, *DRAWING)
     with stand_ins(*spared):
-        return _suites() if what == "suites" else _registered(what, names, plugins)
+        return _suites() if what == "suites" else _registered(what, names, plugins, task)
 
 
 def _plugins_installed() -> bool:
@@ -365,17 +369,19 @@ def _plugins_installed() -> bool:
     return bool(entry_points(group="rgal.methods"))
 
 
-def _registered(what: str, names: Sequence[str], plugins: Sequence[str]) -> str:
+def _registered(what: str, names: Sequence[str], plugins: Sequence[str], task: str) -> str:
     from rgal import data, nets
     from rgal.methods.listing import list_methods
     from rgal.methods.plugins import load_plugins
     from rgal.suite.task import tasks
 
     load_plugins(plugins)
+    if task and task not in tasks():
+        raise UserError(f"unknown task '{task}'; {nearest(task, tasks())}")
     if what == "tasks":
         return "\n".join(f"{name:<8} {task.summary}" for name, task in tasks().items())
     if what == "methods":
-        return list_methods(names)
+        return list_methods(names, task)
     return "\n".join(data.names() if what == "datasets" else (*nets.names(), *nets.forms()))
 
 

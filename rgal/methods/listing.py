@@ -12,11 +12,12 @@ from rgal.methods.registry import Method, methods
 from rgal.methods.rgal_options import RgalOptions
 
 
-def list_methods(names: Iterable[str] = ()) -> str:
+def list_methods(names: Iterable[str] = (), task: str = "") -> str:
     """List all methods with their tasks, reference and defaults; or describe those that are named.
 
     Args:
         names: registered methods; none: all of them, in short.
+        task: the one whose methods are listed; "": any.
 
     Raises:
         UserError: a name is that of no method.
@@ -26,7 +27,9 @@ def list_methods(names: Iterable[str] = ()) -> str:
         if name not in registered:
             raise UserError(f"--list methods {name}: {nearest(name, registered)}")
     described = [_described(registered[name]) for name in names]
-    return "\n\n".join(described) or "\n".join(_in_short(method) for method in registered.values())
+    return "\n\n".join(described) or "\n".join(
+        _in_short(method) for method in registered.values() if not task or task in method.tasks
+    )
 
 
 def options_table() -> str:

@@ -144,6 +144,16 @@ def judge(group: ResultGroup) -> dict[str, Verdict]:
     return verdicts(cases, measure.better == "lower")
 
 
+def winners(group: ResultGroup) -> frozenset[Row]:
+    """Return the best row of each case and those that cannot be told from it; none where no method is worse."""
+    return frozenset(
+        (case, method)
+        for case, verdict in judge(group).items()
+        if verdict.below
+        for method in (verdict.best, *verdict.level)
+    )
+
+
 def sentence(group: ResultGroup, case: str, verdict: Verdict) -> str:
     """Say a verdict of `judge` in words."""
     rows = [row for (at, _), row in data_free_rows(group).items() if at == case]

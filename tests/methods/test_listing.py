@@ -119,3 +119,11 @@ def test_what_cannot_be_described_is_refused(
 ) -> None:
     assert cli.main(["--list", *arguments]) == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_the_methods_of_one_task_are_listed_alone() -> None:
+    heads = [line.split("]")[0] for line in list_methods(task="dfq").splitlines() if not line.startswith(" ")]
+    assert any(head.startswith("gdfq ") for head in heads) and all(
+        "dfq" in head.split("[")[1] for head in heads
+    )
+    assert len(heads) < sum(not line.startswith(" ") for line in list_methods().splitlines())

@@ -47,7 +47,8 @@ def test_the_order_of_rows_changes_nothing(
     mixed = curves.sample(frac=1, random_state=4)
     second = write_tables(shuffled, tmp_path / "b", reference) + write_plots(shuffled, mixed, tmp_path / "b")
     assert [path.name for path in first] == [path.name for path in second]
-    assert [path.suffix for path in first] == [".md", ".csv", ".tex"] * 2 + [".png", ".svg"] * 2
+    tables = [".md", ".csv", ".tex", ".tex", ".md", ".csv", ".tex"]  # the first one's compact form too
+    assert [path.suffix for path in first] == [*tables, *[".png", ".svg"] * 2]
     for one, other in zip(first, second, strict=True):
         assert one.read_bytes() == other.read_bytes(), one.name
 
@@ -88,12 +89,11 @@ def test_names_become_safe_file_names(results: pd.DataFrame, tmp_path: Path) -> 
     assert slug("../../etc/passwd") == "etc-passwd"
     assert slug("→") == "unnamed"
     paths = write_tables(results.assign(setting="../x"), tmp_path)
-    assert [path.parent for path in paths] == [tmp_path] * 6
-    assert [path.name for path in write_tables(results, tmp_path)] == [
-        f"kd_cifar10-wrn40_2-wrn16_1_small{suffix}.{fmt}"
-        for suffix in ("", "_plugin")
-        for fmt in ("md", "csv", "tex")
-    ]
+    assert [path.parent for path in paths] == [tmp_path] * 7
+    formats = ("md", "csv", "tex")
+    ends = [*(f".{fmt}" for fmt in formats), "_compact.tex", *(f"_plugin.{fmt}" for fmt in formats)]
+    names = [path.name for path in write_tables(results, tmp_path)]
+    assert names == [f"kd_cifar10-wrn40_2-wrn16_1_small{end}" for end in ends]
 
 
 def test_equal_slugs_do_not_overwrite_each_other() -> None:

@@ -25,7 +25,7 @@ from rgal.reporting.tables.column import (
 )
 from rgal.reporting.tables.notes import measure_notes, published_notes, row_notes, versus_notes
 from rgal.reporting.tables.table import Table
-from rgal.reporting.verdict import verdict_lines
+from rgal.reporting.verdict import verdict_lines, winners
 from rgal.suite.measures import Measure
 
 
@@ -67,6 +67,8 @@ def accuracy_table(group: ResultGroup, reference: Reference = NO_REFERENCE) -> T
         verdict=verdict_lines(group),
         brief=[*named, front[0], trials_column(), cost_column(), versus[0], *front[1:]],
         remarks=remarks,
+        narrow=[*named, front[0], trials_column(), versus[0]],
+        winners=winners(group),
     )
 
 

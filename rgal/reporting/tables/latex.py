@@ -77,6 +77,28 @@ def latex_document(
     return "\n".join(lines) + "\n"
 
 
+def latex_compact(
+    caption: str,
+    cells: pd.DataFrame,
+    bold: pd.DataFrame,
+    columns: Sequence[Column],
+    separators: Sequence[Separator],
+) -> str:
+    """Return a table for one column of a paper of two, to \\input; it needs the package booktabs alone.
+
+    The arguments are those of `latex_document`.
+    """
+    lines = [
+        r"% In a paper: \usepackage{booktabs}, then \input this file.",
+        r"\begin{table}[tb]",
+        r"\centering\footnotesize\setlength{\tabcolsep}{3pt}",
+        rf"\caption{{{latex_texts([caption])[0]}}}",
+        *_tabular(cells, bold, columns, separators),
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def latex_texts(texts: Sequence[str]) -> list[str]:
     """Turn texts into ones that pdflatex typesets, each on one line. Accented Latin letters stay; other unknown ones
     become `?`.

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, get_args
 
 import pandas as pd
 from tabulate import tabulate
 
-from rgal.reporting.results import MethodTrials, known
+from rgal.reporting.results import MethodTrials, Row, known
 from rgal.reporting.tables.brief import Brief
 from rgal.reporting.tables.column import Column
-from rgal.reporting.tables.latex import Separator, latex_document
+from rgal.reporting.tables.latex import Separator, latex_compact, latex_document
 
 Format = Literal["md", "csv", "tex"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -33,6 +33,8 @@ class Table:
         suffix: what its files are called behind the stem of their group.
         brief: what a terminal shows of it, the most important first; nothing of a table without any.
         remarks: those of the notes that a terminal shows too.
+        narrow: the columns of a table for one column of a paper; none without.
+        winners: the rows that the verdict calls best: their method is bold there.
     """
 
     caption: str
@@ -43,6 +45,8 @@ class Table:
     verdict: Sequence[str] = ()
     brief: Sequence[Column] = ()
     remarks: Sequence[str] = ()
+    narrow: Sequence[Column] = ()
+    winners: frozenset[Row] = frozenset()
 
     @cached_property
     def _all(self) -> pd.DataFrame:
@@ -106,6 +110,32 @@ class Table:
             for column in self.brief
         ]
         return Brief(self.caption, self.verdict, columns, self.remarks)
+
+    def compact(self) -> str:
+        """Return the columns `narrow` as LaTeX for one column of a paper; "" for a table without rows or any.
+
+        What is bold there are the methods and numbers of the winners: the best of the verdict and what ties with it.
+        """
+        shown = [c for c in self.narrow if any(c.show(*c.values(row)) for row in self.rows)]
+        if not shown or not self.rows:
+            return ""
+        heads = [column.short or column.heading for column in shown]
+        cells = pd.DataFrame(
+            {
+                head: [c.show(*c.values(row)) for row in self.rows]
+                for head, c in zip(heads, shown, strict=True)
+            }
+        )
+        won = [row.row in self.winners for row in self.rows]
+        named = sum(column.text for column in shown)  # cells that name a row; the compared number follows
+        bold = pd.DataFrame(
+            {head: won if place <= named else [False] * len(won) for place, head in enumerate(heads)}
+        )
+        plain = [
+            replace(column, heading=head, short="", group="")
+            for column, head in zip(shown, heads, strict=True)
+        ]
+        return latex_compact(self.caption, cells, bold, plain, self._separators())
 
     def _of_cells(self, function: Callable[[Column, Sequence[Any]], Any]) -> pd.DataFrame:
         cells = {

@@ -49,7 +49,9 @@ def write_tables(
 
 
 def save_tables(tables: Mapping[str, Sequence[Table]], folder: str | Path) -> list[Path]:
-    """Write each table as <stem><suffix>.{md,csv,tex}; `tables` has those of each group by its stem."""
+    """Write each table as <stem><suffix>.{md,csv,tex}; `tables` has those of each group by its stem. A table of results
+    also as <stem>_compact.tex, for one column of a paper.
+    """
     paths = []
     for stem, group in tables.items():
         Path(folder).mkdir(parents=True, exist_ok=True)
@@ -57,4 +59,7 @@ def save_tables(tables: Mapping[str, Sequence[Table]], folder: str | Path) -> li
             for fmt in FORMATS:
                 path = Path(folder) / f"{stem}{table.suffix}.{fmt}"
                 paths.append(write_atomically(path, table.text(fmt).encode("utf-8")))
+            if compact := table.compact():
+                path = Path(folder) / f"{stem}{table.suffix}_compact.tex"
+                paths.append(write_atomically(path, compact.encode("utf-8")))
     return paths

@@ -13,7 +13,7 @@ from rgal.suite.running.jobs import HeldOutJob, Outcome, TeacherJob, WorkJob
 from rgal.suite.running.teacher_check import weakness
 from rgal.suite.task import tasks
 
-QUIET_SECONDS = 15.0
+QUIET_SECONDS = 60.0  # between two lines where nobody watches
 
 
 def clock(seconds: float) -> str:
@@ -28,24 +28,27 @@ def clock(seconds: float) -> str:
 
 
 def line(title: str, message: ProgressMessage) -> str:
-    """Write where a run stands: `cmi seed 0 | round 3/20 student | 41 % | loss 1.23 | top-1 88.20 % | 0:35 left`."""
+    """Write where a run stands: `cmi seed 0 | 41 %, 0:35 left | round 3/20 student | loss 1.23 | top-1 88.20 %`.
+
+    What a narrow terminal cuts off stands last.
+    """
     return f"{title} | {standing(message)}"
 
 
 def standing(message: ProgressMessage) -> str:
     """Write the same without a title."""
     at = message.position
-    parts = [f"{at.unit} {at.at}/{at.of} {at.mode}", f"{100 * at.done:.0f} %"]
+    left = f"{'at least ' if at.at_least else ''}{clock(at.remaining_seconds)} left"
+    parts = [f"{100 * at.done:.0f} %, {left}", f"{at.unit} {at.at}/{at.of} {at.mode}"]
     if message.loss is not None:
         parts.append(f"loss {message.loss:.3g}")
     if message.measured:
         parts.append(message.measured)
-    parts.append(f"{'at least ' if at.at_least else ''}{clock(at.remaining_seconds)} left")
     return " | ".join(parts)
 
 
 class Console:
-    """Writes live lines to a terminal; elsewhere a line a trial every few seconds.
+    """Writes live lines to a terminal; elsewhere a line a minute, and one for each job that ended.
 
     Args:
         total: jobs that will run.
@@ -61,7 +64,7 @@ class Console:
             for slot in range(slots if self.live else 0)
         ]
         self._slot: dict[str, int] = {}
-        self._last: dict[str, float] = {}
+        self._last = time.monotonic()
 
     def report(self, job: WorkJob, message: ProgressMessage) -> None:
         """Show where a running job stands; away from a terminal only now and then."""
@@ -70,8 +73,8 @@ class Console:
             used = set(self._slot.values())
             free = next((slot for slot in range(len(self._bars)) if slot not in used), 0)
             self._bars[self._slot.setdefault(job.title, free)].set_description_str(text)
-        elif time.monotonic() - self._last.setdefault(job.title, time.monotonic()) >= QUIET_SECONDS:
-            self._last[job.title] = time.monotonic()
+        elif time.monotonic() - self._last >= QUIET_SECONDS:
+            self._last = time.monotonic()
             self.write(f"  {text}")
 
     def outcome(self, job: WorkJob, outcome: Outcome) -> None:
