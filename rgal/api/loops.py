@@ -152,7 +152,9 @@ class TermLoss(nn.Module):
         self._teacher, self._streams = teacher, Streams(teacher.device, "term loss", seed)
         try:
             objective = Objective(terms, TermContext(teacher.domain, nets, seed_for("term loss", seed)))
-        except KeyError as error:
+        except (KeyError, ValueError) as error:
+            if "'student'" not in str(error):
+                raise
             raise UserError("a term reads the student: give student=...") from error
         self.objective = objective.to(teacher.device)
         self.parts: dict[str, Tensor] = {}
