@@ -75,6 +75,7 @@ def trials_data(
         "seed": [record.settings["seed"] for record in own],
         "status": _column(record.status for record in own),
         "replaced": [at for at, place in enumerate(places) if place not in shown],
+        "scores": " or ".join(dict.fromkeys(primary(ResultGroup(rows)).title for rows in groups.values())),
         "score": [value for rows in groups.values() for value in _scores(rows)],
         "images": numbers_of_json(record.result.get("images") for record in own),
         "seconds": numbers_of_json(map(_seconds, own)),

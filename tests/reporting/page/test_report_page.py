@@ -108,6 +108,7 @@ def test_every_trial_is_listed(page: Page, rendered: Path) -> None:
     assert [status[at[letter * 12]] for letter in "bde"] == ["finished", "failed", "interrupted"]
     assert trials["replaced"] == [at["b" * 12]]
     assert (trials["score"][at["c" * 12]], trials["score"][at["d" * 12]]) == (96, None)
+    assert trials["scores"] == "Top-1 (%)"
     assert trials["seconds"][at["a" * 12]] == 20 and trials["seconds"][at["e" * 12]] is None
     assert files[at["e" * 12]] == "trial.json metrics.jsonl"
     assert column(trials["settings"] | {"folder": trials["folder"]}, "case")[at["0" * 11 + "1"]] == "w4a4"

@@ -15,6 +15,7 @@ from tests.helpers.documents import code_blocks
 from tests.helpers.reporting_builders import draw_svg_alone
 
 # Two whole runs with their plots, page and ONNX files, made once for all tests that look at them.
+LIBRARY = "maplibregl-user-location-accuracy-circle"  # a style of the library that draws the page's figures
 PICTURE = re.compile(r"base64,[A-Za-z0-9+/=\s]+")
 WORDS = re.compile(r"accurac|top-?1", flags=re.IGNORECASE)
 
@@ -67,7 +68,8 @@ def test_no_accuracy_is_named_anywhere(made: tuple[Path, dict[str, Path], str]) 
     folder, _, printed = made
     files = [path for path in (folder / "results").rglob("*") if path.suffix in TEXTS]
     assert {path.suffix for path in files} == set(TEXTS)
-    found = {path.name: WORDS.findall(PICTURE.sub("", path.read_text(encoding="utf-8"))) for path in files}
+    texts = {path.name: path.read_text(encoding="utf-8").replace(LIBRARY, "") for path in files}
+    found = {name: WORDS.findall(PICTURE.sub("", text)) for name, text in texts.items()}
     found["terminal"] = WORDS.findall(printed)
     assert not {name: words[:3] for name, words in found.items() if words}
 

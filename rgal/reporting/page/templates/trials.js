@@ -56,7 +56,7 @@ class Trials {
       ["Method", (at) => textAt(this.all.method, at)],
       ["Case", (at) => textAt(this.all.case, at)],
       ["Seed", (at) => this.all.seed[at]],
-      ["Accuracy (%)", (at) => this.all.score[at]],
+      [this.all.scores, (at) => this.all.score[at]],
       ["Images", (at) => this.all.images[at]],
       ["Seconds", (at) => this.all.seconds[at]],
       ["Status", (at) => textAt(this.all.status, at) + (this.replaced.has(at) ? ", a newer one counts" : "")],
@@ -151,7 +151,7 @@ class Trials {
     const cells = this.columns.map(([title, value], place) => {
       const one = value(at);
       if (!place) return make("th", { scope: "row", className: "text name" }, make("a", { href: this.address([at]) }, one));
-      const shown = typeof one === "number" && title.startsWith("Accuracy") ? one.toFixed(2) : typeof one === "number" ? one.toLocaleString("en") : one ?? "";
+      const shown = typeof one === "number" && title === this.all.scores ? one.toFixed(2) : typeof one === "number" ? one.toLocaleString("en") : one ?? "";
       const tone = title === "Status" ? { finished: "good", failed: "bad" }[one] || "quiet" : "";
       return make("td", { className: typeof one === "number" || one === null ? "number" : title === "Settings" ? "long" : "text" }, make("span", { className: tone }, shown));
     });
