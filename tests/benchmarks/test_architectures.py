@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
 
@@ -14,6 +15,7 @@ from rgal.benchmarks.architectures import (
     PAGE,
     distils,
     in_float,
+    row,
     rows_of,
     spread,
     write,
@@ -88,3 +90,14 @@ def test_what_is_in_float_is_named_with_its_reason() -> None:
     assert "2 `blocks.*.norm`, 1 `norm` (layer norm: a runtime computes its statistics in float)" in said
     assert "1 `token` (a parameter that is added or multiplied: no layer)" in said
     assert said.endswith("1 additions or products (ONNX Runtime has no integer kernel for their form)")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_every_row_of_the_page_is_measured(name: str) -> None:
+    """What is found, runs and stays in float is as the page has it; shares of images depend on the processor."""
+    assert row(name)[:-1] == rows_of(PAGE.read_text(encoding="utf-8"))[name][:-1]
+
+
+def test_the_page_has_a_row_for_every_architecture() -> None:
+    assert tuple(rows_of(PAGE.read_text(encoding="utf-8"))) == ARCHITECTURES
