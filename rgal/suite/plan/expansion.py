@@ -299,7 +299,7 @@ def check_options(suite: Suite, task: Task) -> Any:
         return task.options.model_validate(suite.options)
     except ValidationError as error:
         problem = error.errors()[0]
-        key = str(problem["loc"][0])
+        key = str((*problem["loc"], "options")[0])  # no place where a name is no text that a file can hold
         if problem["type"] == "extra_forbidden":
             own = ", ".join(task.options.model_fields) or "none"
             hint = suggest(key, [*task.options.model_fields, *Suite.model_fields, *Budget.model_fields])
