@@ -46,6 +46,7 @@ class Autoencoder(nn.Module):
 def gaussian_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
     """Return KL(N(mean, e^log_variance) || N(0, 1)), summed over dimensions, mean over samples.
 
+    >>> import torch
     >>> gaussian_divergence(torch.ones(1, 2), torch.zeros(1, 2)).item()
     1.0
     """

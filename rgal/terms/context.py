@@ -62,6 +62,7 @@ class Progress:
 def labels_of(targets: Tensor) -> Tensor:
     """Return labels (N,): targets that are labels already, or the class of the largest share of mixed images (N,C).
 
+    >>> import torch
     >>> labels_of(torch.tensor([[0.3, 0.7], [0.6, 0.4]]))
     tensor([1, 0])
     """

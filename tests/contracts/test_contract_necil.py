@@ -106,9 +106,9 @@ class Walk:
             pixels = images if images.dtype == torch.uint8 else to_uint8(images)
             return [owners.get(image.numpy().tobytes(), -1) for image in pixels.cpu()]
 
-        def added(pool: ImagePool, images: Tensor, targets: Tensor) -> None:
+        def added(pool: ImagePool, images: Tensor, targets: Tensor, over: Tensor | None = None) -> None:
             self.pooled.append((going.phase, real(images)))
-            add(pool, images, targets)
+            add(pool, images, targets, over)
 
         def stepped(loop: StudentLoop, batch: StudentBatch, progress: Any) -> Any:
             labels, count = real(batch.images), batch.groups["real"].stop

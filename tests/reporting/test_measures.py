@@ -82,7 +82,7 @@ def test_a_measure_of_a_plugin_is_everywhere(tmp_path: Path) -> None:
     assert [path.suffix for path in rendered.plots if path.stem.endswith("_miou")] == [".png", ".svg"]
     page = rendered.page.read_text(encoding="utf-8")
     assert (
-        "<figcaption>miou" in page
+        "<figcaption><strong>Mean IoU<" in page
         and "Mean IoU (%)" in page
         and "41.0 ± 1.0" in page
         and "Mean IoU: of all toys." in page

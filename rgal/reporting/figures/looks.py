@@ -27,9 +27,9 @@ KNOWN = (
     "fetril", "abd", "r_dfcil", "pass", "lwf", "finetune", "fecam",
     "spaceshipnet", "plain", "adaptive_deepinversion", "dfad", "naive", "calibration", "ait",
     "adversarial_dfq", "acil", "adc", "ldc", "efcpp", "dpcr", "fcs",
-    "adagauss",
+    "adagauss", "pre_dfkd", "cpsc", "plus_ema", "priority_replay", "psaq_vit", "patch_contrast",
 )  # fmt: skip
-KNOWN_REFERENCES = ("scratch", "real_kd", "joint", "real_finetune", "real_calibration")
+KNOWN_REFERENCES = ("scratch", "real_kd", "joint", "real_finetune", "real_calibration", "given")
 SYMBOLS = {
     "o": "circle", "s": "square", "^": "triangle-up", "D": "diamond", "v": "triangle-down", "P": "cross", "X": "x",
     STAR: "star", "<": "triangle-left-open", ">": "triangle-right-open", "h": "hexagon-open", "p": "pentagon-open",

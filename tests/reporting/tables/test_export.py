@@ -67,7 +67,8 @@ def test_nothing_exported_is_no_table_and_no_file(results: pd.DataFrame, how: st
 def test_files_stand_beside_the_accuracy_table(results: pd.DataFrame, tmp_path: Path) -> None:
     stem = "dfq_cifar10-resnet20-paper-placement_small"
     names = [path.name for path in write_tables(results, tmp_path)]
-    assert names == [f"{stem}{end}.{fmt}" for end in ("", "_export") for fmt in ("md", "csv", "tex")]
+    ends = [f"{end}.{fmt}" for end in ("", "_export") for fmt in ("md", "csv", "tex")]
+    assert names == [stem + end for end in (*ends[:3], "_compact.tex", *ends[3:])]
     assert "| W8A8" in (tmp_path / f"{stem}_export.md").read_text(encoding="utf-8")
     raw = pd.read_csv(tmp_path / f"{stem}_export.csv").set_index("case")
     assert raw.loc["w8a8", "speedup_64"] == 2.5 and raw.loc["w8a8", "file_ratio"] == pytest.approx(0.25)

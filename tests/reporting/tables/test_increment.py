@@ -161,7 +161,7 @@ def test_the_table_of_results_has_what_the_task_measures(results: pd.DataFrame) 
 def test_files_are_the_same_whatever_the_order_of_the_rows(results: pd.DataFrame, tmp_path: Path) -> None:
     paths = write_tables(results, tmp_path / "a", published())
     ends = [f"{suffix}.{fmt}" for suffix in ("", "_plugin") for fmt in ("md", "csv", "tex")]
-    assert [path.name for path in paths] == [f"{STEM}{end}" for end in ends]
+    assert [path.name for path in paths] == [f"{STEM}{end}" for end in (*ends[:3], "_compact.tex", *ends[3:])]
     shuffled = results.sample(frac=1, random_state=3)
     for one, other in zip(paths, write_tables(shuffled, tmp_path / "b", published()), strict=True):
         assert one.read_bytes() == other.read_bytes()
