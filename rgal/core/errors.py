@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import re
 import sysconfig
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
 LONGEST = 290  # characters of a message: with what is printed before it, a line has at most 300
-_LONG_PATH = re.compile(r"/(?:[^\s/:;,]+/){2,}([^\s/:;,]+)")
 
 
 class UserError(Exception):
@@ -24,14 +22,12 @@ class UserError(Exception):
 
 
 def brief(text: str, longest: int = LONGEST) -> str:
-    """Return a text as one printable line; of a longer one the folders of long paths, then the middle are left out.
+    """Return a text as one printable line; of a longer one the middle is left out.
 
     >>> brief("seeds: found [1,\\n2]"), brief("seeds: expected a whole number, found " + "9" * 50, 42)
     ('seeds: found [1, 2]', 'seeds: expected a whole n … 99999999999999')
     """
     line = printable(text)
-    if len(line) > longest:
-        line = _LONG_PATH.sub(lambda path: f"…/{path[1]}", line)
     if len(line) <= longest:
         return line
     last = longest // 3

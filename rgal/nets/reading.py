@@ -30,12 +30,12 @@ _PICKLES = 5  # that the format before torch 1.6 writes one behind the other
 
 _ARCHIVES = {
     "constants.pkl": (
-        "a TorchScript archive, whose code is not run; write its weights with "
-        "torch.save(torch.jit.load(FILE).state_dict(), 'weights.pth')"
+        "a TorchScript archive, not weights; write them with "
+        "torch.save(torch.jit.load(FILE).state_dict(), 'w.pth')"
     ),
     "archive_format": (
-        "a program of torch.export, whose code is not run; write its weights with "
-        "torch.save(dict(torch.export.load(FILE).state_dict), 'weights.pth')"
+        "a program of torch.export, not weights; write them with "
+        "torch.save(dict(torch.export.load(FILE).state_dict), 'w.pth')"
     ),
 }
 

@@ -11,10 +11,7 @@ from rgal.core.errors import UserError
 from rgal.core.problem import Domain, evaluating
 from rgal.suite.store.folders import read_json
 
-CAUSES = (
-    "likely causes: another normalisation than the data set's, another order of classes, inputs in another range "
-    "than [0, 1], weights of another data set"
-)
+CAUSES = "likely causes: another normalisation, order of classes, range of inputs or data set"
 LOST = 10.0  # points below its record at which a teacher is not the one that was recorded
 
 
@@ -56,7 +53,7 @@ def check_given(weights: Path, dataset: str, top1: float, classes: int) -> None:
     """
     if wrong := weakness(top1, classes, recorded_top1(weights, dataset)):
         raise UserError(
-            f"--teacher-weights {weights}: {wrong}; {CAUSES}; --set allow_weak_teacher=true goes on with it"
+            f"--teacher-weights {weights}: {wrong}; {CAUSES}; --set allow_weak_teacher=true goes on"
         )
 
 
