@@ -11,7 +11,7 @@ from rgal.core.errors import UserError
 from rgal.core.problem import Domain, evaluating
 from rgal.suite.store.folders import read_json
 
-CAUSES = "likely causes: another normalisation, order of classes, range of inputs or data set"
+CAUSES = "likely: another normalisation, order of classes, range of inputs or data set"
 LOST = 10.0  # points below its record at which a teacher is not the one that was recorded
 
 
@@ -26,7 +26,7 @@ def weakness(top1: float, classes: int, recorded: float | None = None) -> str:
     """
     chance = 100 / classes
     if top1 < chance + min(chance, 10.0):
-        return f"{top1:.2f} % top-1 on the test images, near chance ({chance:.2f} %)"
+        return f"{top1:.2f} % top-1, near chance ({chance:.2f} %)"
     if recorded is not None and top1 < recorded - LOST:
         return f"{top1:.2f} % top-1 on the test images, far below the {recorded:.2f} % of its record"
     return ""
@@ -53,7 +53,7 @@ def check_given(weights: Path, dataset: str, top1: float, classes: int) -> None:
     """
     if wrong := weakness(top1, classes, recorded_top1(weights, dataset)):
         raise UserError(
-            f"--teacher-weights {weights}: {wrong}; {CAUSES}; --set allow_weak_teacher=true goes on"
+            f"--teacher-weights {weights}: {wrong}; {CAUSES}; or --set allow_weak_teacher=true"
         )
 
 
