@@ -52,9 +52,7 @@ def check_given(weights: Path, dataset: str, top1: float, classes: int) -> None:
         UserError: the accuracy is near chance, or far below that of the record beside the file.
     """
     if wrong := weakness(top1, classes, recorded_top1(weights, dataset)):
-        raise UserError(
-            f"--teacher-weights {weights}: {wrong}; {CAUSES}; or --set allow_weak_teacher=true"
-        )
+        raise UserError(f"--teacher-weights {weights}: {wrong}; {CAUSES}; or --set allow_weak_teacher=true")
 
 
 @torch.no_grad()
