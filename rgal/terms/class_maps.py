@@ -14,8 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rgal.core.errors import UserError
-from rgal.core.observe import Observation, observe
-from rgal.core.problem import evaluating
+from rgal.core.observe import Observation
 from rgal.terms.objective import Context, FunctionTerm, LossTerm, Reads, Term, TermContext, stateless
 
 
@@ -138,11 +137,8 @@ def _pooling_head(context: TermContext, name: str) -> nn.Module:
     """Return a network's linear head. Raises UserError if its inputs are not the channels of the last layer."""
     net = context.nets[name]
     head = net.get_submodule(str(net.head_name)) if net.head_name and net.layer_names else None
-    if isinstance(head, nn.Linear):
-        probe = torch.zeros(1, *context.domain.shape, device=head.weight.device)
-        with torch.no_grad(), evaluating(net):
-            if observe(net, probe, ["layers"]).layers[-1].shape[1] == head.in_features:
-                return head
+    if isinstance(head, nn.Linear) and context.probe(name, "layers").layers[-1].shape[1] == head.in_features:
+        return head
     raise UserError(
         f"the term 'cam' applies the {name}'s head to its last layer, but it does not end in the spatial mean of a "
         f"layer and a linear head; use another {name} or set the method's parameter cam=0"

@@ -12,8 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rgal.core.errors import UserError
-from rgal.core.observe import batch_norms, observe
-from rgal.core.problem import evaluating
+from rgal.core.observe import batch_norms
 from rgal.core.seeding import global_seed
 from rgal.terms.objective import Context, LossTerm, Reads, Term, TermContext
 
@@ -75,16 +74,14 @@ class Contrastive(Term):
             raise UserError("the term 'cr' reads batch norm inputs, but the teacher has no BatchNorm2d layer")
         self.what = instance_feature(teacher)
         self.reads = (Reads("teacher", self.what, "global"), Reads("teacher", self.what, "local"))
-        device = next(teacher.parameters()).device
-        probe = torch.zeros(1, *context.domain.shape, device=device)
-        with torch.no_grad(), evaluating(teacher):
-            dimension = observe(teacher, probe, [self.what]).required(self.what).shape[1]
+        feature = context.probe("teacher", self.what).required(self.what)
+        dimension = feature.shape[1]
         with global_seed(context.seed, "contrastive head"):
             self.head = nn.Sequential(nn.Linear(dimension, dimension), nn.ReLU(), nn.Linear(dimension, width))
         self.temperature, self.sampled = temperature, sampled
         self.written = 0
         # Not a buffer, which would put the empty part of the bank (900 MB for WRN-40-2) into every checkpoint.
-        self.bank = torch.zeros(bank, 2 * dimension, device=device)
+        self.bank = torch.zeros(bank, 2 * dimension, device=feature.device)
         self.kept_features = self.bank[:0]
 
     def get_extra_state(self) -> dict[str, int | Tensor]:

@@ -12,8 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rgal.core.observe import observe
-from rgal.core.problem import evaluating
 from rgal.terms.objective import Context, LossTerm, Reads, Term, TermContext
 
 
@@ -101,10 +99,7 @@ class MarginalDistance(Term):
     def __init__(self, context: TermContext, lower: float, upper: float) -> None:
         super().__init__()
         self.lower, self.upper = lower, upper
-        teacher = context.nets["teacher"]
-        probe = torch.zeros(1, *context.domain.shape, device=next(teacher.parameters()).device)
-        with torch.no_grad(), evaluating(teacher):
-            feature = observe(teacher, probe, ["feature"]).required_feature
+        feature = context.probe("teacher", "feature").required_feature
         self.register_buffer("sums", feature.new_zeros(context.domain.classes, feature.shape[1]))
         self.register_buffer("counts", feature.new_zeros(context.domain.classes))
         self.kept_features, self.kept_labels = self._nothing()

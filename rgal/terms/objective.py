@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from rgal.core.errors import UserError
 from rgal.core.observe import Observation, batch_norms, observe
-from rgal.core.problem import Domain
+from rgal.core.problem import Domain, evaluating
 from rgal.core.seeding import Streams
 from rgal.terms.context import Context as Context
 from rgal.terms.context import PoolView
@@ -83,6 +83,14 @@ class TermContext:
     seed: int = 0
     task_data: object | None = None
     pool: PoolView | None = None
+
+    @torch.no_grad()
+    def probe(self, name: str, what: str) -> Observation:
+        """Observe a network on one black image, to size a term by. `what`: see `rgal.core.observe`."""
+        net = self.nets[name]
+        image = torch.zeros(1, *self.domain.shape, device=next(net.parameters()).device)
+        with evaluating(net):
+            return observe(net, image, [what])
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rgal.core.observe import observe
-from rgal.core.problem import evaluating
 from rgal.core.seeding import global_seed
 from rgal.terms.objective import Context, LossTerm, Reads, Term, TermContext, stateless
 
@@ -72,12 +70,9 @@ class SharedContrast(Term):
 
 
 def _width(context: TermContext, name: str) -> int:
-    net = context.nets[name]
-    if not getattr(net, "head_name", ""):
+    if not getattr(context.nets[name], "head_name", ""):
         return 1  # refused by name when the objective is built
-    probe = torch.zeros(1, *context.domain.shape, device=next(net.parameters()).device)
-    with torch.no_grad(), evaluating(net):
-        return observe(net, probe, ["feature"]).required_feature.shape[1]
+    return context.probe(name, "feature").required_feature.shape[1]
 
 
 # The terms as recipes name them -------------------------------------------------------------------------------

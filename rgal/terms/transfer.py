@@ -8,8 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rgal.core.observe import observe
-from rgal.core.problem import evaluating
 from rgal.core.seeding import global_seed
 from rgal.terms.inversion import kl_div
 from rgal.terms.objective import Context, LossTerm, Reads, Term, TermContext, stateless
@@ -120,7 +118,10 @@ class _LayerMatching(Term):
 
     def __init__(self, context: TermContext) -> None:
         super().__init__()
-        widths = [_layer_widths(context, name) for name in ("student", "teacher")]
+        widths = [
+            [layer.shape[1] for layer in context.probe(name, "layers").layers]
+            for name in ("student", "teacher")
+        ]
         with global_seed(context.seed, "layer maps"):
             self.maps = nn.ModuleList(nn.Conv2d(s, t, 1) for s, t in zip(*widths, strict=False))
 
@@ -158,14 +159,6 @@ class GramDistillation(_LayerMatching):
 
 def _conv1x1(conv: nn.Conv2d, pooled: Tensor) -> Tensor:
     return F.linear(pooled, conv.weight.flatten(1), conv.bias)
-
-
-def _layer_widths(context: TermContext, name: str) -> list[int]:
-    net = context.nets[name]
-    parameter = next(net.parameters())
-    probe = torch.zeros(1, *context.domain.shape, device=parameter.device)
-    with torch.no_grad(), evaluating(net):
-        return [layer.shape[1] for layer in observe(net, probe, ["layers"]).layers]
 
 
 def channel_distillation(weight: float, until: float = 1.0) -> LossTerm:
