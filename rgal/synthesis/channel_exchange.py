@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rgal.core.problem import Domain
+from rgal.core.problem import Domain, evaluating
 from rgal.core.seeding import seed_for
 from rgal.nets.generators import Generator
 from rgal.synthesis.generators import PersistentGenerator, PersistentGeneratorSource
@@ -108,12 +108,9 @@ class ExchangingGeneratorSource(PersistentGeneratorSource):
         maps = self.memory[depth][rows].float()
         if mixes:
             maps = exchange_channels(maps, self.exchange.share, rng)
-        self.net.eval()
-        try:
+        with evaluating(self.net):
             body = self.net.get_submodule("body")
             return torch.sigmoid(body[STARTS[depth] :](maps)).float()  # type: ignore[index]
-        finally:
-            self.net.train()
 
     def state_dict(self) -> dict[str, Any]:
         return super().state_dict() | {

@@ -14,7 +14,7 @@ from rgal.nets.class_norms import ClassNormGenerator
 from rgal.synthesis.generators import (
     ConditionalGenerator,
     ConditionalGeneratorSource,
-    make_generator,
+    square_images,
 )
 from rgal.synthesis.image_source import Adam
 
@@ -39,12 +39,9 @@ class ClassNormalisedSource(ConditionalGeneratorSource):
     spec: ClassNormalised
 
     def make_net(self, seed: int) -> nn.Module:
-        channels, height, _ = self.domain.shape
-        make_generator(
-            self.spec, self.domain, torch.device("cpu"), seed
-        )  # refuses images that are not square
+        channels, size = square_images(self.domain)
         with global_seed(seed, "generator"):
-            net = ClassNormGenerator(self.spec.latent, self.domain.classes, channels, height, self.spec.width)
+            net = ClassNormGenerator(self.spec.latent, self.domain.classes, channels, size, self.spec.width)
         return place(net, self.device).train()
 
     def start(self, targets: Tensor, optimiser: Adam) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from rgal.core.errors import UserError
 from rgal.core.precision import adam, place
-from rgal.core.problem import Domain
+from rgal.core.problem import Domain, evaluating
 from rgal.core.seeding import global_seed
 from rgal.nets.following import follow
 from rgal.nets.generators import Generator, LargeGenerator, reset_generator
@@ -73,16 +73,26 @@ def make_generator(spec: FreshGenerator, domain: Domain, device: torch.device, s
     Raises:
         UserError: the images of the domain are not square.
     """
+    channels, size = square_images(domain)
+    kind = LargeGenerator if spec.large else Generator
+    with global_seed(seed, "generator"):
+        net = kind(spec.latent, channels=channels, size=size, width=spec.width)
+    return place(net, device).train()
+
+
+def square_images(domain: Domain) -> tuple[int, int]:
+    """Return the channels and the size of a domain's images.
+
+    Raises:
+        UserError: they are not square.
+    """
     channels, height, width = domain.shape
     if height != width:
         raise UserError(
             f"generators make square images, these are {width}x{height}; give --set image_size=..., "
             "or a method that optimises pixels"
         )
-    kind = LargeGenerator if spec.large else Generator
-    with global_seed(seed, "generator"):
-        net = kind(spec.latent, channels=channels, size=height, width=spec.width)
-    return place(net, device).train()
+    return channels, height
 
 
 class FreshGeneratorSource(ImageSource):
@@ -158,15 +168,12 @@ class PersistentGeneratorSource(FreshGeneratorSource):
     @torch.no_grad()
     def draw(self, n: int, rng: torch.Generator) -> Tensor:
         """Draw images by the running batch norm statistics, as CMI's driver does; the latter half by the slow copy."""
-        self.net.eval()
-        try:
-            codes = torch.randn(n, self.spec.latent, generator=rng, device=self.device)
+        codes = torch.randn(n, self.spec.latent, generator=rng, device=self.device)
+        with evaluating(self.net):
             if self.slow is None:
                 return self.net(codes).float()
             own = n - n // 2
             return torch.cat([self.net(codes[:own]), self.slow(codes[own:])]).float()
-        finally:
-            self.net.train()
 
     def state_dict(self) -> dict[str, Any]:
         state = super().state_dict()
@@ -209,11 +216,8 @@ class ConditionalGeneratorSource(PersistentGeneratorSource):
         """Draw labels (n,), all classes equally likely, and images of them by the running statistics."""
         labels = torch.randint(0, self.domain.classes, (n,), generator=rng, device=self.device)
         noise = torch.randn(n, self.spec.latent, generator=rng, device=self.device)
-        self.net.eval()
-        try:
+        with evaluating(self.net):
             return self.made(noise, labels), labels
-        finally:
-            self.net.train()
 
     def draw(self, n: int, rng: torch.Generator) -> Tensor:
         return self.draw_labelled(n, rng)[0]

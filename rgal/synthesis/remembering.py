@@ -58,9 +58,11 @@ def remembered_code_loss(logits: Tensor, codes: Tensor) -> Tensor:
 class RememberingGeneratorSource(PersistentGeneratorSource):
     """Hold generator, autoencoder and their optimisers. See `RememberingGenerator`."""
 
+    spec: RememberingGenerator
+
     def __init__(self, spec: RememberingGenerator, domain: Domain, device: torch.device, seed: int) -> None:
         super().__init__(spec, domain, device, seed)
-        self.memory_spec, self.draws, self.learnt = spec, 0, False
+        self.draws, self.learnt = 0, False
         with global_seed(seed, "memory"):
             self.memory = Autoencoder(spec.latent, domain.shape[0], domain.shape[1], spec.width)
         place(self.memory, device).train()
@@ -93,7 +95,7 @@ class RememberingGeneratorSource(PersistentGeneratorSource):
         with torch.enable_grad():
             loss = remembered_code_loss(self._logits(self.memory.decode(codes)), codes)
             (codes.grad,) = torch.autograd.grad(loss, [codes])
-        torch.optim.Adam([codes], self.memory_spec.lr_code).step()
+        torch.optim.Adam([codes], self.spec.lr_code).step()
         with torch.no_grad():
             images = self.memory.decode(codes.detach()).float()
         self.memory.train()
