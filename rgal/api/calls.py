@@ -17,7 +17,7 @@ from rgal.api.budgets import GivenBudget
 from rgal.core.errors import UserError, nearest
 from rgal.core.precision import Precision
 from rgal.core.seeding import seed_for
-from rgal.engine.run import Diverged, Position, Row
+from rgal.engine.options import Diverged, Position, Row
 from rgal.suite.store.checkpoint import Checkpoint
 from rgal.suite.task import Run
 

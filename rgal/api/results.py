@@ -16,7 +16,7 @@ from rgal.core.errors import UserError
 from rgal.core.problem import Domain
 from rgal.engine.evaluation import Agreement, agreement, logits_of
 from rgal.engine.held_out import HeldOutSpec, held_out_images
-from rgal.engine.run import Row
+from rgal.engine.options import Row
 from rgal.nets.checkpoint import save_weights
 from rgal.tasks.quantization.layer_report import layer_report
 from rgal.tasks.quantization.onnx_export import export_float, export_onnx

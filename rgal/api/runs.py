@@ -29,7 +29,8 @@ from rgal.api.teacher import Teacher, as_pixels
 from rgal.core.errors import UserError
 from rgal.core.problem import Problem
 from rgal.data import ImageSet
-from rgal.engine.run import RunOptions, TransferRun
+from rgal.engine.options import RunOptions
+from rgal.engine.run import TransferRun
 from rgal.suite.running.single import SingleRun
 from rgal.suite.task import tasks
 from rgal.tasks.class_incremental.phases import NewClasses

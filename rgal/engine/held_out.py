@@ -19,7 +19,7 @@ from rgal.core.observe import batch_norms
 from rgal.core.precision import Precision
 from rgal.core.problem import Problem
 from rgal.core.seeding import Streams
-from rgal.engine.run import Diverged, Position, Row
+from rgal.engine.options import Diverged, Position, Row
 from rgal.synthesis.image_source import Adam
 from rgal.synthesis.loop import Inversion, InversionSpec
 from rgal.synthesis.pixels import Pixels

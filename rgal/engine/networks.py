@@ -15,6 +15,7 @@ from rgal.core.seeding import Streams, global_seed, seed_for
 from rgal.engine.schedule import Mode
 from rgal.methods.networks import Following, FurtherNetwork, Trained
 from rgal.nets.following import follow
+from rgal.terms.context import Context
 from rgal.terms.objective import Objective, Progress, TermContext
 
 
@@ -69,16 +70,12 @@ class FurtherNetworks:
             if isinstance(spec, Following) and not self.steps[name]:
                 self.nets[name].load_state_dict(self.student.state_dict())
 
-    def after(
-        self, mode: Mode, images: Tensor, targets: Tensor, inputs: Tensor, progress: Progress
-    ) -> dict[str, Tensor]:
+    def after(self, mode: Mode, ctx: Context, progress: Progress) -> dict[str, Tensor]:
         """Move what follows a kind of step, and train what is trained after it.
 
         Args:
             mode: the kind of the step.
-            images: of the step, (N,C,H,W) in [0,1].
-            targets: labels (N,), or shares (N,C).
-            inputs: the images as networks were shown them, (N,C,H,W).
+            ctx: what the step's terms were given.
             progress: how far the run is.
 
         Returns:
@@ -90,15 +87,15 @@ class FurtherNetworks:
                 follow(self.nets[name], self.student, spec.momentum)
                 self.steps[name] += 1
             elif isinstance(spec, Trained) and spec.after == mode:
-                losses = self._train(name, images.detach(), targets, inputs.detach(), progress)
+                losses = self._train(name, ctx, progress)
                 parts |= {f"{name}_{term}": loss for term, loss in losses.items()}
         return parts
 
-    def _train(
-        self, name: str, images: Tensor, targets: Tensor, inputs: Tensor, progress: Progress
-    ) -> dict[str, Tensor]:
+    def _train(self, name: str, ctx: Context, progress: Progress) -> dict[str, Tensor]:
+        """Do a step of a trained network on the images of a step, as the networks were shown them."""
         net = self.nets[name].train().requires_grad_(True)
         seed = (*self.streams.parts, name, self.steps[name])
+        views = {"global": ctx.views["global"].detach()}
         try:
             with (
                 global_seed(*seed),
@@ -106,7 +103,7 @@ class FurtherNetworks:
                 autocast(self.problem.device, self.precision),
             ):
                 total, parts, _ = self.objectives[name](
-                    images, targets, {"global": inputs}, self.streams, progress
+                    ctx.images.detach(), ctx.cross_entropy_targets, views, self.streams, progress
                 )
             self.optimisers[name].zero_grad(set_to_none=True)
             total.backward()

@@ -25,12 +25,7 @@ from rgal.engine.batches import (
 )
 from rgal.engine.clock import Clock
 from rgal.engine.networks import FurtherNetworks
-from rgal.engine.options import SHOWN as SHOWN
-from rgal.engine.options import Diverged as Diverged
-from rgal.engine.options import Hooks as Hooks
-from rgal.engine.options import Position as Position
-from rgal.engine.options import Row as Row
-from rgal.engine.options import RunOptions as RunOptions
+from rgal.engine.options import SHOWN, Diverged, Hooks, Position, Row, RunOptions
 from rgal.engine.schedule import MODES, Mode, Schedule
 from rgal.engine.student import StudentLoop, StudentSpec
 from rgal.methods.recipe import Recipe
@@ -171,9 +166,7 @@ class TransferRun:
         if self.further.nets:
             self.further.before_student()
         batch, ctx = self.loop.step(self.batches.next(), progress)
-        if self.further.nets:
-            targets, inputs = ctx.cross_entropy_targets, ctx.views["global"]
-            self.loop.meter.add(self.further.after("student", ctx.images, targets, inputs, progress))
+        self.loop.meter.add(self.further.after("student", ctx, progress))
         if ctx.priority is not None and batch.rows is not None and self.batches is self.synthesised:
             self.pool.set_priorities(batch.rows, ctx.priority.detach())
 
@@ -184,11 +177,7 @@ class TransferRun:
         if alone or self.schedule.done["synthesis"] == 0:
             self.inversion.begin()
         ctx = self.inversion.step(self.progress)
-        if self.further.nets:
-            targets, inputs = ctx.cross_entropy_targets, ctx.views["global"]
-            self.inversion.meter.add(
-                self.further.after("synthesis", ctx.images, targets, inputs, self.progress)
-            )
+        self.inversion.meter.add(self.further.after("synthesis", ctx, self.progress))
         if alone:
             self._take_images()
 

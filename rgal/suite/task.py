@@ -17,7 +17,7 @@ from rgal.core.precision import Precision
 from rgal.core.problem import Domain, Problem
 from rgal.core.seeding import Streams
 from rgal.data import Dataset, ImageSet
-from rgal.engine.run import Position, Row
+from rgal.engine.options import Position, Row
 from rgal.methods.plugins import add_registry
 from rgal.methods.recipe import Recipe
 from rgal.methods.registry import Method, Resolved, resolve

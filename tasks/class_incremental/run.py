@@ -20,7 +20,8 @@ from rgal.core.problem import Problem, freeze
 from rgal.core.seeding import Streams
 from rgal.engine.batches import PoolSupply
 from rgal.engine.evaluation import hits
-from rgal.engine.run import Hooks, Position, Row, RunOptions, TransferRun
+from rgal.engine.options import Hooks, Position, Row, RunOptions
+from rgal.engine.run import TransferRun
 from rgal.nets.checkpoint import save_weights
 from rgal.suite.store.folders import write_json
 from rgal.suite.task import Job

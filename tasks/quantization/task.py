@@ -16,7 +16,7 @@ from rgal.core.errors import UserError
 from rgal.core.optimiser import SGD
 from rgal.core.precision import place
 from rgal.core.problem import Domain
-from rgal.engine.run import Hooks
+from rgal.engine.options import Hooks
 from rgal.methods.recipe import Recipe
 from rgal.nets import is_own
 from rgal.nets.checkpoint import load_weights

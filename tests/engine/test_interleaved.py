@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from rgal.engine.batches import StudentBatch
-from rgal.engine.run import SHOWN, Row
+from rgal.engine.options import SHOWN, Row
 from rgal.methods.recipe import Recipe, Rounds
 from rgal.methods.registry import resolve
 from rgal.synthesis.generators import ConditionalGenerator

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from rgal.engine.batches import StudentBatch
-from rgal.engine.run import SHOWN
+from rgal.engine.options import SHOWN
 from rgal.methods.recipe import Recipe
 from rgal.synthesis.noisy import NoisyGenerator
 from tests.helpers import small

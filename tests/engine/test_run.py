@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from rgal.core.seeding import Streams
-from rgal.engine.run import Diverged, Row, TransferRun
+from rgal.engine.options import Diverged, Row
+from rgal.engine.run import TransferRun
 from rgal.methods.plus_rgal import plus_rgal
 from rgal.methods.rgal_options import RgalOptions
 from rgal.synthesis.pool import ImagePool

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from rgal.core.problem import Problem
 from rgal.core.seeding import Streams
-from rgal.engine.run import Hooks, Row, RunOptions, TransferRun
+from rgal.engine.options import Hooks, Row, RunOptions
+from rgal.engine.run import TransferRun
 from rgal.methods.recipe import Recipe, Rounds
 from rgal.methods.registry import resolve
 from rgal.synthesis.generators import FreshGenerator, PersistentGenerator

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from rgal.engine.run import Position, Row
+from rgal.engine.options import Position, Row
 from rgal.suite.measures import measured_text
 from rgal.suite.store.checkpoint import Checkpoint
 from rgal.suite.store.folders import Metrics

@@ -9,7 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from rgal.analysis.diversity import diversity
-from rgal.engine.run import SHOWN, Hooks, Position, Row, RunOptions, TransferRun
+from rgal.engine.options import SHOWN, Hooks, Position, Row, RunOptions
+from rgal.engine.run import TransferRun
 from rgal.nets.checkpoint import save_weights
 from rgal.suite.plan.initial_pool import initial_images, record
 from rgal.suite.running.judge import Judge

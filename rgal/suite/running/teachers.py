@@ -22,7 +22,7 @@ from rgal.core.seeding import Streams, global_seed
 from rgal.data import Dataset
 from rgal.engine.batches import StudentBatch
 from rgal.engine.evaluation import top1
-from rgal.engine.run import Diverged, Position, Row
+from rgal.engine.options import Diverged, Position, Row
 from rgal.engine.student import StudentLoop, StudentSpec
 from rgal.nets.checkpoint import load_weights, save_weights
 from rgal.suite.plan.settings import TeacherRecipe

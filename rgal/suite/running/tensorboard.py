@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rgal.core.errors import UserError
-from rgal.engine.run import Row
+from rgal.engine.options import Row
 from rgal.suite.running.drive import Watch
 
 FLUSH_SECONDS = 10

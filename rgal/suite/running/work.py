@@ -20,7 +20,7 @@ from rgal.core.precision import reproducible
 from rgal.core.problem import Problem
 from rgal.core.seeding import Streams
 from rgal.data import Dataset
-from rgal.engine.run import Diverged
+from rgal.engine.options import Diverged
 from rgal.methods.names import MethodName
 from rgal.methods.plugins import load_plugins
 from rgal.suite.plan.calibration import given_images

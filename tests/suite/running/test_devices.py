@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from rgal.core.errors import UserError
-from rgal.engine.run import Position
+from rgal.engine.options import Position
 from rgal.suite.running.devices import Places, choose_device, chosen_devices
 from rgal.suite.running.drive import Memory, ProgressMessage
 from rgal.suite.running.jobs import Outcome, TrialJob, WorkJob, on_device
