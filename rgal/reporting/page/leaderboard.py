@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import stdev
 
 from rgal.reporting.page.model import Bar, Board, Link, Standing, href
 from rgal.reporting.results import MethodTrials, ResultGroup, case_label
@@ -157,11 +158,7 @@ def _standing(
 ) -> Standing:
     row, values = score.row, score.values
     other = verdict.others.get(row.method)
-    deviation = (
-        math.sqrt(sum((v - score.mean) ** 2 for v in values) / (len(values) - 1))
-        if len(values) > 1
-        else math.nan
-    )
+    deviation = stdev(values) if len(values) > 1 else math.nan
     return Standing(
         rank,
         row.method,

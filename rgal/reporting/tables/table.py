@@ -102,12 +102,7 @@ class Table:
     def in_brief(self) -> Brief:
         """Return what a terminal shows: the caption, the verdict and the columns `brief`, under short headings."""
         columns = [
-            (
-                column.short or column.heading,
-                column.text,
-                [column.show(*column.values(row)) for row in self.rows],
-            )
-            for column in self.brief
+            (column.short or column.heading, column.text, self._texts(column)) for column in self.brief
         ]
         return Brief(self.caption, self.verdict, columns, self.remarks)
 
@@ -116,16 +111,12 @@ class Table:
 
         What is bold there are the methods and numbers of the winners: the best of the verdict and what ties with it.
         """
-        shown = [c for c in self.narrow if any(c.show(*c.values(row)) for row in self.rows)]
-        if not shown or not self.rows:
+        printed = [(column, texts) for column in self.narrow if any(texts := self._texts(column))]
+        if not printed:
             return ""
+        shown = [column for column, _ in printed]
         heads = [column.short or column.heading for column in shown]
-        cells = pd.DataFrame(
-            {
-                head: [c.show(*c.values(row)) for row in self.rows]
-                for head, c in zip(heads, shown, strict=True)
-            }
-        )
+        cells = pd.DataFrame({head: texts for head, (_, texts) in zip(heads, printed, strict=True)})
         won = [row.row in self.winners for row in self.rows]
         named = sum(column.text for column in shown)  # cells that name a row; the compared number follows
         bold = pd.DataFrame(
@@ -136,6 +127,10 @@ class Table:
             for column, head in zip(shown, heads, strict=True)
         ]
         return latex_compact(self.caption, cells, bold, plain, self._separators())
+
+    def _texts(self, column: Column) -> list[str]:
+        """Return what a column prints in each row."""
+        return [column.show(*column.values(row)) for row in self.rows]
 
     def _of_cells(self, function: Callable[[Column, Sequence[Any]], Any]) -> pd.DataFrame:
         cells = {
