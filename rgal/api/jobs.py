@@ -14,7 +14,7 @@ from torch import nn
 from rgal.api.budgets import suite_of
 from rgal.api.calls import Call, weights_hash
 from rgal.api.teacher import Teacher
-from rgal.core.cores import runnable
+from rgal.core.cores import instead_of, runnable
 from rgal.core.errors import UserError
 from rgal.core.precision import Precision
 from rgal.core.problem import Problem
@@ -120,10 +120,7 @@ def _precision(asked: str, teacher: Teacher) -> Precision:
     """Return the precision that runs, as the command line chooses it, and warn where that is not the one asked for."""
     taken = runnable(asked, teacher.device.type)
     if taken != asked:
-        warnings.warn(
-            f"this processor has no instructions for {asked}, which would be slower: {taken} instead",
-            stacklevel=2,
-        )
+        warnings.warn(instead_of(asked, taken), stacklevel=2)
     return cast(Precision, taken)
 
 

@@ -82,6 +82,11 @@ def runnable(precision: str, device: str) -> str:
     return "fp32" if precision == "bf16" and on_cpu and not computes_bf16() else precision
 
 
+def instead_of(asked: str, taken: str) -> str:
+    """Say that another precision runs than the one asked for; see `runnable`."""
+    return f"this processor has no instructions for {asked}, which would be slower: {taken} instead"
+
+
 def _whole_number(text: str) -> int | None:
     """The number above 0 that a text holds, or None."""
     text = text.strip()

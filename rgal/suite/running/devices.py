@@ -42,7 +42,7 @@ def chosen_devices(device: str, numbers: str | None) -> tuple[str, ...]:
     """
     if numbers is None:
         return all_devices(device)
-    if device.partition(":")[0] != "cuda" or device != "cuda":
+    if device != "cuda":
         raise UserError(
             f"--devices {numbers}: numbers of GPUs, and the device is {device}; give --device cuda"
         )

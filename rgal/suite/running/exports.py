@@ -13,10 +13,9 @@ import torch
 from rgal.core.errors import UserError, in_short, nearest
 from rgal.methods.plugins import load_plugins
 from rgal.suite.plan.trial import Trial
-from rgal.suite.running.jobs import trial_claim
 from rgal.suite.running.work import prepare
 from rgal.suite.store.claims import Claims
-from rgal.suite.store.folders import SCHEMA, Store, key_of, read_json, write_json
+from rgal.suite.store.folders import SCHEMA, Store, key_of, read_json, trial_claim, write_json
 from rgal.suite.task import tasks
 
 PACKAGES = {"onnx": ("onnx", "onnxscript", "onnxruntime")}  # what a format needs

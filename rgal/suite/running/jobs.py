@@ -10,7 +10,7 @@ from rgal.suite.plan.settings import TeacherRecipe
 from rgal.suite.plan.trial import Trial
 from rgal.suite.running.held_out import held_out_folder
 from rgal.suite.running.teachers import teacher_files
-from rgal.suite.store.folders import Store, key_of, read_json
+from rgal.suite.store.folders import Store, read_json, trial_claim
 from rgal.synthesis.pool_files import FILE
 
 Status = Literal["finished", "failed", "interrupted", "elsewhere"]
@@ -176,11 +176,6 @@ def version(file: Path) -> str:
     except OSError:
         return ""
     return f"{found.st_mtime_ns} {found.st_size}"
-
-
-def trial_claim(folder: Path) -> str:
-    """Name the claim of a trial by its folder."""
-    return f"trial-{key_of(folder)}"
 
 
 def teacher_claim(root: Path, trial: Trial) -> str:

@@ -86,10 +86,7 @@ class RayCluster:
     def prepare(self, plan: Plan, store: Store) -> None:
         """Say at once what can never be scheduled and what nodes do not share; copy plug-ins to where all see them."""
         self.device = plan.device
-        if self.how.per_device is not None and self.device == "cpu":
-            raise UserError(
-                f"--per-device {self.how.per_device}: trials share GPUs, and the device is cpu; --jobs N"
-            )
+        self.how.check_sharing(self.device)
         if not self._room():
             cpus, gpus = self._needs()
             wanted = f"{cpus} CPUs" + (f" and {gpus:g} GPU" if gpus else "")

@@ -116,7 +116,7 @@ class RayEngine:
         assignment = self._running.pop(reference)
         try:
             outcome: Outcome = self._ray.get(reference)
-        except (self._ray.exceptions.RayError, self._ray.exceptions.TaskCancelledError) as error:
+        except self._ray.exceptions.RayError as error:
             cause = getattr(error, "cause", None) or error
             return Died(f"under Ray: {type(cause).__name__}: {first_line(cause)[:150]}")
         assignment.claim.release()

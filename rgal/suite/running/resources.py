@@ -50,6 +50,13 @@ class HowToRun:
             wrong = f"--devices {self.devices}" if self.devices is not None else "--jobs 0"
             raise UserError(f"{wrong}: on this machine alone, not with --engine ray")
 
+    def check_sharing(self, device: str) -> None:
+        """Raise UserError if trials are to share GPUs, and the device is none."""
+        if self.per_device is not None and not device.startswith("cuda"):
+            raise UserError(
+                f"--per-device {self.per_device}: trials share GPUs, and the device is {device}; --jobs N"
+            )
+
 
 def share_cores(how: HowToRun, devices: Sequence[str], jobs: int) -> tuple[int, int]:
     """Share the granted cores out among jobs: (jobs at a time, threads of each), both at least 1.
@@ -66,14 +73,11 @@ def share_cores(how: HowToRun, devices: Sequence[str], jobs: int) -> tuple[int, 
     """
     cores, threads = granted_cores(), how.threads or wanted_threads()
     slots = how.slots
+    how.check_sharing(devices[0])
     if devices[0].startswith("cuda"):
         most = len(devices) * (how.per_device or MOST_PER_DEVICE)
         if slots is None:
             slots = min(most if how.per_device else max(len(devices), min(most, cores)), jobs)
-    elif how.per_device is not None:
-        raise UserError(
-            f"--per-device {how.per_device}: trials share GPUs, and the device is {devices[0]}; --jobs N"
-        )
     elif slots is None:
         slots = min(cores // (threads or 1), jobs)
     slots = max(1, slots)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from rgal.core.cores import runnable
+from rgal.core.cores import instead_of, runnable
 from rgal.core.domain import domain_text
 from rgal.core.errors import UserError, nearest
 from rgal.data import Dataset
@@ -132,10 +132,9 @@ def plan_warnings(plan: Plan) -> list[str]:
     """What a user should know of a plan before it runs, a line each."""
     suite, lines = plan.suite, []
     wanted = suite.asked_precision
-    if wanted != runnable(wanted, plan.device):
-        lines.append(
-            f"warning: this processor has no instructions for {wanted}, which would be slower: fp32 instead"
-        )
+    taken = runnable(wanted, plan.device)
+    if taken != wanted:
+        lines.append(f"warning: {instead_of(wanted, taken)}")
     names = untuned(suite, tasks()[suite.task], plan.dataset, plan.device)
     if not names:
         return lines

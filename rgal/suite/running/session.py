@@ -22,7 +22,6 @@ from rgal.suite.running.jobs import (
     TrialJob,
     WorkJob,
     teacher_claim,
-    trial_claim,
     version,
 )
 from rgal.suite.running.resources import HowToRun
@@ -31,7 +30,7 @@ from rgal.suite.running.scheduler import Listener, Scheduler
 from rgal.suite.running.sites import Site
 from rgal.suite.running.teachers import import_teacher, teacher_files
 from rgal.suite.store.claims import ClaimLost, Claims, lapse_seconds
-from rgal.suite.store.folders import Store, read_json
+from rgal.suite.store.folders import Store, read_json, trial_claim
 from rgal.suite.task import tasks
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rgal.core.errors import UserError
 from rgal.suite.store.claims import Claims, Owner, Seen, is_dead
-from rgal.suite.store.folders import Store
+from rgal.suite.store.folders import Store, trial_claim
 from rgal.suite.store.frames import load_records
 from rgal.suite.store.records import ODD, Record, printable
 
@@ -23,7 +23,7 @@ def status_text(root: Path) -> str:
     if not root.is_dir():
         raise UserError(f"results directory {root}: no such folder")
     claims, records = Claims(root).look(), load_records(Store(root))
-    lines = [_of_trial(record, claims.pop(f"trial-{record.key}", None)) for record in records]
+    lines = [_of_trial(record, claims.pop(trial_claim(record.folder), None)) for record in records]
     others = [*_others(claims)]
     width = max((len(name) for name, _, _ in (*lines, *others)), default=0)
     shown = [f"  {name:<{width}}  {state:<8}  {text}".rstrip() for name, state, text in (*others, *lines)]

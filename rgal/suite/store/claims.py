@@ -20,7 +20,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -151,7 +151,7 @@ class Claim:
         """
         with self._writing:
             if done is not None:
-                self.owner = _with(self.owner, done=done, said=said[:LONGEST])
+                self.owner = replace(self.owner, done=done, said=said[:LONGEST])
             if self.lost or (not now and time.monotonic() < self._next):
                 return
             self._next = time.monotonic() + LEAST_SECONDS
@@ -183,7 +183,7 @@ class Claim:
             ClaimLost: it was taken over, before the block or in it.
         """
         self.check()
-        self.owner = _with(self.owner, **_ourselves(), device=device)
+        self.owner = replace(self.owner, **_ourselves(), device=device)
         self.beat(now=True)
         if self.lost:
             raise ClaimLost(self.path.name)
@@ -338,10 +338,6 @@ def is_dead(owner: Owner) -> bool:
     if owner.machine != this_machine():
         return False
     return _born(owner.pid) != owner.born
-
-
-def _with(owner: Owner, **changes: Any) -> Owner:
-    return Owner(**{**owner.__dict__, **changes})
 
 
 def _text(owner: Owner, beats: int) -> bytes:

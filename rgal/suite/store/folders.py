@@ -134,3 +134,8 @@ class Store:
         with suppress(FileNotFoundError):
             os.replace(folder, bin_)
         shutil.rmtree(bin_, ignore_errors=True)
+
+
+def trial_claim(folder: Path) -> str:
+    """Name the claim of a trial by its folder."""
+    return f"trial-{key_of(folder)}"

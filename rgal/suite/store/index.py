@@ -118,7 +118,7 @@ def _signature(folder: Path) -> tuple[bytes, int]:
     try:
         with os.scandir(folder) as there:
             for item in there:
-                if item.name.endswith(".json") or item.name in BESIDE_JSON:
+                if _matters(item.name):
                     seen = item.stat()
                     latest = max(latest, seen.st_mtime_ns, seen.st_ctime_ns)
                     about = (seen.st_mtime_ns, seen.st_ctime_ns, seen.st_size, seen.st_ino)
@@ -143,11 +143,12 @@ def _read(folder: Path) -> Entry:
 
 def _files(folder: Path) -> Iterator[str]:
     with suppress(OSError):
-        yield from (
-            item.name
-            for item in folder.iterdir()
-            if (item.name.endswith(".json") or item.name in BESIDE_JSON) and item.is_file()
-        )
+        yield from (item.name for item in folder.iterdir() if _matters(item.name) and item.is_file())
+
+
+def _matters(name: str) -> bool:
+    """Tell whether reports depend on the file of this name."""
+    return name.endswith(".json") or name in BESIDE_JSON
 
 
 def _packed(entry: Entry) -> bytes:
