@@ -166,7 +166,8 @@ class TransferRun:
         if self.further.nets:
             self.further.before_student()
         batch, ctx = self.loop.step(self.batches.next(), progress)
-        self.loop.meter.add(self.further.after("student", ctx, progress))
+        if losses := self.further.after("student", ctx, progress):
+            self.loop.meter.add(losses)
         if ctx.priority is not None and batch.rows is not None and self.batches is self.synthesised:
             self.pool.set_priorities(batch.rows, ctx.priority.detach())
 
@@ -177,7 +178,8 @@ class TransferRun:
         if alone or self.schedule.done["synthesis"] == 0:
             self.inversion.begin()
         ctx = self.inversion.step(self.progress)
-        self.inversion.meter.add(self.further.after("synthesis", ctx, self.progress))
+        if losses := self.further.after("synthesis", ctx, self.progress):
+            self.inversion.meter.add(losses)
         if alone:
             self._take_images()
 
