@@ -4,7 +4,8 @@
     python -m rgal.reporting.studies                      # the pages of all studies, from their records
 
 `docs/results/studies.yaml` says what a study asks and what its tables carry. Kept of a trial are its settings, its
-result, its metrics and the diversity of its images; no weights, no images.
+result, its metrics and the diversity of its images; no weights, no images. A study that is `of` others has no records
+of its own: its page asks of theirs whether RGAL helps.
 """
 
 from __future__ import annotations
@@ -17,10 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import yaml
 
 from rgal.core.errors import UserError, nearest
+from rgal.reporting.gains import gains, gains_table, gains_verdict
 from rgal.reporting.published import REFERENCE, load_reference
+from rgal.reporting.tables.table import markdown_text
 from rgal.reporting.tables.write import all_tables
 from rgal.suite.store.folders import Store
 from rgal.suite.store.frames import identified, load_records, make_frames, newest
@@ -28,6 +32,13 @@ from rgal.suite.store.records import Record
 
 ROOT = Path(__file__).resolve().parents[2]
 KEPT = ("trial.json", "result.json", "metrics.jsonl", "diversity.json", "layers.json", "phases.json")
+_MEANING = """\
+- gain: with RGAL minus host, mean over the n seeds (each with its own teacher) that both have finished; in brackets
+  its 95 % t interval; bold: p < 0.05 in a paired t test from five seeds on, after Holm's correction for all rows of
+  this page.
+- same label, different label: by how much RGAL changes the distances (0 to 2, of the teacher's penultimate features) of
+  the kept images. RGAL means to raise the first and to lower the second.
+- fallback: anchors of the kept images without a negative in the focal band: theirs is drawn among all other labels."""
 _CPU_SECONDS = ("synthesis_cpu_seconds", "student_cpu_seconds")
 
 
@@ -39,17 +50,19 @@ class Study:
         name: of its page and of the folder of its records.
         title: the heading of its page.
         question: what was asked.
-        command: what made the records.
+        command: what made the records; "" for a study of other studies.
         finding: what the tables carry, in words; "" until somebody has looked.
         pictures: the files of the run's plots/ that the page shows.
+        of: the studies whose records it reads, where it has none of its own.
     """
 
     name: str
     title: str
     question: str
-    command: str
+    command: str = ""
     finding: str = ""
     pictures: Sequence[str] = ()
+    of: Sequence[str] = ()
 
     @property
     def records(self) -> Path:
@@ -108,9 +121,10 @@ def keep(results: Path, study: Study) -> int:
 
 def page_of(study: Study) -> str:
     """Write the page of a study: question, command, every table with its verdict, what they carry, what they cost."""
+    if study.of:
+        return _page_of_gains(study)
     records = load_records(Store(study.records))
-    results = newest(identified(make_frames(records)[0]))
-    tables = all_tables(results, load_reference(REFERENCE))
+    tables = all_tables(_results(records), load_reference(REFERENCE))
     parts = [
         f"# {study.title}",
         study.question,
@@ -123,6 +137,28 @@ def page_of(study: Study) -> str:
         f"[results/reference/{study.name}](../../results/reference/{study.name}).",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _page_of_gains(study: Study) -> str:
+    """Write the page of a study of others: question, what can be said, the gain of RGAL in every pair of theirs."""
+    known = studies()
+    records = {name: load_records(Store(known[name].records)) for name in study.of}
+    rows = gains({name: _results(part) for name, part in records.items()})
+    parts = [
+        f"# {study.title}",
+        study.question,
+        f"**{markdown_text(gains_verdict(rows))}**",
+        *([study.finding.strip()] if study.finding else []),
+        gains_table(rows),
+        _MEANING,
+        _cost([record for part in records.values() for record in part]),
+        "Made by `python -m rgal.reporting.studies` from the records of these pages.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _results(records: Sequence[Record]) -> pd.DataFrame:
+    return newest(identified(make_frames(records)[0]))
 
 
 def _cost(records: Sequence[Record]) -> str:
@@ -160,6 +196,8 @@ def main(arguments: Sequence[str]) -> int:
             if options.name not in known:
                 raise UserError(f"study '{options.name}': {nearest(options.name, known)}; see studies.yaml")
             study = known[options.name]
+            if study.of:
+                raise UserError(f"study '{study.name}': it has no records of its own; valid: one that has")
             print(f"{keep(options.results, study)} trials kept in {study.records}")
             return 0
         for study in known.values():
