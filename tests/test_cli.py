@@ -85,6 +85,7 @@ def test_dry_run_shows_trials_and_runs_nothing(tmp_path: Path, capsys: pytest.Ca
     assert lines[5:] == [
         "  resnet8: layers layer1, layer2, layer3; head fc; 9 of 9 norms matched",
         "  wrn10_1: layers block1, block2, block3; head fc; 7 of 7 norms matched",
+        "4 of 4 trials to run, one at a time; how long is not known yet: nothing of this setting has finished here",
     ]
     assert not (tmp_path / "r").exists()
 

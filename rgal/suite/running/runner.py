@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -27,11 +28,14 @@ from rgal.suite.plan.network import suite_dataset
 from rgal.suite.plan.settings import NO_DATA, Suite
 from rgal.suite.plan.trial import Trial, short_hash
 from rgal.suite.pretraining import Pretraining
+from rgal.suite.running.console import clock
 from rgal.suite.running.devices import choose_device
+from rgal.suite.running.estimates import Work, speeds_of
 from rgal.suite.running.jobs import version
 from rgal.suite.running.teachers import build_net
 from rgal.suite.store.folders import Store
 from rgal.suite.store.index import Index
+from rgal.suite.store.records import Record
 from rgal.suite.task import tasks, trial_recipe
 
 OURS = ("finished", "interrupted", "failed")  # statuses of trials that this version can read
@@ -107,25 +111,65 @@ def _with_codes(plan: Plan) -> Plan:
 
 
 def describe_plan(plan: Plan, store: Store) -> str:
-    """List the trials with their keys, the steps each will take and what is done; then what the networks have."""
-    settings = list(dict.fromkeys(trial.setting for trial in plan.trials))
-    heading = "; ".join(settings)
-    lines = [f"{len(plan.trials)} trials: {heading}, budget {plan.suite.budget}, on {plan.device}"]
-    task = tasks()[plan.suite.task]
-    times = task.repeats(plan.dataset, check_options(plan.suite, task))
-    titles = [f"{t.setting}: {t.title}" if len(settings) > 1 else t.title for t in plan.trials]
+    """List the trials with their keys, the steps each will take, about how long, and what is done; then what the
+    networks have.
+    """
+    stored = stored_trials(plan, store)
+    headings = list(dict.fromkeys(trial.setting for trial in plan.trials))
+    titles = [f"{t.setting}: {t.title}" if len(headings) > 1 else t.title for t in plan.trials]
     width = max(map(len, titles))
-    entries = entries_taken(plan.suite, task, plan.dataset, plan.device)
-    for title, stored in zip(titles, stored_trials(plan, store), strict=True):
-        rounds = trial_recipe(stored.trial).rounds
+    entries = entries_taken(plan.suite, tasks()[plan.suite.task], plan.dataset, plan.device)
+    seconds = estimates(plan, store, stored, [one for one in stored if not one.finished])
+    lines = [
+        f"{len(plan.trials)} trials: {'; '.join(headings)}, budget {plan.suite.budget}, on {plan.device}"
+    ]
+    for title, one in zip(titles, stored, strict=True):
+        trial, work = one.trial, work_of(plan, one.trial)
         lines.append(
-            f"  {stored.trial.key}  {title:<{width}}  "
-            f"{rounds.count} rounds  {times * rounds.count * rounds.synthesis_steps:>7,} synthesis steps  "
-            f"{times * rounds.total_student_steps():>7,} student steps  "
-            f"{entries[stored.trial.teacher, stored.trial.student, stored.trial.method]}{stored.note}"
+            f"  {trial.key}  {title:<{width}}  {trial_recipe(trial).rounds.count} rounds  "
+            f"{work.synthesis:>7,} synthesis steps  {work.student:>7,} student steps  "
+            f"{entries[trial.teacher, trial.student, trial.method]}{one.note}{_about(seconds.get(trial.key))}"
         )
     lines += [f"  {name}: {parts}" for name, parts in plan.found.items()]
-    return "\n".join(lines)
+    return "\n".join([*lines, what_is_left(len(stored), seconds)])
+
+
+def work_of(plan: Plan, trial: Trial) -> Work:
+    """Count the steps that a trial takes in all."""
+    task = tasks()[plan.suite.task]
+    times = task.repeats(plan.dataset, check_options(plan.suite, task))
+    rounds = trial_recipe(trial).rounds
+    return Work(times * rounds.count * rounds.synthesis_steps, times * rounds.total_student_steps())
+
+
+def estimates(
+    plan: Plan, store: Store, stored: Sequence[StoredTrial], todo: Sequence[StoredTrial]
+) -> dict[str, float]:
+    """Estimate the seconds of each trial that is to run, by its key; NaN where nothing is known."""
+    if not todo:
+        return {}
+    speeds = speeds_of(store, stored)
+    return {one.trial.key: speeds.seconds(one.trial, work_of(plan, one.trial)) for one in todo}
+
+
+def what_is_left(planned: int, seconds: Mapping[str, float], slots: int = 1) -> str:
+    """Say in a line how many trials are to run, and about how long that takes, so many at a time.
+
+    Trials that were begun count as whole, and the training of teachers is not in the time.
+    """
+    if not seconds:
+        return f"all {planned} trials are finished"
+    text = f"{len(seconds)} of {planned} trials to run, {'one' if slots == 1 else slots} at a time"
+    known = [value for value in seconds.values() if not math.isnan(value)]
+    if not known:
+        return f"{text}; how long is not known yet: nothing of this setting has finished here"
+    unknown = len(seconds) - len(known)
+    beside = f", and {unknown} of which nothing is known" if unknown else ""
+    return f"{text}: about {clock(math.fsum(known) / slots)}{beside}, as finished trials here took"
+
+
+def _about(seconds: float | None) -> str:
+    return "" if seconds is None or math.isnan(seconds) else f"  about {clock(seconds)}"
 
 
 def plan_warnings(plan: Plan) -> list[str]:
@@ -152,16 +196,20 @@ class StoredTrial:
 
     Attributes:
         folder: its folder, which may be missing.
-        status: see `Store.status`.
+        record: what is in it; None where it is missing.
         other_code: whether what is there was made by other code than today's.
         version: of its result.
     """
 
     trial: Trial
     folder: Path
-    status: str
+    record: Record | None
     other_code: bool
     version: str
+
+    @property
+    def status(self) -> str:
+        return self.record.status if self.record else "missing"
 
     @property
     def finished(self) -> bool:
@@ -181,9 +229,8 @@ def stored_trials(plan: Plan, store: Store) -> list[StoredTrial]:
     for trial in plan.trials:
         folder = store.trial_folder(trial.name, trial.key)
         record = index.record(folder) if folder.is_dir() else None
-        status = record.status if record else "missing"
-        other = status in OURS and record is not None and record.fingerprint != plan.codes[trial.key]
-        stored.append(StoredTrial(trial, folder, status, other, version(folder / "result.json")))
+        other = record is not None and record.status in OURS and record.fingerprint != plan.codes[trial.key]
+        stored.append(StoredTrial(trial, folder, record, other, version(folder / "result.json")))
     return stored
 
 

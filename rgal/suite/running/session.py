@@ -25,7 +25,14 @@ from rgal.suite.running.jobs import (
     version,
 )
 from rgal.suite.running.resources import HowToRun
-from rgal.suite.running.runner import Plan, StoredTrial, image_lines, stored_trials
+from rgal.suite.running.runner import (
+    Plan,
+    StoredTrial,
+    estimates,
+    image_lines,
+    stored_trials,
+    what_is_left,
+)
 from rgal.suite.running.scheduler import Listener, Scheduler
 from rgal.suite.running.sites import Site
 from rgal.suite.running.teachers import import_teacher, teacher_files
@@ -54,7 +61,8 @@ def run_plan(
     teachers, kept = ready_teachers(plan, store, trials, how.fresh)
     judging = _missing_held_out(store, trials, how.fresh)
     console = Console(len(todo) + len(teachers) + len(judging), slots)
-    for line in (*image_lines(plan), *_notices(stored, kept, how.fresh)):
+    heading = _heading(plan, store, stored, todo, slots)
+    for line in (*image_lines(plan), *_notices(stored, kept, how.fresh), *heading):
         console.write(line)
     outcomes: list[tuple[WorkJob, Outcome]] = []
 
@@ -168,6 +176,16 @@ def _notices(stored: list[StoredTrial], kept: list[Trial], fresh: bool) -> Itera
             f"warning: teacher {trial.teacher} on {trial.dataset} ({trial.teacher_key}) trained by other code than "
             "this; --fresh trains it again"
         )
+
+
+def _heading(
+    plan: Plan, store: Store, stored: list[StoredTrial], todo: list[StoredTrial], slots: int
+) -> Iterator[str]:
+    """What is going to run, where, and about how long that takes."""
+    if todo:
+        settings = "; ".join(dict.fromkeys(one.trial.setting for one in todo))
+        left = what_is_left(len(stored), estimates(plan, store, stored, todo), slots)
+        yield f"{settings}, budget {plan.suite.budget}, on {plan.device}: {left}"
 
 
 def _count(things: Sequence[object], kind: str) -> str:
