@@ -218,7 +218,7 @@ def run(options: argparse.Namespace) -> int:
         check_tensorboard()
     suite = load(options)
     with opened_site(how) as site:
-        plan = make_plan(suite, site.choose_device)
+        plan = make_plan(suite, site.choose_device, to_run=not options.dry_run)
         if options.export:
             check_export(plan.suite.task, options.export)
         if options.dry_run:

@@ -33,7 +33,7 @@ def read(name: str, root: Path | None) -> Decoded:
     Raises:
         UserError: it is not there and cannot be downloaded.
     """
-    where = root or Path(os.environ.get("RGAL_DATA") or "~/.cache/rgal").expanduser()
+    where = root or kept_at()
     try:
         return _read(name, where, download=False)
     except Exception as missing:  # not there, or damaged: torchvision raises many kinds
@@ -51,6 +51,11 @@ def read(name: str, root: Path | None) -> Decoded:
             f"data set '{name}': found no '{where / SETS[name][1]}' and could not download it "
             f"({one_line(error)}); put it there, or give --data-root with a folder of parquet files or images"
         ) from error
+
+
+def kept_at() -> Path:
+    """Return where downloads are kept."""
+    return Path(os.environ.get("RGAL_DATA") or "~/.cache/rgal").expanduser()
 
 
 def _read(name: str, where: Path, download: bool) -> Decoded:

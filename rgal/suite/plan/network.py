@@ -7,6 +7,7 @@ the others a data set has both, and networks without data have neither.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -14,6 +15,7 @@ from rgal.core.domain import GUESS, Normalisation, describe_domain, image_shape,
 from rgal.core.errors import UserError
 from rgal.data import Dataset, load
 from rgal.data.no_data import described, without_data
+from rgal.data.unread import is_missing, unread
 from rgal.nets.preprocessing import Preprocessing, preprocessing
 from rgal.suite.plan.settings import NO_DATA, SAY_ON_WHAT, Suite
 from rgal.suite.plan.trial import Trial, short_hash
@@ -51,8 +53,17 @@ def dataset_of(trial: Trial) -> Dataset:
     return open_dataset(*where, trial.network, trial.network_source, trial.test_split or None)
 
 
-def suite_dataset(suite: Suite) -> tuple[Dataset, dict[str, Any]]:
+def is_on_disk(suite: Suite) -> bool:
+    """Tell whether the data set of a suite can be expected to open without a download."""
+    return not is_missing(suite.dataset, Path(suite.data_root) if suite.data_root else None)
+
+
+def suite_dataset(suite: Suite, read: bool = True) -> tuple[Dataset, dict[str, Any]]:
     """Open the data set of a suite; and return what its trials hold of what the user says of the images.
+
+    Args:
+        suite: whose data set.
+        read: False for a stand-in of its published size, for plans alone.
 
     Raises:
         UserError: something is missing or contradicts something else.
@@ -63,12 +74,17 @@ def suite_dataset(suite: Suite) -> tuple[Dataset, dict[str, Any]]:
         network, source = _whole(suite)
         dataset = open_dataset(*where, network, source)
     else:
-        plain = open_dataset(*where, test_split=suite.test_split)
+        plain = open_dataset(*where, test_split=suite.test_split) if read else _unread(suite)
         network, source = _changes(suite, plain)
         dataset = described(plain, network, source)
     held = {} if dataset.has_test else suite.chosen_budget().held_out.model_dump()
     given = {"network": network, "network_source": source, "held_out": held}
     return dataset, given | {"test_split": suite.test_split or ""}
+
+
+def _unread(suite: Suite) -> Dataset:
+    dataset = unread(suite.dataset, suite.image_size)
+    return dataset.hold_out() if suite.evaluate_on == "validation" else dataset
 
 
 def held_out_key(trial: Trial) -> str:

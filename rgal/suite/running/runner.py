@@ -24,7 +24,7 @@ from rgal.suite.plan.expansion import (
     untuned,
 )
 from rgal.suite.plan.fingerprint import Fingerprints
-from rgal.suite.plan.network import suite_dataset
+from rgal.suite.plan.network import is_on_disk, suite_dataset
 from rgal.suite.plan.settings import NO_DATA, Suite
 from rgal.suite.plan.trial import Trial, short_hash
 from rgal.suite.pretraining import Pretraining
@@ -49,6 +49,7 @@ class Plan:
         codes: fingerprint of the code that would make a trial's numbers now, by the trial's key.
         teacher_codes: of the code that would train a teacher now, by the teacher's key; "" for given ones.
         found: what was found in each network, in words, by its name.
+        read: whether the data set was read; else keys are not those of the trials to come.
     """
 
     suite: Suite
@@ -58,6 +59,7 @@ class Plan:
     codes: Mapping[str, str]
     teacher_codes: Mapping[str, str]
     found: Mapping[str, str] = field(default_factory=dict)
+    read: bool = True
 
     def purpose(self, trial: Trial) -> Pretraining:
         """What a trial's teacher is trained for."""
@@ -66,8 +68,14 @@ class Plan:
         return task.pretraining(self.dataset, trial_recipe(trial), self.suite.teacher_of(trial.seed), options)
 
 
-def make_plan(suite: Suite, choose: Callable[[str], str] = choose_device) -> Plan:
-    """Check names, data, networks and weights before anything runs. choose: finds the device that the suite names."""
+def make_plan(suite: Suite, choose: Callable[[str], str] = choose_device, to_run: bool = True) -> Plan:
+    """Check names, data, networks and weights before anything runs.
+
+    Args:
+        suite: what is asked for.
+        choose: finds the device that the suite names.
+        to_run: False if the plan is only looked at: then a well-known data set need not be on disk.
+    """
     suite = suite.model_copy(update={"plugins": load_plugins(suite.plugins)})
     if suite.task not in tasks():
         raise UserError(f"unknown task '{suite.task}'; {nearest(suite.task, tasks())}")
@@ -80,7 +88,8 @@ def make_plan(suite: Suite, choose: Callable[[str], str] = choose_device) -> Pla
         raise UserError(
             f"task '{task.name}' learns from real images; --dataset none has none, give a data set"
         )
-    dataset, given = suite_dataset(suite)
+    read = to_run or is_on_disk(suite)
+    dataset, given = suite_dataset(suite, read)
     domain = dataset.spec.domain
     names = {name for pair in suite.networks for name in (pair.teacher, pair.student) if name}
     built = {name: build_net(name, domain, torch.device("cpu"), 0) for name in sorted(names)}
@@ -88,7 +97,7 @@ def make_plan(suite: Suite, choose: Callable[[str], str] = choose_device) -> Pla
     given |= calibration_fields(suite.calibration, task, domain)
     trials = expand(suite, task, dataset, device, given)
     check_networks(trials, task, domain, built)
-    return _with_codes(Plan(suite, dataset, device, trials, {}, {}, found))
+    return _with_codes(Plan(suite, dataset, device, trials, {}, {}, found, read))
 
 
 def _with_codes(plan: Plan) -> Plan:
@@ -120,13 +129,12 @@ def describe_plan(plan: Plan, store: Store) -> str:
     width = max(map(len, titles))
     entries = entries_taken(plan.suite, tasks()[plan.suite.task], plan.dataset, plan.device)
     seconds = estimates(plan, store, stored, [one for one in stored if not one.finished])
-    lines = [
-        f"{len(plan.trials)} trials: {'; '.join(headings)}, budget {plan.suite.budget}, on {plan.device}"
-    ]
+    count = f"{len(stored)} trial{'' if len(stored) == 1 else 's'}"
+    lines = [f"{count}: {'; '.join(headings)}, budget {plan.suite.budget}, on {plan.device}"]
     for title, one in zip(titles, stored, strict=True):
         trial, work = one.trial, work_of(plan, one.trial)
         lines.append(
-            f"  {trial.key}  {title:<{width}}  {trial_recipe(trial).rounds.count} rounds  "
+            f"  {trial.key if plan.read else '-'}  {title:<{width}}  {trial_recipe(trial).rounds.count} rounds  "
             f"{work.synthesis:>7,} synthesis steps  {work.student:>7,} student steps  "
             f"{entries[trial.teacher, trial.student, trial.method]}{one.note}{_about(seconds.get(trial.key))}"
         )
