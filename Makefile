@@ -7,7 +7,7 @@ PACKAGE := pyproject.toml setup.py constraints.txt
 export OMP_WAIT_POLICY := passive
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test slow cov speed lint wheel clean
+.PHONY: help demo check test slow cov docs speed lint wheel clean
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ slow: $(VENV)/installed-dev  ## run the slow tests
 cov: PYTEST := --cov --cov-report=term:skip-covered --cov-report=html
 cov: test  ## the same as test, and which lines the tests run: a table and htmlcov/index.html
 
+docs: $(VENV)/installed-docs  ## build the site of docs/: open build/site/index.html, no network needed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
+
 speed: $(VENV)/installed  ## time the synthesis and student steps against their floor
 	$(BIN)/python -m rgal.benchmarks.speed
 
@@ -47,6 +50,10 @@ $(VENV)/installed: $(PACKAGE)
 
 $(VENV)/installed-dev: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .[dev,onnx,tensorboard]
+	touch $@
+
+$(VENV)/installed-docs: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .[docs]
 	touch $@
 
 clean:  ## remove the environment and everything that was built; results stay

@@ -1,0 +1,1 @@
+"""The documentation as a site: pages made from docstrings, registries and records."""
