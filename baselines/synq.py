@@ -9,7 +9,8 @@ Differs from the code: what `hast` says of images, ranges and alignment; images 
 which are off in that command too; attention is read at the last layer's output, there at the last convolution's; its
 batch is 4 images on ImageNet (the paper: 16, and 256 on CIFAR), here HAST's 64, with the paper's 97 epochs and its one
 fall of the step size, of which it does not say when: here after half. The search of the weights (threshold .5 to .7,
-deviation 20 to 100, easy .005 to 5, cam 20 to 2000, student_lr 1e-6 to 1e-4) is left to you.
+deviation 20 to 100, easy .005 to 5, cam 20 to 2000, student_lr 1e-6 to 1e-4) is left to you. Maps without contrast have
+no gradient here; the code's, up to 1e10, ended every two-bit student of the digits in NaN.
 """
 
 from dataclasses import replace

@@ -6,6 +6,7 @@ import argparse
 import errno
 import os
 import sys
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,9 +18,10 @@ from typing import TYPE_CHECKING
 from rgal.core.ending import NO_READER, WRONG_INPUT, guarded, printable, say
 from rgal.core.errors import UserError, nearest
 from rgal.core.stand_ins import COMPUTING, DRAWING, stand_ins
+from rgal.suite.options import LISTS, parser
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from rgal.suite.plan.settings import Suite
     from rgal.suite.store.folders import Store
@@ -43,111 +45,7 @@ OVERRIDES = (
 )
 OPTIONS = ("bits",)  # options of tasks that have a flag of their own; any other goes through --set
 NETWORK = ("classes", "image", "mean", "std", "normalise", "flip")  # what is said of the networks' images
-LISTS = ("tasks", "methods", "datasets", "nets", "suites")
 LINKS = ("tasks", "baselines", "benchmarks")  # parts of rgal that are folders at the top of a checkout
-
-
-DESCRIPTION = """\
-Run a suite of data-free knowledge transfer trials and render its tables and plots.
-Finished trials are kept; run the same command again to add, resume or only render.
-"""
-EXAMPLES = """\
-examples:
-  %(prog)s --budget smoke                                 the bundled digits, in seconds
-  %(prog)s --methods cmi cmi+rgal --seeds 0 1 2           what RGAL adds to CMI
-  %(prog)s --task dfq --bits w8a8 w4a4 --export onnx      quantize without data, export, measure
-"""
-
-
-def parser() -> argparse.ArgumentParser:
-    """Build the parser of the command line."""
-    parser = argparse.ArgumentParser(
-        prog="run_suite.py" if Path(sys.argv[0]).name == "run_suite.py" else "rgal",
-        usage="%(prog)s [options]",
-        description=DESCRIPTION,
-        epilog=EXAMPLES,
-        allow_abbrev=False,
-        add_help=False,
-        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(
-            prog, max_help_position=28, width=100
-        ),
-    )
-    _add_what(parser.add_argument_group("what to run").add_argument)
-    _add_how(parser.add_argument_group("how to run it").add_argument)
-    _add_output(parser.add_argument_group("what comes out").add_argument)
-    return parser
-
-
-def _add_what(add: Callable[..., object]) -> None:
-    add("--task", metavar="NAME", help="kd (default), ...: see --list tasks")
-    add(
-        "--suite",
-        metavar="FILE",
-        type=Path,
-        help="settings, or a name of --list suites; default TASK[_DATASET]",
-    )
-    add("--methods", nargs="+", metavar="M", help="name, name[param=value], name+rgal; or all, all+rgal")
-    add("--dataset", metavar="NAME", help="digits, ...; any name with --data-root; none: there is no data")
-    add("--data-root", metavar="DIR", help="folder of parquet shards or image folders")
-    add("--test-split", metavar="NAME", help="test or validation: which split of DIR is evaluated on")
-    add("--classes", type=int, metavar="N", help="--dataset none: classes of your network")
-    add("--image", metavar="CxHxW", help="--dataset none: images of your network, e.g. 3x48x48")
-    add(
-        "--mean",
-        nargs="+",
-        type=float,
-        metavar="X",
-        help="normalisation of pixels in [0,1], a number a channel",
-    )
-    add("--std", nargs="+", type=float, metavar="X", help="the same; or")
-    add("--normalise", metavar="NAME", help="imagenet, cifar10 or none")
-    add(
-        "--no-flip",
-        dest="flip",
-        action="store_const",
-        const=False,
-        help="a mirrored image is of another class",
-    )
-    add("--calibration", metavar="DIR", help="a few real images without labels: for ranges, and to judge on")
-    add("--teacher", metavar="NET", help="teacher network")
-    add("--student", metavar="NET", help="student network")
-    add("--teacher-weights", metavar="FILE", help=".safetensors or .pth, or a folder; else trained once")
-    add("--init-pool", metavar="PATH", help="images that the pools start with: a kept pool, PNGs")
-    add("--seeds", nargs="+", type=int, metavar="N", help="the seeds themselves, e.g. 0 1 2")
-    add("--budget", metavar="NAME", help="smoke, small or paper: a budget in the suite file")
-    add("--bits", nargs="+", metavar="wKaK", help="dfq: bit widths, e.g. w8a8 w4a4 w3a3")
-    add("--set", nargs="+", metavar="K=V", default=[], help="any setting, e.g. rounds=5 student_lr=0.05")
-    add(
-        "--plugin",
-        nargs="+",
-        metavar="FILE",
-        dest="plugins",
-        help="Python files with methods, data, nets, tasks",
-    )
-
-
-def _add_how(add: Callable[..., object]) -> None:
-    add("--device", metavar="DEV", help="auto (default), cpu, cuda (all visible GPUs) or cuda:N")
-    add("--devices", metavar="N,N", help="which GPUs, e.g. 0,1,3")
-    add("--per-device", type=int, metavar="N", help="trials that share a GPU (default: as memory allows)")
-    add("--engine", metavar="NAME", default="local", help="local (default), or ray: a cluster")
-    add("--address", metavar="ADDR", default="auto", help="of the Ray cluster")
-    add("--precision", metavar="P", help="fp32 or bf16")
-    add("--jobs", type=int, metavar="N", help="trials at a time (0: in this process, for debugging)")
-    add("--threads", type=int, metavar="N", help="threads of each trial (default: the cores shared out)")
-    add("--fresh", action="store_true", help="run finished trials again, retrain teachers of other code")
-    add("--dry-run", action="store_true", help="print trials, keys, steps, what is done; run nothing")
-
-
-def _add_output(add: Callable[..., object]) -> None:
-    add("--results", metavar="DIR", type=Path, default=Path("results"), help="default results/")
-    add("--status", action="store_true", help="print who works on what, how far, and what failed")
-    add("--report-only", action="store_true", help="render what is stored; run nothing")
-    add("--export", metavar="FORMAT", help="export and measure the students of kd and dfq; onnx")
-    add("--export-only", metavar="TRIAL", help="export one finished trial: its key or folder")
-    add("--tensorboard", action="store_true", help="also write event files: results/tensorboard/")
-    add("--list", nargs="+", metavar="WHAT", help=f"{', '.join(LISTS)}; or methods and names of some")
-    add("-h", "--help", action="help", help="print this text")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -172,6 +70,8 @@ def command(argv: list[str] | None) -> int:
         if options.status or options.report_only:
             print(look(options))
             return 0
+        if options.watch is not None:
+            return watch(options.results, options.watch)
         return run(options)
     except UserError as error:
         say(f"error: {error}")
@@ -260,6 +160,16 @@ def look(options: argparse.Namespace) -> str:
         from rgal.suite.store.folders import Store
 
         return status_text(options.results) if options.status else report(Store(options.results))
+
+
+def watch(results: Path, port: int) -> int:
+    """Serve the page of a results directory until somebody stops this process."""
+    with stand_ins(*COMPUTING):
+        from rgal.reporting.live.server import serve
+        from rgal.suite.store.folders import Store
+
+        serve(results, lambda: report(Store(results)), partial(print, flush=True), port)
+    return 0
 
 
 def report(store: Store, ran: set[str] | None = None) -> str:

@@ -17,6 +17,8 @@ from rgal.core.errors import UserError
 from rgal.core.observe import Observation
 from rgal.terms.objective import Context, FunctionTerm, LossTerm, Reads, Term, TermContext, stateless
 
+FLAT = 1e-3
+
 
 def channel_weights(logits: Tensor, classes: Tensor, layers: Sequence[Tensor]) -> list[Tensor]:
     """Return for each layer the spatial mean of the gradient of each image's logit of its class, as a constant.
@@ -38,7 +40,9 @@ def class_map(seen: Observation, size: tuple[int, int]) -> Tensor:
     """Map where a network sees the class of its largest logit, in its last layer, each image scaled to [0,1].
 
     relu(sum_k a_k A_k) with a = max(1e-10, `channel_weights`), resized bilinearly, minus its least value, over its
-    largest: SynQ in the form of its code, which drops negative weights. 1e-10 is added to the divisor.
+    largest: SynQ in the form of its code, which drops negative weights. 1e-10 is added to the divisor. A flat map,
+    whose values differ by less than `FLAT` of the largest, is a constant: its gradient, up to 1e10, has no direction to
+    show, and at two bits, where flat maps are common, it drives students to NaN.
 
     Args:
         seen: logits and layers, with their graph.
@@ -52,7 +56,10 @@ def class_map(seen: Observation, size: tuple[int, int]) -> Tensor:
     energy = torch.einsum("nk,nkhw->nhw", weights.clamp_min(1e-10), layer.float()).relu()
     resized = F.interpolate(energy[:, None], size, mode="bilinear", align_corners=False)[:, 0]
     raised = resized - resized.amin((1, 2), keepdim=True)
-    return raised / (raised.amax((1, 2), keepdim=True) + 1e-10)
+    height = raised.amax((1, 2), keepdim=True)
+    scaled = raised / (height + 1e-10)
+    flat = height <= FLAT * resized.amax((1, 2), keepdim=True)
+    return torch.where(flat, scaled.detach(), scaled)
 
 
 def class_map_loss(student: Observation, teacher: Observation, size: tuple[int, int]) -> Tensor:

@@ -66,6 +66,24 @@ def test_a_map_without_contrast_is_finite() -> None:
     assert value.item() == 0 and layer.grad is not None and torch.isfinite(layer.grad).all()
 
 
+@pytest.mark.parametrize(("contrast", "moves"), [(1e-9, False), (1e-4, False), (1e-2, True), (1.0, True)])
+def test_a_nearly_flat_map_moves_nothing(contrast: float, moves: bool) -> None:
+    """The values are those of the formula; only the gradient of a map without contrast, up to 1e10, is left out."""
+    bumps = small.randn(2, 3, 4, 4).double()
+    layer = (1 + contrast * bumps).requires_grad_(True)
+    flat = Observation(layer.mean((2, 3)), layers=[layer])
+    sharp = bumps.clone().requires_grad_(True)
+    class_map_loss(flat, Observation(sharp.mean((2, 3)), layers=[sharp]), (8, 8)).backward()
+    assert layer.grad is not None and (layer.grad.abs().max() > 0) == moves
+    assert layer.grad.abs().max() < 1e3
+    (weights,) = channel_weights(flat.logits, flat.logits.detach().argmax(1), [layer])
+    energy = torch.einsum("nk,nkhw->nhw", weights.clamp_min(1e-10), layer.detach().float()).relu()
+    energy = torch.nn.functional.interpolate(energy[:, None], (8, 8), mode="bilinear")[:, 0]
+    raised = energy - energy.amin((1, 2), keepdim=True)
+    expected = raised / (raised.amax((1, 2), keepdim=True) + 1e-10)
+    torch.testing.assert_close(class_map(flat, (8, 8)).detach(), expected)
+
+
 def test_the_student_learns_to_look_where_its_teacher_does() -> None:
     teacher, student = small.network("resnet8", small.COLOUR, 1), small.student(name="resnet8").eval()
     teacher.eval().requires_grad_(False)

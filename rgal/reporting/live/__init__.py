@@ -1,0 +1,1 @@
+"""The page of results, served on this machine while trials run."""
