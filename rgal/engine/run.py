@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import nn
 
+from rgal.core.observe import batch_norms
 from rgal.core.problem import Problem
 from rgal.core.seeding import Streams
 from rgal.engine.batches import (
@@ -241,6 +242,9 @@ class TransferRun:
         """Freeze the student while images are synthesised; put it into training mode otherwise."""
         if self.mode == "synthesis":
             self.student.eval()
+            if self.recipe.student_norms == "batch":
+                for norm in batch_norms(self.student):
+                    norm.train()
         else:
             self.hooks.train_mode(self.student)
         for parameter in self.trainable:

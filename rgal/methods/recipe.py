@@ -92,6 +92,8 @@ class Recipe:
         optimiser: of the images.
         student: optimiser and learning rates of the student.
         rounds: how synthesis and student steps alternate.
+        student_norms: by which statistics the student's batch norms normalise in synthesis: their running ones, or
+            those of the batch, which move the running ones too, as where authors leave a student in training mode.
         keep: which images of a round enter the pool: those of the step with the least loss, or of the last step.
         source: what the student trains on: the pool, fresh draws of a persistent generator, the batch that was
             synthesised last, as it is, or a pool that the run is given, without any synthesis.
@@ -113,6 +115,7 @@ class Recipe:
     optimiser: Adam = Adam()
     student: StudentOptimiser = SGD()
     rounds: Rounds = Rounds()
+    student_norms: Literal["running", "batch"] = "running"
     keep: Literal["best", "last"] = "best"
     source: Literal["pool", "generator", "batch", "given"] = "pool"
     student_view: View = crop_flip

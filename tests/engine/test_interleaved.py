@@ -11,11 +11,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from rgal.core.observe import batch_norms
 from rgal.engine.batches import StudentBatch
 from rgal.engine.options import SHOWN, Row
 from rgal.methods.recipe import Recipe, Rounds
 from rgal.methods.registry import resolve
 from rgal.synthesis.generators import ConditionalGenerator
+from rgal.synthesis.image_source import Adam
 from rgal.synthesis.pool import to_uint8
 from rgal.terms.transfer import distillation
 from tests.helpers import small
@@ -275,3 +277,33 @@ def test_real_images_without_student_steps_are_evaluated_only() -> None:
     transfer = make_run(named("real_calibration", rounds=Rounds(1, 0, 0, batch=4)), real=real_pool())
     outcome = finish(transfer)
     assert [row["kind"] for row in outcome.rows] == ["evaluation"] and transfer.images == 0
+
+
+@pytest.mark.parametrize("norms", ["batch", "running"])
+def test_a_generator_cannot_run_away_with_a_student_normalised_by_the_batch(norms: Any) -> None:
+    """By its running statistics nothing bounds the logits of an untrained student, whose distance CPSC maximises."""
+    recipe = named(
+        "cpsc",
+        student_norms=norms,
+        optimiser=Adam(0.005, (0.5, 0.999)),
+        rounds=Rounds(1, 18, 15, synthesis_batch=48, batch=48, interleaved=True),
+    )
+    (apart,) = [row["apart"] for row in finish(make_run(recipe)).rows if row["kind"] == "synthesis"]
+    assert resolve("cpsc").recipe.student_norms == "batch"
+    assert (-1e3 < apart < 0) if norms == "batch" else apart < -1e6
+
+
+@pytest.mark.parametrize("norms", ["batch", "running"])
+def test_norms_of_the_batch_move_the_running_ones_and_dropout_stays_off(norms: Any) -> None:
+    transfer = make_run(named("cpsc", student_norms=norms))
+    trained = [type(m) for m in transfer.student.modules() if m.training]
+    assert trained == ([nn.BatchNorm2d] * len(batch_norms(transfer.student)) if norms == "batch" else [])
+    before = small.snapshot(transfer.student)
+    transfer.advance()
+    assert transfer.schedule.steps == {"synthesis": 1, "student": 0}
+    after = small.snapshot(transfer.student)
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    wanted = {
+        n for n in before if n.rpartition(".")[2] in ("running_mean", "running_var", "num_batches_tracked")
+    }
+    assert moved == (wanted if norms == "batch" else set())
