@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rgal.core.observe import observe
@@ -23,7 +24,7 @@ from rgal.engine.evaluation import features_of
 from rgal.tasks.class_incremental.classifiers import fit_classifier, source_classes, translated_features
 from rgal.tasks.class_incremental.compensation import Shift
 from rgal.tasks.class_incremental.drift_terms import feature_importance
-from rgal.tasks.class_incremental.head import OneLogitPerClass, growing_head
+from rgal.tasks.class_incremental.head import growing_head
 from rgal.tasks.class_incremental.scoring import Ridge, ScoredNet
 from rgal.tasks.class_incremental.spec import IncrementalSpec
 from rgal.tasks.class_incremental.statistics import ClassStatistics, Collecting, add_classes
@@ -87,11 +88,14 @@ class Closing:
     def shown(self, kept: ClassStatistics, student: nn.Module) -> nn.Module:
         """Return what the test images are shown: the network, or its features under the method's classifier."""
         if isinstance(self.spec.classifier, str):
-            return OneLogitPerClass(student, self.spec.outputs)
+            return self.spec.scored(student, self.spec.outputs)
         return ScoredNet(student, self.spec.classifier.fitted(kept, self._expansion_seed()))
 
     def assign(self, kept: ClassStatistics, student: nn.Module) -> None:
         """Put a classifier that is linear in the features into the student itself, which then needs no statistics."""
+        if self.spec.classifier == "rows":
+            weight = F.normalize(growing_head(student).weight(), dim=1)
+            growing_head(student).assign(weight, weight.new_zeros(len(weight)))
         if isinstance(self.spec.classifier, str):
             return
         rows = self.spec.classifier.linear(kept)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rgal.core.errors import UserError
+from rgal.core.observe import observe
 from rgal.core.seeding import global_seed
 
 
@@ -118,3 +119,13 @@ class OneLogitPerClass(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.net(x)
         return logits[:, :: self.outputs]
+
+
+class NearestRow(OneLogitPerClass):
+    """Score a class by the cosine of the feature and the first of its `outputs` rows in the classifier."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        feature = observe(self.net, x, ("feature",)).required_feature.float()
+        rows = growing_head(self.net).weight()[:: self.outputs].float()
+        with torch.autocast(x.device.type, enabled=False):
+            return F.normalize(feature, dim=1) @ F.normalize(rows, dim=1).T

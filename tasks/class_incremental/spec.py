@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from torch import nn
+
 from rgal.core.optimiser import StudentOptimiser
 from rgal.methods.recipe import Recipe, RgalChange
 from rgal.methods.rgal_options import RgalOptions
 from rgal.tasks.class_incremental.compensation import Compensation
+from rgal.tasks.class_incremental.head import NearestRow, OneLogitPerClass
 from rgal.tasks.class_incremental.prototypes import prototype_relation
 from rgal.tasks.class_incremental.rebalance import Rebalance
 from rgal.tasks.class_incremental.scoring import StatisticClassifier
@@ -30,6 +33,7 @@ class IncrementalSpec:
         base_rotations: whether images of the first phase are shown in their four rotations, as classes of their own, of
             which the upright ones stay after it (EFC, AdaGauss).
         rotations: whether every real image is shown in its four rotations, as classes 4y + k of their own (PASS).
+        plain_output: whether a class has one logit more, before those of its rotations, by which it is scored (PRAKA).
         keeps: which statistics of features are kept for every class (see `class_incremental.statistics`).
         refine: share of a phase's steps after which the extractor is frozen and only the classifier is trained.
         power: of features before their covariances are taken (see `statistics.Collecting`).
@@ -40,8 +44,9 @@ class IncrementalSpec:
         rebalance: trains the classifier alone at the end of a phase, see `class_incremental.rebalance`.
         classifier: what test images are shown. "network": its own classifier, trained by steps. "svc" and "fc": the
             same, fitted anew at the end of each phase, on features of a frozen extractor, where features of old classes
-            are translated from those of new ones (FeTrIL). Else a classifier that is computed from the statistics (see
-            `class_incremental.scoring`).
+            are translated from those of new ones (FeTrIL). "rows": the class whose first row in the network's
+            classifier has the least angle to the feature (NAPA-VQ). Else a classifier that is computed from the
+            statistics (see `class_incremental.scoring`).
         source_class: from which new class an old one is translated: the nearest, or the one whose translation is the
             most spread and confusing (RGAL).
         warm: whether the generator goes on from phase to phase; it then counts as kept.
@@ -53,13 +58,14 @@ class IncrementalSpec:
     base_optimiser: StudentOptimiser | None = None
     base_rotations: bool = False
     rotations: bool = False
+    plain_output: bool = False
     keeps: tuple[Statistic, ...] = ()
     refine: float = 1.0
     power: float = 1.0
     frozen: tuple[Part, ...] = ()
     compensate: Compensation | None = None
     rebalance: Rebalance | None = None
-    classifier: Literal["network", "svc", "fc"] | StatisticClassifier = "network"
+    classifier: Literal["network", "svc", "fc", "rows"] | StatisticClassifier = "network"
     source_class: Literal["nearest", "spread"] = "nearest"
     warm: bool = False
     joint: bool = False
@@ -82,7 +88,11 @@ class IncrementalSpec:
     @property
     def outputs(self) -> int:
         """Logits per class."""
-        return 4 if self.rotations else 1
+        return (4 if self.rotations else 1) + self.plain_output
+
+    def scored(self, net: nn.Module, outputs: int) -> nn.Module:
+        """Return what shows one score per class of a network with `outputs` logits per class."""
+        return NearestRow(net, outputs) if self.classifier == "rows" else OneLogitPerClass(net, outputs)
 
     @property
     def data_free(self) -> bool:

@@ -20,7 +20,7 @@ from rgal.suite.plan.steps import Strict
 from rgal.suite.pretraining import Pretraining
 from rgal.suite.task import Job, Task
 from rgal.tasks.class_incremental.groups import IncrementalAugmentation
-from rgal.tasks.class_incremental.head import OneLogitPerClass, growing_head
+from rgal.tasks.class_incremental.head import growing_head
 from rgal.tasks.class_incremental.phases import Phases, seen_test
 from rgal.tasks.class_incremental.protocol import Protocol, make_protocol
 from rgal.tasks.class_incremental.recipes import RGAL_DEFAULTS, incremental, pool_replay
@@ -147,7 +147,7 @@ class ClassIncremental(Task):
             augmentation=IncrementalAugmentation(rotations=spec.base_outputs > 1),
             optimiser=spec.base_optimiser,
             outputs=spec.base_outputs,
-            evaluated=partial(OneLogitPerClass, outputs=spec.base_outputs),
+            evaluated=partial(spec.scored, outputs=spec.base_outputs),
             own=bool(spec.base_name),
             identity={"classes": list(classes), "seed": seed, "base": spec.base_name},
             title=f"({protocol.base} classes{kind}, seed {seed})",
