@@ -21,6 +21,7 @@ from rgal.tasks.class_incremental.recipes import incremental
 from rgal.tasks.class_incremental.spec import IncrementalSpec
 from rgal.tasks.class_incremental.terms import feature_norm_distillation
 
+RATES = {"student_lr": 1e-4, "student_weight_decay": 2e-4}
 DROPS = ((0.45, 0.1), (0.9, 0.01))  # epochs 45 and 90 of 100
 
 
@@ -30,15 +31,8 @@ DROPS = ((0.45, 0.1), (0.9, 0.01))  # epochs 45 and 90 of 100
     tasks=("necil",),
     budgets={
         "smoke": {},
-        "small": {
-            "student_lr": 5e-3
-        },  # as for pass: 150 steps instead of 7,900, and vectors without their own rate
-        "paper": {  # of its code's CIFAR-100 script
-            "student_steps": {"epochs": 100},
-            "batch": 64,
-            "student_lr": 1e-4,
-            "student_weight_decay": 2e-4,
-        },
+        "small": {"student_lr": 5e-3},  # as for pass: 150 steps instead of 7,900
+        "paper": {"student_steps": {"epochs": 100}, "batch": 64} | RATES,  # of its code's CIFAR-100 script
     },
 )
 def napa_vq(

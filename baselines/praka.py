@@ -22,6 +22,8 @@ from rgal.tasks.class_incremental.spec import IncrementalSpec
 from rgal.tasks.class_incremental.terms import feature_norm_distillation
 from rgal.tasks.class_incremental.twofold_terms import mixed_prototype_cross_entropy, twofold_cross_entropy
 
+# Of its code's CIFAR-100 script.
+PAPER = {"student_steps": {"epochs": 100}, "batch": 128, "student_lr": 1e-3, "student_weight_decay": 2e-4}
 DROPS = tuple((epoch / 100, (1 + math.cos(math.pi * epoch / 32)) / 2) for epoch in range(1, 100))
 
 
@@ -32,12 +34,7 @@ DROPS = tuple((epoch / 100, (1 + math.cos(math.pi * epoch / 32)) / 2) for epoch 
     budgets={
         "smoke": {},
         "small": {"student_lr": 5e-3},  # as for pass: 150 steps instead of 4,000
-        "paper": {  # of its code's CIFAR-100 script
-            "student_steps": {"epochs": 100},
-            "batch": 128,
-            "student_lr": 1e-3,
-            "student_weight_decay": 2e-4,
-        },
+        "paper": PAPER,
     },
 )
 def praka(
