@@ -9,9 +9,16 @@ from typing import Any
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 
+from rgal.cli import parser
 from rgal.reporting.site.links import DOCS, files_outside, for_the_site, place_of
 from rgal.reporting.site.loads import loads_from_elsewhere, loads_own
-from rgal.reporting.site.pages import made_pages, text_of_file
+from rgal.reporting.site.pages import made_pages, text_of_file, with_methods
+
+
+def on_config(config: Any) -> Any:
+    """Add the page of each method to the navigation."""
+    config["nav"] = with_methods(config["nav"])
+    return config
 
 
 def on_files(files: Files, config: Any) -> Files:
@@ -21,7 +28,7 @@ def on_files(files: Files, config: Any) -> Files:
             files.append(File.generated(config, place_of(path), content=text_of_file(path)))
         else:
             files.append(File.generated(config, place_of(path), abs_src_path=str(path)))
-    for place, content in made_pages().items():
+    for place, content in made_pages(parser().format_help()).items():
         files.append(File.generated(config, place, content=content))
     return files
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rgal.reporting.site.links import for_the_site
+from rgal.reporting.site.methods import FOLDER, by_task, method_pages
 from rgal.reporting.site.notebook import page_of_notebook
+from rgal.reporting.site.reference import reference_pages
+
+METHODS = "Methods"
 
 
 def text_of_file(path: Path) -> str:
@@ -14,6 +20,15 @@ def text_of_file(path: Path) -> str:
     return for_the_site(text, path)
 
 
-def made_pages() -> dict[str, str]:
-    """Make the pages, by their place in the site."""
-    return {}
+def made_pages(options: str) -> dict[str, str]:
+    """Make the pages, by their place in the site. `options`: the help of the command line."""
+    return method_pages() | reference_pages(options)
+
+
+def with_methods(navigation: Sequence[Any]) -> list[Any]:
+    """Add the page of each method to the part of a navigation that is called Methods."""
+    pages = [{task: [f"{FOLDER}/{name}.md" for name in names]} for task, names in by_task().items()]
+    return [
+        {METHODS: [*part[METHODS], *pages]} if isinstance(part, dict) and METHODS in part else part
+        for part in navigation
+    ]

@@ -11,26 +11,19 @@ import pytest
 
 from rgal.reporting.site.links import DOCS, files_outside, for_the_site, place_of
 from rgal.reporting.site.loads import loads_from_elsewhere, loads_own
-from rgal.reporting.site.pages import made_pages, text_of_file
+from rgal.reporting.site.pages import with_methods
+from rgal.reporting.site.reference import public_names
 from tests.helpers.documents import ROOT
-from tests.helpers.site import pages_in, settings
+from tests.helpers.site import pages, pages_in, settings
 
 
-@pytest.fixture(scope="module")
-def pages() -> dict[str, str]:
-    """All pages of the site by their place."""
-    of_files = [path for path in files_outside() if path.suffix in (".md", ".ipynb")]
-    own = {place_of(path): for_the_site(path.read_text("utf-8"), path) for path in DOCS.rglob("*.md")}
-    return own | {place_of(path): text_of_file(path) for path in of_files} | made_pages()
+def test_the_navigation_names_every_page() -> None:
+    assert sorted(pages_in(with_methods(settings()["nav"]))) == sorted(pages())
 
 
-def test_the_navigation_names_every_page(pages: dict[str, str]) -> None:
-    assert sorted(pages_in(settings()["nav"])) == sorted(pages)
-
-
-def test_links_of_the_site_lead_to_its_files(pages: dict[str, str]) -> None:
-    files = {place_of(path) for path in [*files_outside(), *DOCS.rglob("*")]} | set(pages)
-    links = [(place, link) for place, text in pages.items() for link in re.findall(r"\]\(([^)\s#]+)", text)]
+def test_links_of_the_site_lead_to_its_files() -> None:
+    files = {place_of(path) for path in [*files_outside(), *DOCS.rglob("*")]} | set(pages())
+    links = [(place, link) for place, text in pages().items() for link in re.findall(r"\]\(([^)\s#]+)", text)]
     inside = [(place, link) for place, link in links if not re.match(r"\w+:", link)]
     dead = [
         (place, link)
@@ -68,4 +61,5 @@ def test_the_site_builds(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mkdocs", "build", "--site-dir", str(tmp_path / "site")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "site" / "index.html").is_file()
+    shown = (tmp_path / "site" / "reference" / "python.html").read_text("utf-8")
+    assert not [name for name in public_names() if f'id="{name}"' not in shown]
