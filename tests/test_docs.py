@@ -14,7 +14,7 @@ from rgal import baselines, cli
 from rgal.methods import registry
 from rgal.reporting.tables.write import all_tables
 from rgal.suite.store.folders import Store
-from rgal.suite.store.frames import identified, load_frames
+from rgal.suite.store.frames import identified, load_records, make_frames
 from tests.helpers.documents import ROOT, code_blocks
 from tests.helpers.necil_builders import SUITE as NECIL_SUITE
 from tests.helpers.suites import SUITE
@@ -101,7 +101,7 @@ def test_documented_commands_parse() -> None:
 def test_the_table_of_the_readme_is_that_of_the_records() -> None:
     """What the README says was printed is what the kept records give, verdict included."""
     store = Store(ROOT / "results" / "reference" / "digits_distillation")
-    (tables,) = all_tables(identified(load_frames(store)[0])).values()
+    (tables,) = all_tables(identified(make_frames(load_records(store))[0])).values()
     shown = textwrap.indent(tables[0].in_brief().text(80), "    ")
     assert shown in (ROOT / "README.md").read_text(encoding="utf-8")
 

@@ -19,6 +19,7 @@ from rgal.reporting.tables.diversity import diversity_table
 from rgal.reporting.tables.export import export_table
 from rgal.reporting.tables.plugin import plugin_table
 from rgal.reporting.tables.table import Table
+from rgal.reporting.tables.write import all_tables, save_tables
 
 REFERENCE = Path(__file__).parents[2] / "benchmarks" / "reference"
 TEX = next(filter(None, map(shutil.which, ("pdflatex", "xelatex", "tectonic"))), None)
@@ -211,6 +212,13 @@ def exports_of(results: pd.DataFrame) -> Table:
 
 def diversity_of(results: pd.DataFrame) -> Table:
     return diversity_table(ResultGroup(results))
+
+
+def write_tables(
+    results: pd.DataFrame, folder: str | Path, reference: Reference = NO_REFERENCE
+) -> list[Path]:
+    """Write all tables of these results."""
+    return save_tables(all_tables(results, reference), folder)
 
 
 def by_method(table: Table) -> pd.DataFrame:

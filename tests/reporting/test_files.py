@@ -15,8 +15,7 @@ from rgal.core.files import slug, write_atomically
 from rgal.reporting.figures.write import write_plots
 from rgal.reporting.published import load_reference
 from rgal.reporting.results import groups
-from rgal.reporting.tables.write import write_tables
-from tests.helpers.reporting_builders import REFERENCE, accuracy_of, some_curves, some_results
+from tests.helpers.reporting_builders import REFERENCE, accuracy_of, some_curves, some_results, write_tables
 
 
 @pytest.fixture(scope="module")
@@ -63,9 +62,9 @@ def test_another_process_writes_the_same_bytes(
     code = (
         "import sys, pandas as pd\n"
         "from rgal.reporting.figures.write import write_plots\n"
-        "from rgal.reporting.tables.write import write_tables\n"
+        "from rgal.reporting.tables.write import all_tables, save_tables\n"
         "r, c = pd.read_json('results.json'), pd.read_json('curves.json')\n"
-        "write_tables(r, 'out'); write_plots(r, c, 'out')\n"
+        "save_tables(all_tables(r), 'out'); write_plots(r, c, 'out')\n"
         "assert 'matplotlib.pyplot' not in sys.modules"
     )
     environment = {**os.environ, "PYTHONPATH": str(REFERENCE.parents[1]), "PYTHONHASHSEED": "7"}

@@ -17,7 +17,7 @@ from rgal.reporting.figures.curves import accuracy_curves, curve_data, level_dat
 from rgal.reporting.report import render
 from rgal.reporting.results import mixed_fingerprints
 from rgal.suite.store.folders import Store
-from rgal.suite.store.frames import load_frames
+from rgal.suite.store.frames import load_records, make_frames
 from rgal.suite.store.records import read_record
 from rgal.suite.task import measures_of
 from tests.helpers.reporting_builders import accuracy_of, diversity_of, plugins_of, some_results, trial
@@ -94,7 +94,7 @@ def test_plots_show_the_measure_that_a_task_declares_first(toy: None, tmp_path: 
     for folder in store.trial_folders():
         with (folder / "metrics.jsonl").open("a") as file:
             file.write(json.dumps(evaluation(9, 50.0) | {"miou": 30.0}) + "\n")
-    results, curves = load_frames(store)
+    results, curves = make_frames(load_records(store))
     for figure in (accuracy_curves(curves, results), accuracy_versus_cases(results)):
         assert figure.axes[0].get_ylabel() == "Test mean IoU (%)"
     assert set(curve_data(curves, results)["mean"]) == {30.0}

@@ -39,15 +39,6 @@ def all_tables(results: pd.DataFrame, reference: Reference = NO_REFERENCE) -> di
     return own | {stem: [overview_table(rows)] for stem, rows in overviews(results).items()}
 
 
-def write_tables(
-    results: pd.DataFrame, folder: str | Path, reference: Reference = NO_REFERENCE
-) -> list[Path]:
-    """Write <task>_<setting>_<budget><suffix>.{md,csv,tex} for every such group and each of its `group_tables`, and
-    overview_<task>_<dataset>_<budget>.*; nothing without any trials.
-    """
-    return save_tables(all_tables(results, reference), folder)
-
-
 def save_tables(tables: Mapping[str, Sequence[Table]], folder: str | Path) -> list[Path]:
     """Write each table as <stem><suffix>.{md,csv,tex}; `tables` has those of each group by its stem. A table of results
     also as <stem>_compact.tex, for one column of a paper.

@@ -109,18 +109,12 @@ class Phase(Part):
 LISTS: dict[str, type[BaseModel]] = {"layers": Layer, "phases": Phase}
 
 
-def load_frames(store: Store, keys: set[str] | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return (results, curves) of the trials with these keys, or of all.
-
-    Odd records (see `Record`) appear with their status and reason. Those whose settings cannot be told have none:
-    `identified` leaves them out.
-    """
-    return make_frames([record for record in load_records(store) if keys is None or record.key in keys])
-
-
 def make_frames(records: Sequence[Record]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return (results, curves) of these records: the columns that every store has first, then what else its tasks
     measure.
+
+    Odd records (see `Record`) appear with their status and reason. Those whose settings cannot be told have none:
+    `identified` leaves them out.
     """
     rows = [result_row(record) for record in records]
     points = [point for record, row in zip(records, rows, strict=True) for point in curve_points(record, row)]

@@ -17,7 +17,7 @@ from rgal.reporting.figures.style import GREY, figure_bytes, line_styles
 from rgal.reporting.figures.write import write_plots
 from rgal.reporting.report import render
 from rgal.suite.store.folders import Store
-from rgal.suite.store.frames import PHASE_COLUMNS, load_frames, load_phases
+from rgal.suite.store.frames import PHASE_COLUMNS, load_phases, load_records, make_frames
 from tests.helpers.increment_builders import (
     COUNTS,
     STEM,
@@ -33,7 +33,7 @@ phases = pytest.fixture(some_phases)
 
 
 def loaded(root: Path) -> pd.DataFrame:
-    return load_phases(Store(root), load_frames(Store(root))[0])
+    return load_phases(Store(root), make_frames(load_records(Store(root)))[0])
 
 
 def test_phases_are_percentages_of_the_images(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_only_finished_trials_with_phases_have_rows(tmp_path: Path) -> None:
     stored_trial(tmp_path, increment_trial("fetril", 3, 0, 60.0), COUNTS)
     frame = loaded(tmp_path)
     assert list(frame["method"]) == ["fetril", "fetril"]
-    elsewhere = load_frames(Store(tmp_path))[0].assign(key="gone")
+    elsewhere = make_frames(load_records(Store(tmp_path)))[0].assign(key="gone")
     assert load_phases(Store(tmp_path), elsewhere).empty
 
 

@@ -13,7 +13,6 @@ import pytest
 from rgal.reporting.published import load_reference
 from rgal.reporting.results import ResultGroup, cases
 from rgal.reporting.tables.notes import row_names
-from rgal.reporting.tables.write import write_tables
 from tests.helpers.reporting_builders import (
     REFERENCE,
     accuracy_of,
@@ -24,6 +23,7 @@ from tests.helpers.reporting_builders import (
     some_cases,
     some_results,
     trial,
+    write_tables,
 )
 
 results = pytest.fixture(some_cases)

@@ -12,8 +12,7 @@ import pytest
 
 from rgal.reporting.results import ResultGroup
 from rgal.reporting.tables.accuracy import accuracy_table
-from rgal.reporting.tables.write import write_tables
-from tests.helpers.reporting_builders import trial
+from tests.helpers.reporting_builders import trial, write_tables
 
 TEX = shutil.which("pdflatex")
 

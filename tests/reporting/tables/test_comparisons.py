@@ -12,7 +12,7 @@ import pytest
 
 from rgal.reporting.published import load_reference
 from rgal.reporting.tables.column import difference, signed
-from rgal.reporting.tables.write import group_tables, write_tables
+from rgal.reporting.tables.write import group_tables
 from tests.helpers.increment_builders import increment_trial, some_increments
 from tests.helpers.reporting_builders import (
     REFERENCE,
@@ -25,6 +25,7 @@ from tests.helpers.reporting_builders import (
     some_cases,
     some_results,
     trial,
+    write_tables,
 )
 
 TITLE = "vs best baseline (points)"

@@ -16,7 +16,7 @@ from rgal.reporting.tables.write import group_tables
 from rgal.suite.store import diversity as diversity_data
 from rgal.suite.store.diversity import diversity_frames, summary_columns
 from rgal.suite.store.folders import Store
-from rgal.suite.store.frames import load_diversity, load_frames
+from rgal.suite.store.frames import load_diversity, load_records, make_frames
 from tests.helpers.diversity_builders import record, some_trials
 from tests.helpers.increment_builders import stored_trial
 from tests.helpers.reporting_builders import by_method, case_trial, diversity_of, trial
@@ -129,7 +129,7 @@ def test_only_finished_trials_are_loaded(tmp_path: Path, text: str) -> None:
             tmp_path, trial(method, 0, 0, 80.0, case="", case_order=0, case_title="", status=status), None
         )
         (folder / "diversity.json").write_text(text)
-    frame, _ = load_frames(Store(tmp_path))
+    frame, _ = make_frames(load_records(Store(tmp_path)))
     loaded = load_diversity(Store(tmp_path), frame)
     whole = text.startswith('{"')
     assert set(loaded.rounds["key"]) == set(loaded.points["key"]) == ({"plain_0"} if whole else set())

@@ -10,8 +10,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from rgal.reporting.tables.write import write_tables
-from tests.helpers.reporting_builders import case_trial, exported, exports_of, some_cases, some_results
+from tests.helpers.reporting_builders import (
+    case_trial,
+    exported,
+    exports_of,
+    some_cases,
+    some_results,
+    write_tables,
+)
 
 results = pytest.fixture(some_cases)
 MEASURED = list(exported(0.3, 1.0, 1.0))

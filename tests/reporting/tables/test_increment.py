@@ -14,9 +14,9 @@ import pytest
 import yaml
 
 from rgal.reporting.published import NO_REFERENCE, Reference, load_reference
-from rgal.reporting.tables.write import group_tables, write_tables
+from rgal.reporting.tables.write import group_tables
 from tests.helpers.increment_builders import STEM, increment_trial, some_increments
-from tests.helpers.reporting_builders import REFERENCE, accuracy_of, by_method, some_results
+from tests.helpers.reporting_builders import REFERENCE, accuracy_of, by_method, some_results, write_tables
 
 results = pytest.fixture(some_increments)
 FETRIL = "README of github.com/GregoirePetit/FeTrIL"

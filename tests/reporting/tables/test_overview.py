@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from rgal.reporting.tables.overview import overview_table, overviews, settings_of
-from rgal.reporting.tables.write import all_tables, write_tables
+from rgal.reporting.tables.write import all_tables
+from tests.helpers.reporting_builders import write_tables
 
 
 def row(setting: str, method: str, last: float, **more: object) -> dict[str, object]:

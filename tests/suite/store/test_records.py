@@ -21,7 +21,6 @@ from rgal.suite.store.folders import Store, write_json
 from rgal.suite.store.frames import (
     identified,
     load_diversity,
-    load_frames,
     load_layers,
     load_phases,
     load_records,
@@ -161,7 +160,7 @@ def test_malformed_evaluations_stay_out_of_curves(name: str, value: Any, tmp_pat
     folder = add_trial(tmp_path, "a" * 12)
     with (folder / "metrics.jsonl").open("a") as file:
         file.write(json.dumps(evaluation(4, 50.0) | {name: value}) + "\n")
-    _, curves = load_frames(Store(tmp_path))
+    _, curves = make_frames(load_records(Store(tmp_path)))
     good = (
         name in ("round", "synthesis_seconds", "images") and value in (-1, 101) and value is not True
     ) or (name == "images" and value is None)

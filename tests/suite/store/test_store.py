@@ -11,7 +11,7 @@ import pytest
 from rgal import benchmarks, cli
 from rgal.suite.plan.settings import load_suite
 from rgal.suite.store.folders import Metrics, Store, read_json, write_json
-from rgal.suite.store.frames import load_frames, newest
+from rgal.suite.store.frames import load_records, make_frames, newest
 from tests.helpers.data_builders import image_folder
 from tests.helpers.suites import SUITE
 from tests.helpers.trials import TRIAL
@@ -91,7 +91,7 @@ def test_frames_survive_broken_records(tmp_path: Path) -> None:
         folder = tmp_path / "r" / "trials" / name
         folder.mkdir()
         (folder / "trial.json").write_text(text)
-    results, curves = load_frames(Store(tmp_path / "r"))
+    results, curves = make_frames(load_records(Store(tmp_path / "r")))
     assert sorted(results["status"]) == ["broken", "finished", "foreign"]
     assert len(curves) == 1 and curves["top1"].notna().all()
     assert cli.main([*arguments, "--report-only"]) == 0
@@ -106,12 +106,12 @@ def test_a_budget_that_was_edited_is_not_averaged_with_itself(tmp_path: Path) ->
     for record in (tmp_path / "r" / "trials").glob("*/trial.json"):  # clocks have seconds
         record.write_text(record.read_text().replace('"started": "2', '"started": "1'))
     assert cli.main([*arguments, "--set", "student_steps=3", "--seeds", "0", "1"]) == 0
-    results, _ = load_frames(Store(tmp_path / "r"))
+    results, _ = make_frames(load_records(Store(tmp_path / "r")))
     assert len(results) == 3
     kept = newest(results)
     assert sorted(zip(kept["seed"], kept["student_steps"], strict=True)) == [(0, 3), (1, 3)]
     assert cli.main([*arguments, "--set", "evaluate_on=validation"]) == 0
-    results, _ = load_frames(Store(tmp_path / "r"))
+    results, _ = make_frames(load_records(Store(tmp_path / "r")))
     assert len(newest(results)) == 3 and results["setting"].nunique() == 2
 
 
@@ -122,7 +122,7 @@ def test_how_the_images_are_stored_is_recorded(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "suite.yaml").write_text(SUITE)
     arguments = ["--suite", str(tmp_path / "suite.yaml"), "--results", str(tmp_path / "r"), "--jobs", "0"]
     assert cli.main([*arguments, "--dataset", "mine", "--data-root", str(root)]) == 0
-    results, _ = load_frames(Store(tmp_path / "r"))
+    results, _ = make_frames(load_records(Store(tmp_path / "r")))
     assert list(results["encoding"]) == ["JPEG"]
 
 
