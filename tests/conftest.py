@@ -63,10 +63,14 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(str(error)) from error
 
 
+gc.disable()  # while modules are imported and thousands of tests are collected, nothing becomes garbage
+
+
 def pytest_collection_finish() -> None:
-    """The garbage collector need not walk through all modules and thousands of tests again and again."""
-    gc.collect()
+    """The garbage collector need not walk through these again and again, nor so often through what tests make."""
     gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+    gc.enable()
 
 
 @pytest.fixture
@@ -116,6 +120,14 @@ def translations_to_onnx_are_parsed_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.onnx, "export", prepared)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def reports_are_rendered_here() -> Iterator[None]:
+    """However many groups they have: a process takes seconds to start, and tests run on every core."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rgal.reporting.report.granted_cores", lambda: 1)
         yield
 
 

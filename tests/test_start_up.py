@@ -11,7 +11,17 @@ from typing import Any
 from rgal import cli
 from tests.helpers.store_builders import add_trial, settings
 
-HEAVY = ("torch", "torchvision", "kornia", "sklearn", "scipy.stats", "pandas", "matplotlib", "numpy")
+HEAVY = (
+    "torch",
+    "torchvision",
+    "kornia",
+    "sklearn",
+    "scipy.stats",
+    "pandas",
+    "matplotlib",
+    "matplotlib.pyplot",
+    "numpy",
+)
 REPORTING = ("pandas", "matplotlib", "numpy")
 # Runs the commands of its arguments, then writes the heavy packages they loaded and its seconds of the processor.
 CODE = f"""

@@ -7,17 +7,10 @@ from __future__ import annotations
 
 import pytest
 
-from rgal.reporting.figures import write as plots
 from tests.helpers.reporting_builders import count_drawings, draw_svg_alone, some_curves, some_results
 
 results = pytest.fixture(some_results)
 curves = pytest.fixture(some_curves)
-
-
-@pytest.fixture(autouse=True)
-def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Draw here, however many groups there are: a process takes seconds to start."""
-    monkeypatch.setattr(plots, "granted_cores", lambda: 1)
 
 
 @pytest.fixture

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import os
 import re
-import subprocess
-import sys
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from rgal.core.files import slug, write_atomically
+from rgal.reporting import report
 from rgal.reporting.figures.write import write_plots
 from rgal.reporting.published import load_reference
+from rgal.reporting.report import render
 from rgal.reporting.results import groups
+from rgal.suite.store.folders import Store
 from tests.helpers.reporting_builders import REFERENCE, accuracy_of, some_curves, some_results, write_tables
+from tests.helpers.store_builders import add_trial, settings
 
 
 @pytest.fixture(scope="module")
@@ -52,26 +57,29 @@ def test_the_order_of_rows_changes_nothing(
         assert one.read_bytes() == other.read_bytes(), one.name
 
 
-def test_another_process_writes_the_same_bytes(
-    results: pd.DataFrame, curves: pd.DataFrame, plotted: list[Path], tmp_path: Path
+def test_a_process_for_each_core_writes_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another hash seed and a matplotlibrc of the user's own must not show. Nor is pyplot imported."""
-    results.to_json(tmp_path / "results.json")
-    curves.to_json(tmp_path / "curves.json")
+    """Of several groups; one of them alone is rendered here. Nor do another hash seed and a matplotlibrc of the user's
+    own show."""
+    methods = ("cmi", "cmi+rgal", "plain", "deepinversion")
+    for number, method in itertools.product(range(report.MANY), methods):
+        key, its = f"{number}{len(method):02}" * 4, settings(method, budget=f"b{number}")
+        for folder in ("many", "one")[: 2 if number == 0 else 1]:
+            add_trial(tmp_path / folder, key, its, last=90.0 + len(method))
+    alone = render(Store(tmp_path / "one"))
     (tmp_path / "matplotlibrc").write_text("font.size: 30\nlines.linewidth: 9\nsavefig.facecolor: red\n")
-    code = (
-        "import sys, pandas as pd\n"
-        "from rgal.reporting.figures.write import write_plots\n"
-        "from rgal.reporting.tables.write import all_tables, save_tables\n"
-        "r, c = pd.read_json('results.json'), pd.read_json('curves.json')\n"
-        "save_tables(all_tables(r), 'out'); write_plots(r, c, 'out')\n"
-        "assert 'matplotlib.pyplot' not in sys.modules"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(REFERENCE.parents[1]), "PYTHONHASHSEED": "7"}
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)
-    here = write_tables(results, tmp_path / "here") + plotted
-    for path in here:
-        assert path.read_bytes() == (tmp_path / "out" / path.name).read_bytes(), path.name
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(REFERENCE.parents[1]))
+    monkeypatch.setenv("PYTHONHASHSEED", "7")
+    monkeypatch.setattr(report, "granted_cores", lambda: 2)
+    one_of_them = functools.partial(ProcessPoolExecutor, 1)  # each takes seconds to start
+    monkeypatch.setattr(report, "ProcessPoolExecutor", lambda _, context, **how: one_of_them(context, **how))
+    several = render(Store(tmp_path / "many"))
+    for kind in ("tables", "plots"):
+        expected = {path.name: path.read_bytes() for path in getattr(alone, kind)}
+        found = {path.name: path.read_bytes() for path in getattr(several, kind)}
+        assert expected and expected.items() <= found.items() and len(found) == report.MANY * len(expected)
 
 
 def test_no_module_imports_pyplot() -> None:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import multiprocessing
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from rgal.core.cores import granted_cores
 from rgal.core.files import write_atomically
-from rgal.core.stand_ins import COMPUTING, install
 from rgal.reporting.figures.cases import accuracy_versus_cases, data_efficiency
 from rgal.reporting.figures.curves import accuracy_curves, time_quantity
 from rgal.reporting.figures.diversity import diversity_figures
@@ -27,8 +23,6 @@ from rgal.reporting.results import ResultGroup, cases, groups
 from rgal.reporting.stems import file_stems
 from rgal.suite.store.diversity import Diversity, diversity_frames
 
-MANY = 3  # groups to draw, from which on processes are worth their start
-
 
 class Frames(NamedTuple):
     """What is drawn beside the results; the last three are those of `Diversity`."""
@@ -41,7 +35,7 @@ class Frames(NamedTuple):
     points: pd.DataFrame
 
     def of(self, group: pd.DataFrame) -> Frames:
-        """Keep the rows on the trials of a group: what its figures are drawn from, and what a process is handed."""
+        """Keep the rows on the trials of a group: what its figures are drawn from."""
         keys = group["key"] if "key" in group.columns else pd.Series(dtype=object)
         return Frames(
             *(frame[frame["key"].isin(keys)] if "key" in frame.columns else frame.iloc[:0] for frame in self)
@@ -94,7 +88,6 @@ def write_plots(
     before, drawn = read_drawn(folder), {}
     parts = {stem: results} if stem else groups(results)
     paths: dict[str, list[Path]] = {}
-    missing: dict[str, Job] = {}
     for stem, group in parts.items():
         # of all results of the task: a method looks the same in each of its figures
         alike = results[results["task"].isin(group["task"])] if "task" in results.columns else results
@@ -102,24 +95,11 @@ def write_plots(
         drawn[stem] = Drawn(inputs=job.inputs(), files={})
         paths[stem] = before[stem].untouched(folder, drawn[stem].inputs) if stem in before else []
         if not paths[stem]:
-            missing[stem] = job
-    paths |= _draw_all(missing)
+            paths[stem] = _draw(job)
     drawn = {stem: Drawn.of(entry.inputs, paths[stem]) for stem, entry in drawn.items()}
     if not drawn.items() <= before.items():
         write_drawn(folder, read_drawn(folder) | drawn)
     return [path for written in paths.values() for path in written]
-
-
-def _draw_all(missing: Mapping[str, Job]) -> dict[str, list[Path]]:
-    """Draw the files of each group: by a process per core where there are many groups, else here."""
-    jobs = list(missing.values())
-    workers = min(granted_cores(), len(jobs))
-    if len(jobs) < MANY or workers < 2:
-        return dict(zip(missing, map(_draw, jobs), strict=True))
-    # Not forked: this process may have threads. A worker does nothing but draw.
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, spawn, initializer=install, initargs=COMPUTING) as pool:
-        return dict(zip(missing, pool.map(_draw, jobs), strict=True))
 
 
 def _draw(job: Job) -> list[Path]:

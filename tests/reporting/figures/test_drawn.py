@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import functools
 import json
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from rgal.reporting.figures import drawn
 from rgal.reporting.figures import write as plots
 from rgal.reporting.figures.drawn import NAME, fingerprint, read_drawn, sources
 from rgal.reporting.figures.write import Frames, write_plots
 from tests.helpers.reporting_builders import some_curves, some_results, trial
+
+
+@pytest.fixture(autouse=True)
+def two_empty_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In place of the two of a group: when it is drawn does not depend on what is in them."""
+    monkeypatch.setattr(plots, "_figures", lambda _: [(name, Figure()) for name in ("time", "images")])
 
 
 def two_groups() -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -132,18 +137,3 @@ def test_only_rows_of_the_group_count() -> None:
     assert of(group, curves, {"cmi": "red"}) != digest
     assert of(group, pd.DataFrame()) != digest
     assert of(pd.DataFrame({"method": ["cmi"]}), curves) != digest
-
-
-def test_processes_draw_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = [trial("cmi", 0, 0, 90.0 + n, budget=f"b{n}", key=f"b{n}") for n in range(plots.MANY)]
-    results = pd.DataFrame(rows)
-    curves = some_curves(results)
-    monkeypatch.setattr(plots, "granted_cores", lambda: 2)
-    one_of_them = functools.partial(ProcessPoolExecutor, 1)  # each takes seconds to start
-    monkeypatch.setattr(plots, "ProcessPoolExecutor", lambda _, context, **how: one_of_them(context, **how))
-    several = write_plots(results, curves, tmp_path / "several")
-    alone = write_plots(results[:1], curves, tmp_path / "alone")
-    assert len(several) == plots.MANY * len(alone)
-    for one, other in zip(several[: len(alone)], alone, strict=True):
-        assert one.name == other.name
-        assert one.read_bytes() == other.read_bytes()
