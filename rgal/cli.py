@@ -104,18 +104,17 @@ def run(options: argparse.Namespace) -> int:
     from rgal.suite.running.runner import describe_plan, image_lines, make_plan, plan_warnings
     from rgal.suite.running.session import exit_code, run_plan
     from rgal.suite.running.sites import opened_site
-    from rgal.suite.running.tensorboard import check_tensorboard
     from rgal.suite.store.folders import Store
+    from rgal.suite.tracking.tracker import check_trackers
 
     how = HowToRun(
-        *(options.jobs, options.threads, options.tensorboard, options.fresh),
+        *(options.jobs, options.threads, tuple(dict.fromkeys(options.track)), options.fresh),
         *(options.devices, options.per_device, options.engine, options.address),
     )
     store = Store(options.results.absolute() if how.engine == "ray" else options.results)
     if options.export_only:
         return export_one(store, find_trial(store, options.export_only), options.export or "onnx")
-    if options.tensorboard:
-        check_tensorboard()
+    check_trackers(how.trackers)
     suite = load(options)
     with opened_site(how) as site:
         plan = make_plan(suite, site.choose_device, to_run=not options.dry_run)

@@ -110,6 +110,13 @@ def _add_output(add: Callable[..., object]) -> None:
     add("--watch", nargs="?", type=int, const=0, metavar="PORT", help="serve the page here while trials run")
     add("--export", metavar="FORMAT", help="export and measure the students of kd and dfq; onnx")
     add("--export-only", metavar="TRIAL", help="export one finished trial: its key or folder")
-    add("--tensorboard", action="store_true", help="also write event files: results/tensorboard/")
+    add(
+        "--track",
+        nargs="+",
+        metavar="NAME",
+        default=[],
+        help="also tell tensorboard, mlflow, wandb of the numbers",
+    )
+    add("--tensorboard", dest="track", action="append_const", const="tensorboard", help=argparse.SUPPRESS)
     add("--list", nargs="+", metavar="WHAT", help=f"{', '.join(LISTS)}; or methods and names of some")
     add("-h", "--help", action="help", help="print this text")

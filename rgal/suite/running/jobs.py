@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -116,7 +117,7 @@ class TrialJob:
     Attributes:
         fingerprint: of the code that makes its numbers.
         label: what tells its networks from the others of its suite, for people.
-        tensorboard: whether to write event files too.
+        trackers: names of what is told of its numbers too.
         slots: how many trials run at a time.
     """
 
@@ -124,7 +125,7 @@ class TrialJob:
     trial: Trial
     fingerprint: str
     label: str = ""
-    tensorboard: bool = False
+    trackers: Sequence[str] = ()
     slots: int = 1
     before: str = ""
 

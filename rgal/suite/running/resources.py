@@ -20,7 +20,7 @@ class HowToRun:
     Attributes:
         slots: trials at a time. 0: one after the other in this process; None: what the cores are enough for.
         threads: threads of each trial; None: OMP_NUM_THREADS if it is set, else the cores shared out among the slots.
-        tensorboard: whether to write event files too.
+        trackers: what is told of every trial's numbers too; see `rgal.suite.tracking`.
         fresh: whether to run finished trials again.
         devices: numbers of the GPUs to use, `0,1,3`; None: all that are visible.
         per_device: trials that share a GPU; None: as many as its memory allows.
@@ -30,7 +30,7 @@ class HowToRun:
 
     slots: int | None = None
     threads: int | None = None
-    tensorboard: bool = False
+    trackers: Sequence[str] = ()
     fresh: bool = False
     devices: str | None = None
     per_device: int | None = None

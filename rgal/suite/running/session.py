@@ -198,7 +198,7 @@ def _job(plan: Plan, store: Store, one: StoredTrial, how: HowToRun, slots: int) 
     if plan.teacher_codes[trial.teacher_key] and teacher is not None:
         code = code if teacher == plan.teacher_codes[trial.teacher_key] else mixed(teacher, code)
     label = f"{trial.teacher} -> {trial.student}" if len(plan.suite.networks) > 1 else ""
-    return TrialJob(store.root, trial, code, label, how.tensorboard, slots, one.version)
+    return TrialJob(store.root, trial, code, label, how.trackers, slots, one.version)
 
 
 def exit_code(stopped: int, outcomes: list[tuple[WorkJob, Outcome]]) -> int:

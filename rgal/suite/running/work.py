@@ -6,7 +6,7 @@ import errno
 import time
 import traceback
 from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,15 +30,15 @@ from rgal.suite.plan.network import dataset_of
 from rgal.suite.plan.trial import Trial
 from rgal.suite.pretraining import Pretraining
 from rgal.suite.running.console import standing
-from rgal.suite.running.drive import ProgressMessage, drive, unwatched
+from rgal.suite.running.drive import ProgressMessage, drive
 from rgal.suite.running.held_out import make_held_out, stored_held_out
 from rgal.suite.running.jobs import HeldOutJob, Outcome, TeacherJob, TrialJob, WorkJob
 from rgal.suite.running.machine import environment
 from rgal.suite.running.teachers import TeacherSpec, stored_teacher, train_teacher
-from rgal.suite.running.tensorboard import event_files
 from rgal.suite.store.claims import Claim, ClaimLost
 from rgal.suite.store.folders import SCHEMA, Store, read_json, write_json
 from rgal.suite.task import Job, tasks, trial_recipe
+from rgal.suite.tracking.tracker import Tracked, tracking
 from rgal.synthesis.pool import ImagePool
 
 POOL_FILE = "pool.u8"  # of an unfinished trial, beside its checkpoint: images that are too many for memory
@@ -156,7 +156,7 @@ def _trial(job: TrialJob, report: Callable[[ProgressMessage], None], stop: Calla
     write_json(folder / "trial.json", asked)
     prepared = replace(prepare(job.root, trial, device), pool_file=folder / POOL_FILE)
     run = tasks()[trial.task].start(prepared)
-    with event_files(job.root, folder.name) if job.tensorboard else nullcontext(unwatched) as watch:
+    with tracking(job.trackers, Tracked(job.root, folder.name, trial.settings())) as watch:
         complete = drive(run, folder, device, report, stop, watch)
     if not complete:
         return Outcome("interrupted")

@@ -12,7 +12,7 @@
         diversity.json      what the kept images are like; see results/README.md
         export.json         what was measured of an exported student (model.onnx)
       tables/, plots/, report.html       rendered from the above
-      tensorboard/          metrics.jsonl as event files, if asked for
+      tensorboard/ mlflow/ wandb/   metrics.jsonl once more, as `--track` asks for
       .claims/              who works on what; see `claims`
       .index, .rendered/    what was read and made before; see `index` and `rgal.reporting.kept`
 

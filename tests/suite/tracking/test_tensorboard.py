@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import json
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,9 @@ from typing import Any
 import pytest
 
 from rgal import cli
-from rgal.suite.running.tensorboard import costs, event_files, scalars
+from rgal.suite.tracking.scalars import costs, scalars
+from rgal.suite.tracking.tensorboard import event_files
+from rgal.suite.tracking.tracker import Tracked
 from tests.helpers.stopped_runs import command, run_in_pieces, suite_file
 from tests.helpers.suites import SUITE
 
@@ -65,7 +66,7 @@ def one(folder: Path) -> Path:
 def test_events_are_the_rows(jobs: str, tmp_path: Path) -> None:
     """Of trials in this process and in workers, in a folder called like the trial's."""
     suite_file(tmp_path, rounds=3, steps=2)
-    assert cli.main([*command(tmp_path, "r", "rgal"), "--jobs", jobs, "--tensorboard"]) == 0
+    assert cli.main([*command(tmp_path, "r", "rgal"), "--jobs", jobs, "--track", "tensorboard"]) == 0
     trial, written = one(tmp_path / "r" / "trials"), one(tmp_path / "r" / "tensorboard")
     assert written.name == trial.name
     read = events(written)
@@ -79,7 +80,7 @@ def test_stopped_runs_have_each_event_once(tmp_path: Path, monkeypatch: pytest.M
     suite_file(tmp_path, rounds=3, steps=3)
     assert cli.main([*command(tmp_path, "whole", "plain"), "--jobs", "0"]) == 0
     assert not (tmp_path / "whole" / "tensorboard").exists()
-    run_in_pieces([*command(tmp_path, "cut", "plain"), "--tensorboard"], tmp_path, monkeypatch)
+    run_in_pieces([*command(tmp_path, "cut", "plain"), "--track", "tensorboard"], tmp_path, monkeypatch)
     folder = one(tmp_path / "cut" / "tensorboard")
     assert events(folder) == expected(rows_of(one(tmp_path / "cut" / "trials")))
     assert len(list(folder.iterdir())) == 1
@@ -92,11 +93,11 @@ def test_rows_that_were_cut_off_are_gone(tmp_path: Path) -> None:
     def row(step: int) -> dict[str, Any]:
         return {"kind": "student", "round": step, "synthesis_steps": 0, "student_steps": step, "kd": step / 2}
 
-    with event_files(tmp_path, "trial") as watch:
+    with event_files(Tracked(tmp_path, "trial", {})) as watch:
         watch([])
         for step in (1, 2, 3):
             watch([row(step)])
-    with event_files(tmp_path, "trial") as watch:
+    with event_files(Tracked(tmp_path, "trial", {})) as watch:
         watch([row(1)])
         watch([row(2)])
         watch([])
@@ -107,7 +108,7 @@ def test_the_key_does_not_know(tmp_path: Path, capsys: pytest.CaptureFixture[str
     pytest.importorskip("tensorboard")
     (tmp_path / "suite.yaml").write_text(SUITE)
     printed = []
-    for more in ([], ["--tensorboard"]):
+    for more in ([], ["--track", "tensorboard"]):
         assert cli.main(["--suite", str(tmp_path / "suite.yaml"), "--dry-run", *more]) == 0
         printed.append(capsys.readouterr().out)
     assert printed[0] == printed[1]
@@ -141,25 +142,3 @@ def test_steps_of_a_row() -> None:
         == []
         == costs({"kind": "student", "student_steps": 1})
     )
-
-
-def test_without_the_package(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """One line, exit code 2, before anything runs."""
-    original = builtins.__import__
-
-    def missing(name: str, *args: Any, **kwargs: Any) -> Any:
-        if name.startswith("torch.utils.tensorboard"):
-            raise ModuleNotFoundError("No module named 'tensorboard'", name="tensorboard")
-        return original(name, *args, **kwargs)
-
-    (tmp_path / "suite.yaml").write_text(SUITE)
-    monkeypatch.setattr(builtins, "__import__", missing)
-    assert cli.main([*command(tmp_path, "r", "plain"), "--tensorboard"]) == 2
-    error = capsys.readouterr().err.strip()
-    assert (
-        error.startswith("error: --tensorboard: needs the package tensorboard")
-        and len(error.splitlines()) == 1
-    )
-    assert not (tmp_path / "r").exists()
