@@ -20,7 +20,7 @@ from rgal.suite.plan.trial import Trial, file_hash
 from rgal.suite.running.devices import Places
 from rgal.suite.running.jobs import WorkJob
 from rgal.suite.running.ray_engine import PATHS, RayEngine
-from rgal.suite.running.resources import HowToRun
+from rgal.suite.running.resources import BIG_IMAGE, HowToRun
 from rgal.suite.running.runner import Plan
 from rgal.suite.store.folders import Store
 
@@ -101,7 +101,8 @@ class RayCluster:
         return max(1, min(slots, jobs)), self._needs()[0]
 
     def share_of_teachers(self, slots: int, teachers: int, pixels: int) -> tuple[int, int]:
-        return max(1, min(slots, teachers)), self._needs()[0]
+        """As on one machine: teachers of small images have one thread, so that they are the same ones."""
+        return max(1, min(slots, teachers)), self._needs()[0] if pixels >= BIG_IMAGE else 1
 
     def places(self, at_once: int) -> Places:
         return Pool(self.device, at_once)

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rgal.core.errors import first_line
+from rgal.core.errors import UserError, first_line
 from rgal.suite.running.jobs import Outcome, WorkJob
 from rgal.suite.running.scheduler import Assignment, Died, Report
 
@@ -105,7 +105,14 @@ class RayEngine:
             return []
         done, _ = self._ray.wait(list(self._running), num_returns=1, timeout=seconds)
         by_token = {one.claim.owner.token: one for one in self._running.values()}
-        for token, message in self._ray.get(self._board.take.remote()):
+        try:
+            told = self._ray.get(self._board.take.remote())
+        except (self._ray.exceptions.RayError, ConnectionError, RuntimeError) as error:
+            raise UserError(
+                f"--engine ray: the cluster is gone ({first_line(error)[:120]}); the same command goes on from the "
+                "last checkpoints"
+            ) from error
+        for token, message in told:
             self._begun.add(token)
             if message is not None and token in by_token:
                 report(by_token[token].job, message)
@@ -129,11 +136,13 @@ class RayEngine:
                 self._ray.cancel(reference)
 
     def close(self) -> None:
+        gone = (self._ray.exceptions.RayError, ConnectionError, RuntimeError)
         for reference, assignment in self._running.items():
-            with suppress(self._ray.exceptions.RayError):
+            with suppress(*gone):
                 self._ray.cancel(reference, force=True)
             assignment.claim.release()
-        self._ray.kill(self._board)
+        with suppress(*gone):
+            self._ray.kill(self._board)
 
 
 def _for_any_node(job: WorkJob, plugins: Mapping[str, str]) -> WorkJob:

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +16,8 @@ import pytest
 from rgal import cli
 from rgal.core.errors import UserError
 from rgal.suite.running.ray_cluster import Node, RayCluster
-from rgal.suite.running.resources import HowToRun
+from rgal.suite.running.ray_engine import RayEngine
+from rgal.suite.running.resources import BIG_IMAGE, HowToRun, share_cores_of_teachers
 from tests.helpers.runners import numbers, runner
 from tests.helpers.suites import SUITE
 
@@ -53,6 +55,51 @@ def test_as_many_tasks_as_there_is_room_for(
     cluster = cluster_of(*nodes, **how)
     assert cluster.share(100) == expected
     assert cluster.share(1) == (1, expected[1])
+
+
+def test_teachers_of_small_images_have_one_thread_as_on_one_machine() -> None:
+    """Other threads round otherwise: the teacher would be another one."""
+    how = HowToRun(engine="ray", threads=3)
+    for pixels in (64, BIG_IMAGE):
+        assert (
+            cluster_of(HEAD, threads=3).share_of_teachers(4, 2, pixels)[1]
+            == share_cores_of_teachers(how, 4, 2, pixels)[1]
+        )
+
+
+class LostRay:
+    """What the engine calls of a Ray whose cluster went away."""
+
+    class exceptions:  # noqa: N801
+        class RayError(Exception):
+            pass
+
+    def wait(self, references: list[Any], **_: Any) -> tuple[list[Any], list[Any]]:
+        return [], references
+
+    def get(self, reference: Any) -> Any:
+        raise self.exceptions.RayError("the actor died\nbecause its node did")
+
+    def cancel(self, reference: Any, force: bool = False) -> None:
+        self.get(reference)
+
+    kill = get
+
+
+def test_a_lost_cluster_is_one_line_and_claims_are_given_back() -> None:
+    engine = object.__new__(RayEngine)
+    released: list[str] = []
+    claim = SimpleNamespace(owner=SimpleNamespace(token="t"), release=lambda: released.append("t"))
+    board = SimpleNamespace(take=SimpleNamespace(remote=lambda: None))
+    engine.__dict__.update(
+        _ray=LostRay(), _board=board, _begun=set(), _running={"a": SimpleNamespace(claim=claim)}
+    )
+    with pytest.raises(
+        UserError, match=r"--engine ray: the cluster is gone \(the actor died\); the same command"
+    ):
+        engine.wait(0.0, lambda *_: None, lambda: 0)
+    engine.close()
+    assert released == ["t"]
 
 
 @pytest.mark.parametrize(
