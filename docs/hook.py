@@ -12,12 +12,12 @@ from mkdocs.structure.files import File, Files
 from rgal.cli import parser
 from rgal.reporting.site.links import DOCS, files_outside, for_the_site, place_of
 from rgal.reporting.site.loads import loads_from_elsewhere, loads_own
-from rgal.reporting.site.pages import made_pages, text_of_file, with_methods
+from rgal.reporting.site.pages import completed, made_pages, text_of_file
 
 
 def on_config(config: Any) -> Any:
-    """Add the page of each method to the navigation."""
-    config["nav"] = with_methods(config["nav"])
+    """Add the pages of methods and results to the navigation."""
+    config["nav"] = completed(config["nav"])
     return config
 
 

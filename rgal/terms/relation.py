@@ -212,7 +212,7 @@ def relation(
     until: float = 1.0,
     after_warmup: bool = False,
 ) -> LossTerm:
-    """Make the relation term of synthesis or of the student.
+    """Make RGAL's triplet: of synthesis (spread: same labels apart, others together) or of the student (gather).
 
     Args:
         name: the term's role, under which it is logged: "spread" in synthesis, "gather" in student training.

@@ -22,9 +22,8 @@ FOLDER = "methods"
 UP = "../"
 DIFFERS = re.compile(r"\b(?:differs?|departs?|stand-in)\b", re.IGNORECASE)
 ABOUT_SCHEDULES = (
-    "Steps are those of a round, images those that a round makes, the batch those that a student step sees; step sizes "
-    "are those of the images and of the student. Where numbers were read stands in the last column, and what no source "
-    "says is called unknown there."
+    "Steps are those of a round; images are those that a round makes; the batch is what a student step sees; step "
+    "sizes are those of the images, then of the student. The list below a table says where numbers were read."
 )
 
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rgal.reporting.site.links import for_the_site
+from rgal.reporting.site.links import DOCS, HOME, for_the_site, place_of
 from rgal.reporting.site.methods import FOLDER, by_task, method_pages
 from rgal.reporting.site.notebook import page_of_notebook
 from rgal.reporting.site.reference import reference_pages
 
-METHODS = "Methods"
+METHODS, RESULTS = "Methods", "Results"
 
 
 def text_of_file(path: Path) -> str:
@@ -25,10 +25,12 @@ def made_pages(options: str) -> dict[str, str]:
     return method_pages() | reference_pages(options)
 
 
-def with_methods(navigation: Sequence[Any]) -> list[Any]:
-    """Add the page of each method to the part of a navigation that is called Methods."""
-    pages = [{task: [f"{FOLDER}/{name}.md" for name in names]} for task, names in by_task().items()]
+def completed(navigation: Sequence[Any]) -> list[Any]:
+    """Add what need not be listed by hand: the page of each method, and the pages of results."""
+    of_methods = [{task: [f"{FOLDER}/{name}.md" for name in names]} for task, names in by_task().items()]
+    of_results = [place_of(path) for path in sorted((DOCS / "results").glob("*.md")) if path.name != HOME]
+    more: dict[str, Sequence[Any]] = {METHODS: of_methods, RESULTS: of_results}
     return [
-        {METHODS: [*part[METHODS], *pages]} if isinstance(part, dict) and METHODS in part else part
+        {title: [*pages, *more[title]] if title in more else pages for title, pages in part.items()}
         for part in navigation
     ]

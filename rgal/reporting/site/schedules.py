@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -20,8 +20,7 @@ from rgal.suite.plan.steps import Epochs
 from rgal.suite.task import Task, tasks
 
 HEADINGS = (
-    "suites", "rounds", "warm-up", "synthesis steps", "student steps", "images", "batch", "step sizes",
-    "parameters", "from",
+    "suites", "rounds", "warm-up", "synthesis steps", "student steps", "images", "batch", "step sizes", "from",
 )  # fmt: skip
 OF_ITS_FILE = "the method's file"
 
@@ -48,13 +47,19 @@ def schedules_tables(method: Method) -> dict[str, str]:
     for line in _lines(method):
         merged.setdefault(line.budget, {}).setdefault(line.cells, []).append(line.suite)
     order = [name for name in ("paper", "gpu", "small", "smoke") if name in merged]
-    return {
-        budget: table(
-            HEADINGS,
-            [row(", ".join(dict.fromkeys(names)), *cells) for cells, names in merged[budget].items()],
-        )
-        for budget in [*order, *(name for name in merged if name not in order)]
-    }
+    names = [*order, *(name for name in merged if name not in order)]
+    return {budget: _table(merged[budget]) for budget in names}
+
+
+def _table(lines: Mapping[tuple[str, ...], Sequence[str]]) -> str:
+    """Write the lines of a budget, and below them in a list where their numbers are from."""
+    sources: dict[str, int] = {}
+    rows = []
+    for (*cells, source), names in lines.items():
+        note = f"[{sources.setdefault(source, len(sources) + 1)}]" if source else ""
+        rows.append(row(", ".join(dict.fromkeys(names)), *cells, note))
+    listed = "\n".join(f"{number}. {source}" for source, number in sources.items())
+    return "\n\n".join(filter(None, [table(HEADINGS, rows), listed]))
 
 
 def _lines(method: Method) -> Iterator[Line]:
@@ -98,7 +103,6 @@ def _line(method: Method, task: Task, path: Path, suite: Suite, pair: Pair) -> L
         f"{rounds.synthesis_batch:,}" if made else "",
         f"{rounds.batch * (2 if recipe.pairs else 1):,}",
         ", ".join([*([text_of(recipe.optimiser.lr)] if made else []), text_of(recipe.student.lr)]),
-        ", ".join(f"`{key}={text_of(value)}`" for key, value in (taken.schedule.parameters or {}).items()),
         _source(path, suite, taken),
     )
     name = f"`{path.stem}`" + (f" ({pair.teacher} → {pair.student})" if taken.of_pair else "")
@@ -106,6 +110,14 @@ def _line(method: Method, task: Task, path: Path, suite: Suite, pair: Pair) -> L
 
 
 def _source(path: Path, suite: Suite, taken: Taken) -> str:
+    """Say where the numbers are from, and which parameters of the method go with them."""
+    with_them = ", ".join(
+        f"`{key}={text_of(value)}`" for key, value in (taken.schedule.parameters or {}).items()
+    )
+    return "; with ".join(filter(None, [_said(path, suite, taken).rstrip("."), with_them]))
+
+
+def _said(path: Path, suite: Suite, taken: Taken) -> str:
     if taken.of_method:
         return OF_ITS_FILE
     entry = str(taken.of_budget) if taken.of_budget else ""

@@ -57,7 +57,8 @@ def test_schedules_are_those_of_the_suites() -> None:
     """PASS on CIFAR-100: by epochs, and the file of its release that the suite names; CMI's own on CIFAR-10."""
     paper = pages()["methods/pass.md"].partition("### paper")[2].partition("###")[0]
     (line,) = [line for line in paper.splitlines() if "`necil_cifar100`" in line]
-    assert "| 101 epochs |" in line and "PASS main.py" in line
+    (note,) = re.findall(r"\[(\d+)\] \|$", line)
+    assert "| 101 epochs |" in line and f"\n{note}. PASS main.py" in paper
     paper = pages()["methods/cmi.md"].partition("### paper")[2].partition("###")[0]
     (line,) = [line for line in paper.splitlines() if "`kd_cifar10`" in line]
     assert "| 200 | 0 | 200 | 400 | 256 | 128 |" in line

@@ -11,14 +11,14 @@ import pytest
 
 from rgal.reporting.site.links import DOCS, files_outside, for_the_site, place_of
 from rgal.reporting.site.loads import loads_from_elsewhere, loads_own
-from rgal.reporting.site.pages import with_methods
+from rgal.reporting.site.pages import completed
 from rgal.reporting.site.reference import public_names
 from tests.helpers.documents import ROOT
 from tests.helpers.site import pages, pages_in, settings
 
 
 def test_the_navigation_names_every_page() -> None:
-    assert sorted(pages_in(with_methods(settings()["nav"]))) == sorted(pages())
+    assert sorted(pages_in(completed(settings()["nav"]))) == sorted(pages())
 
 
 def test_links_of_the_site_lead_to_its_files() -> None:
