@@ -65,7 +65,7 @@ class StudentLoop:
         self.streams, self.precision = streams, precision
         self.device = next(self.student.parameters()).device
         seed = seed_for(*streams.parts, "student terms")
-        context = TermContext(domain, nets, seed, spec.task_data, spec.pool)
+        context = TermContext(domain, nets, seed, spec.task_data, spec.pool, spec.total_steps)
         self.objective = Objective(spec.terms, context, no_grad=set(nets) - {"student"}).to(self.device)
         trainable = [p for p in self.student.parameters() if p.requires_grad]
         self.optimiser = spec.optimiser.make_for(

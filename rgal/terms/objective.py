@@ -76,6 +76,7 @@ class TermContext:
         seed: for the initialisation of the term's own parameters.
         task_data: what a task hands to its own terms, which know its type; None elsewhere.
         pool: the images that are kept; None where there is no pool.
+        steps: optimiser steps that the term will be in; 0 where that is not known.
     """
 
     domain: Domain
@@ -83,6 +84,7 @@ class TermContext:
     seed: int = 0
     task_data: object | None = None
     pool: PoolView | None = None
+    steps: int = 0
 
     @torch.no_grad()
     def probe(self, name: str, what: str) -> Observation:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rgal.tasks.class_incremental.groups import statistics_of
+from rgal.tasks.class_incremental.head import rows_of
 from rgal.tasks.class_incremental.prototypes import _PrototypeTerm
 from rgal.tasks.class_incremental.terms import head_of
 from rgal.terms.objective import Context, LossTerm, Reads, TermContext
@@ -81,7 +82,7 @@ class CodingVectors(_PrototypeTerm):
     def __init__(self, context: TermContext, draws: int, prototypes: float, temperature: float) -> None:
         super().__init__("coding", context, draws)
         self.head, self.weight, self.temperature = head_of(context.nets["student"]), prototypes, temperature
-        means, vectors = statistics_of(context).means, self.head[0].weight().detach()
+        means, vectors = statistics_of(context).means, rows_of(self.head[0]).detach()
         old = 0 if means is None else 4 * len(means)
         graph = torch.eye(len(vectors), device=vectors.device)
         if old:
@@ -90,13 +91,13 @@ class CodingVectors(_PrototypeTerm):
         self.register_buffer("graph", graph)
 
     def forward(self, ctx: Context) -> Tensor:
-        distances = torch.cdist(ctx.of("student").required_feature, self.head[0].weight())
+        distances = torch.cdist(ctx.of("student").required_feature, rows_of(self.head[0]))
         graph = followed(self.graph, distances.detach())
         loss = F.cross_entropy(-distances / self.temperature, ctx.targets)
         loss = loss + neighbour_margin_loss(distances, ctx.targets, graph)
         if self.statistics.means is not None:
             mixed, classes = self.mixed_means(graph, ctx.streams.get(f"{self.name} draws"))
-            away = torch.cdist(mixed, self.head[0].weight())
+            away = torch.cdist(mixed, rows_of(self.head[0]))
             prototypes = F.cross_entropy(-away / self.temperature, 4 * classes)
             ctx.notes["prototypes"] = prototypes.detach()
             loss = loss + self.weight * prototypes + neighbour_margin_loss(away, 4 * classes, graph)

@@ -65,6 +65,11 @@ class GrowingHead(nn.Module):
         linear.out_features = len(linear.weight)
 
 
+def rows_of(head: nn.Module) -> Tensor:
+    """Return the rows (outputs, D) of a classifier that can grow, or, in the first phase, of a linear layer."""
+    return head.weight() if isinstance(head, GrowingHead) else cast(nn.Linear, head).weight
+
+
 def growing_head(net: nn.Module) -> GrowingHead:
     """Return a network's classifier as a head that can grow; a linear layer is replaced in place by one, once.
 
@@ -126,6 +131,6 @@ class NearestRow(OneLogitPerClass):
 
     def forward(self, x: Tensor) -> Tensor:
         feature = observe(self.net, x, ("feature",)).required_feature.float()
-        rows = growing_head(self.net).weight()[:: self.outputs].float()
+        rows = rows_of(self.net.get_submodule(cast(str, self.net.head_name)))[:: self.outputs].float()
         with torch.autocast(x.device.type, enabled=False):
             return F.normalize(feature, dim=1) @ F.normalize(rows, dim=1).T

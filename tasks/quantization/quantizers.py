@@ -22,7 +22,7 @@ class WeightQuantizer(nn.Module):
     """Quantizes a weight with one scale and zero-point for each output channel.
 
     They follow the live weight in every call; if the range is "learned", the scales are parameters that start from
-    the first weight's range, and the zero-points stay.
+    the first weight's range, and the zero-points stay. While a `replacement` is set, it is what every call returns.
 
     Args:
         bits: width of the integers.
@@ -35,6 +35,7 @@ class WeightQuantizer(nn.Module):
         super().__init__()
         self.bits, self.scheme, self.axis = bits, scheme, axis
         self.symmetric = scheme.weights_are_symmetric
+        self.replacement: Tensor | None = None
         self.scale: nn.Parameter | None = None
         if scheme.weight_range == "learned":
             scale, zero_point = self._from_range(weight.detach())
@@ -63,6 +64,8 @@ class WeightQuantizer(nn.Module):
         return values.view(shape)
 
     def forward(self, weight: Tensor) -> Tensor:
+        if self.replacement is not None:
+            return self.replacement
         scale, zero_point = (self._along_axis(v, weight) for v in self.qparams(weight))
         # LSQ's factor 1 / sqrt(values per scale * quant_max).
         factor = (weight.numel() / weight.shape[self.axis] * limits(self.bits, self.symmetric)[1]) ** -0.5

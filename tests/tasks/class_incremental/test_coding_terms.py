@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rgal.core.observe import Observation
 from rgal.core.seeding import Streams
 from rgal.tasks.class_incremental import coding_terms
 from rgal.tasks.class_incremental.coding_terms import CodingVectors, followed, near, neighbour_margin_loss
@@ -17,7 +18,7 @@ from rgal.tasks.class_incremental.head import NearestRow, growing_head
 from rgal.tasks.class_incremental.statistics import ClassStatistics
 from rgal.terms.objective import TermContext
 from tests.helpers import naive, small
-from tests.helpers.two_phase_builders import STILL, step_context, two_phases
+from tests.helpers.two_phase_builders import STILL, Tiny, step_context, two_phases
 
 OLD, WIDTH, T = 3, 5, 0.1
 
@@ -124,3 +125,16 @@ def test_the_test_names_the_class_whose_upright_vector_has_the_least_angle() -> 
         max(range(OLD + 2), key=lambda c: float(F.cosine_similarity(f, rows[4 * c], dim=0))) for f in features
     ]
     assert NearestRow(net, 4)(images).argmax(1).tolist() == wanted
+
+
+def test_the_first_phase_has_a_linear_classifier_and_keeps_it() -> None:
+    net = Tiny(4 * OLD, WIDTH).eval()
+    keys = list(net.state_dict())
+    assert NearestRow(net, 4)(small.rand(2, *STILL.shape)).shape == (2, OLD)
+    term = CodingVectors(TermContext(STILL, {"student": net}), 6, 10.0, T)
+    f, labels = small.rand(8, WIDTH, seed=2), torch.arange(8)
+    found = term(small.context(STILL, targets=labels, student=Observation(net.fc(f), f)))
+    distances = (f[:, None] - net.fc.weight[None]).detach().double().norm(dim=2)
+    graph = looped_graph(torch.eye(4 * OLD), distances, 15)
+    wanted = naive.cross_entropy(-distances / T, labels) + looped_margin(distances, labels, graph)
+    assert found.item() == pytest.approx(wanted.item(), rel=1e-4) and list(net.state_dict()) == keys
