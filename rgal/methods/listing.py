@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable
 
 from rgal.core.errors import UserError, nearest
+from rgal.methods.meanings import meaning_of
 from rgal.methods.parameters import Parameter, parameters, text_of
 from rgal.methods.registry import Method, methods
 from rgal.methods.rgal_options import RgalOptions
@@ -53,7 +54,7 @@ def _heading(method: Method) -> str:
 
 def _described(method: Method) -> str:
     """A method with a line for each parameter, and what its file says of it."""
-    rows = [_cells(parameter) for parameter in method.parameters.values()]
+    rows = [_cells(method.name, parameter) for parameter in method.parameters.values()]
     widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
     lines = [
         "  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, (*widths, 0), strict=True)).rstrip()
@@ -63,11 +64,11 @@ def _described(method: Method) -> str:
     return "\n".join([_heading(method), "", *lines, "", prose]).rstrip()
 
 
-def _cells(parameter: Parameter) -> tuple[str, str, str, str]:
+def _cells(method: str, parameter: Parameter) -> tuple[str, str, str, str]:
     source = f" ({parameter.source})" if parameter.source else ""
     return (
         parameter.name,
         text_of(parameter.default) or '""',
         parameter.type_text,
-        parameter.meaning + source,
+        meaning_of(method, parameter) + source,
     )

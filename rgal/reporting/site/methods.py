@@ -8,6 +8,7 @@ import re
 import sys
 from typing import Any
 
+from rgal.methods.meanings import meaning_of
 from rgal.methods.parameters import text_of
 from rgal.methods.recipe import Recipe
 from rgal.methods.registry import Method, methods
@@ -20,7 +21,7 @@ from rgal.suite.task import tasks
 
 FOLDER = "methods"
 UP = "../"
-DIFFERS = re.compile(r"\b(?:differs?|departs?|stand-in)\b", re.IGNORECASE)
+DIFFERS = re.compile(r"\b(?:differ(?:s|ences?)?|departs?|no reproduction|not reproduced)\b", re.IGNORECASE)
 ABOUT_SCHEDULES = (
     "Steps are those of a round; images are those that a round makes; the batch is what a student step sees; step "
     "sizes are those of the images, then of the student. The list below a table says where numbers were read."
@@ -105,7 +106,7 @@ def _parameters(method: Method) -> str:
         row(
             f"`{one.name}={text_of(one.default)}`",
             one.type_text,
-            one.meaning + (f" (default from: {one.source})" if one.source else ""),
+            meaning_of(method.name, one) + (f" (default from: {one.source})" if one.source else ""),
         )
         for one in method.parameters.values()
     ]
