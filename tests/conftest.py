@@ -63,6 +63,11 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(str(error)) from error
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of whole commands, which take the longest, come first: at the end both cores have something to do."""
+    items.sort(key=lambda item: item.path.parent.name != "tests")
+
+
 gc.disable()  # while modules are imported and thousands of tests are collected, nothing becomes garbage
 
 

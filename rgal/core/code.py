@@ -30,11 +30,15 @@ def code_hash(*modules: str) -> str:
     texts = []
     for name in dict.fromkeys(modules):
         try:
-            tree = ast.parse(inspect.getsource(sys.modules[name]))
+            texts.append(_canonical_text(inspect.getsource(sys.modules[name])))
         except (KeyError, OSError, TypeError, SyntaxError):
             continue
-        texts.append("".join(_canonical(tree)))
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:12] if texts else ""
+
+
+@functools.cache  # a plan asks for the code of each of its trials' methods
+def _canonical_text(source: str) -> str:
+    return "".join(_canonical(ast.parse(source)))
 
 
 class CodeGraph:

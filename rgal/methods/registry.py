@@ -185,10 +185,10 @@ def canonical_name(text: str, defaults: Mapping[str, Any] | None = None) -> Meth
 
 
 def _registered(name: MethodName) -> Method:
-    registered = methods()
-    if name.host not in registered:
-        raise UserError(f"unknown method '{name.host}'; {nearest(name.host, registered)}")
-    return registered[name.host]
+    registered = _METHODS.get(name.host) or methods().get(name.host)
+    if registered is None:
+        raise UserError(f"unknown method '{name.host}'; {nearest(name.host, methods())}")
+    return registered
 
 
 def _has_rgal(name: MethodName) -> UserError:

@@ -42,11 +42,11 @@ def after(steps: int) -> Any:
 
 
 @pytest.mark.parametrize("verb", CALLS)
-@pytest.mark.parametrize("steps", [1, 4, 9])
-def test_a_stopped_call_goes_on_to_the_same_bytes(verb: str, steps: int, tmp_path: Path) -> None:
+def test_a_call_that_is_stopped_three_times_goes_on_to_the_same_bytes(verb: str, tmp_path: Path) -> None:
     call, state = CALLS[verb], tmp_path / "state.pt"
-    begun = call(state=state, callback=after(steps))
-    assert not begun.finished and state.exists()
+    for steps in (1, 3, 5):
+        begun = call(state=state, callback=after(steps))
+        assert not begun.finished and state.exists()
     rest = call(state=state)
     expected = whole(verb)
     assert rest.finished and expected.finished
