@@ -20,8 +20,13 @@ check: $(VENV)/installed-dev  ## look for faults without running the code: linte
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: check  ## the above, and the tests that are not marked slow
-	$(BIN)/python -m pytest -m "not slow" -n auto --dist worksteal $(PYTEST)
+# The types are checked while the tests run, on one of their cores; what is wrong with them is said last.
+test: $(VENV)/installed-dev  ## the above, and the tests that are not marked slow
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	@$(BIN)/mypy > $(VENV)/types 2>&1 & types=$$!; \
+	$(BIN)/python -m pytest -m "not slow" -n auto --dist worksteal $(PYTEST); tests=$$?; \
+	wait $$types; types=$$?; cat $(VENV)/types; exit $$((tests ? tests : types))
 
 slow: $(VENV)/installed-dev  ## run the slow tests
 	$(BIN)/python -m pytest -m slow
