@@ -39,13 +39,13 @@ def linked_files(path: Path) -> list[Path]:
         return ""
 
     _each_link(path.read_text(encoding="utf-8"), path, note)
-    return [target for target in found if target.is_file()]
+    return [page for target in found if (page := _file(target)).is_file()]
 
 
 def for_the_site(text: str, path: Path) -> str:
     """Rewrite the links of a page of the repository to where the files are in the site.
 
-    A link to a folder, which a site has no page of, becomes its text alone.
+    A link to a folder leads to its README; one without, which the site has no page of, becomes its text alone.
 
     Args:
         text: Markdown.
@@ -54,9 +54,15 @@ def for_the_site(text: str, path: Path) -> str:
     here = PurePosixPath(place_of(path)).parent
 
     def place(target: Path) -> str:
-        return os.path.relpath(place_of(target), here) if target.is_file() else ""
+        page = _file(target)
+        return os.path.relpath(place_of(page), here) if page.is_file() else ""
 
     return _each_link(text, path, place)
+
+
+def _file(target: Path) -> Path:
+    """Return the README of a folder, and any other target as it is."""
+    return target / HOME if target.is_dir() else target
 
 
 def _each_link(text: str, path: Path, place: Callable[[Path], str]) -> str:

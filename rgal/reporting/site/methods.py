@@ -12,7 +12,7 @@ from rgal.methods.meanings import meaning_of
 from rgal.methods.parameters import text_of
 from rgal.methods.recipe import Recipe
 from rgal.methods.registry import Method, methods
-from rgal.reporting.site.markdown import file_of, row, sentence, table
+from rgal.reporting.site.markdown import file_of, linked_to_code, row, sentence, table
 from rgal.reporting.site.measured import measured_text
 from rgal.reporting.site.published_numbers import published_text
 from rgal.reporting.site.schedules import schedules_tables
@@ -162,9 +162,8 @@ def _images(recipe: Recipe) -> str:
         "given": "given images",
     }[recipe.source]
     kept = f" Of a round's images {kept} are kept." if recipe.source == "pool" else ""
-    return (
-        f"What is optimised: `{spec.__name__}` (`{file_of(spec.__module__)}`).{kept} The student sees {seen}."
-    )
+    what = linked_to_code(spec.__module__, spec.__name__)
+    return f"What is optimised: {what}.{kept} The student sees {seen}."
 
 
 def _told() -> str:

@@ -34,9 +34,13 @@ def test_links_of_the_site_lead_to_its_files() -> None:
 
 
 def test_a_link_out_of_docs_leads_to_the_copy_in_the_site() -> None:
-    text = "[a](../CHANGELOG.md#unreleased) ![b](../docs/images/idea.png) [c](../results/reference) [d](https://e.org)"
+    text = (
+        "[a](../CHANGELOG.md#unreleased) ![b](../docs/images/idea.png) "
+        "[c](../results/reference) [d](https://e.org) [e](../tests)"
+    )
     assert for_the_site(text, DOCS / "python.md") == (
-        "[a](repository/CHANGELOG.md#unreleased) ![b](images/idea.png) c [d](https://e.org)"
+        "[a](repository/CHANGELOG.md#unreleased) ![b](images/idea.png) "
+        "[c](repository/results/reference/README.md) [d](https://e.org) e"
     )
     code = "```python\nnets[0](images)\n```\n\n    nets[0](images)"
     assert for_the_site(code, DOCS / "python.md") == code
