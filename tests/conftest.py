@@ -78,6 +78,11 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+def pytest_unconfigure() -> None:
+    """Frozen modules cannot go at the end, and triton lists what they left of it."""
+    gc.unfreeze()
+
+
 @pytest.fixture
 def domain() -> Domain:
     return small.COLOUR
