@@ -86,6 +86,7 @@ _OF_METHOD = {
     },
     "fetril": {"classifier": "svc: a support vector machine for each class; fc: its linear variant"},
     "finetune": {"classes": "of the cross-entropy: all classes so far, or the new ones alone"},
+    "genie": {"rounding": "weight of what draws the rounding of each weight to a decision, up or down"},
     "given": {"train": "false: nothing is trained; dfq then takes its ranges from the images"},
     "hast": {"gamma": _FOCAL},
     "intraq": {

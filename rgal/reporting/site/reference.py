@@ -68,7 +68,6 @@ def suites_page() -> str:
     rows = [
         row(
             f"[`{path.stem}`](#{path.stem})", suite.title, suite.task, suite.dataset, _networks(suite),
-            ", ".join(suite.budgets),
         )
         for path, suite in suites().items()
     ]  # fmt: skip
@@ -77,7 +76,7 @@ def suites_page() -> str:
         "A suite is a file in `benchmarks/`: methods, data, networks, seeds and budgets. `--suite NAME` runs it. What "
         "its keys mean: [settings](parts/suite.md). What a budget is for one method, and where its numbers were read: "
         "the [page of the method](../methods/index.md).",
-        table(("suite", "title", "task", "data", "teacher → student", "budgets"), rows),
+        table(("suite", "title", "task", "data", "teacher → student"), rows),
     ]
     return "\n\n".join([*head, *(_of_suite(path.stem, suite) for path, suite in suites().items())]) + "\n"
 
