@@ -28,6 +28,7 @@ SYMBOLS = str.maketrans(
         "”": "''",
     }
 )
+WIDE = 50  # characters of a row that is too wide for a column of a paper in \\footnotesize
 FIT = r"max width=\linewidth,max totalheight=0.65\textheight"
 
 
@@ -86,17 +87,28 @@ def latex_compact(
 ) -> str:
     """Return a table for one column of a paper of two, to \\input; it needs the package booktabs alone.
 
-    The arguments are those of `latex_document`.
+    The arguments are those of `latex_document`. Of two columns of words the first names cases: each becomes a line
+    above its rows.
     """
+    cases: list[str] = []
+    if sum(column.text for column in columns) > 1:
+        cases, cells, bold, columns = list(cells.iloc[:, 0]), cells.iloc[:, 1:], bold.iloc[:, 1:], columns[1:]
+    size = r"\scriptsize" if _characters(cells, columns) > WIDE else r"\footnotesize"
     lines = [
         r"% In a paper: \usepackage{booktabs}, then \input this file.",
         r"\begin{table}[tb]",
-        r"\centering\footnotesize\setlength{\tabcolsep}{3pt}",
+        rf"\centering{size}\setlength{{\tabcolsep}}{{3pt}}",
         rf"\caption{{{latex_texts([caption])[0]}}}",
-        *_tabular(cells, bold, columns, separators),
+        *_tabular(cells, bold, columns, separators, cases),
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _characters(cells: pd.DataFrame, columns: Sequence[Column]) -> int:
+    """Return how wide a table is, in characters: every column by its longest text."""
+    heads = [column.short or column.heading for column in columns]
+    return sum(max(map(len, (head, *cells.iloc[:, at]))) for at, head in enumerate(heads))
 
 
 def latex_texts(texts: Sequence[str]) -> list[str]:
@@ -114,8 +126,13 @@ def _typeset(text: str) -> str:
 
 
 def _tabular(
-    cells: pd.DataFrame, bold: pd.DataFrame, columns: Sequence[Column], separators: Sequence[Separator]
+    cells: pd.DataFrame,
+    bold: pd.DataFrame,
+    columns: Sequence[Column],
+    separators: Sequence[Separator],
+    cases: Sequence[str] = (),
 ) -> list[str]:
+    """Return the lines of a tabular. cases: of each row, where they stand on lines of their own."""
     one_line = cells.map(lambda text: " ".join(text.split()))
     heads = [(column.group, column.short or column.heading) for column in columns]
     grouped = any(group for group, _ in heads)
@@ -131,10 +148,24 @@ def _tabular(
     between = {"": [], "case": [r"\midrule"], "method": [rf"\cmidrule(l){{2-{len(columns)}}}"]}
     if not any(separator == "case" for separator in separators):
         between["method"] = [r"\midrule"]
+    titles = [""] * len(body)
+    if cases:
+        new = [at == 0 or cases[at] != cases[at - 1] for at in range(len(cases))]
+        texts = latex_texts(cases)
+        titles = [
+            _spanning(text, len(columns)) if begins else "" for text, begins in zip(texts, new, strict=True)
+        ]
+        between["method"] = []
     rows = [
-        part for kind, line in zip(separators, body, strict=True) for part in (*between[kind], _typeset(line))
+        part
+        for kind, title, line in zip(separators, titles, body, strict=True)
+        for part in (*between[kind], *filter(None, [title]), _typeset(line))
     ]
     return [begin, top, _typeset(head[0]), *rules, *map(_typeset, head[1:]), r"\midrule", *rows, *lines[-2:]]
+
+
+def _spanning(text: str, columns: int) -> str:
+    return rf"\multicolumn{{{columns}}}{{l}}{{\textit{{{text}}}}} \\"
 
 
 def _rules(groups: Sequence[str]) -> list[str]:

@@ -207,5 +207,5 @@ def test_latex_with_cases_compiles_as_it_is(results: pd.DataFrame, tmp_path: Pat
     many = pd.concat([results.assign(case=f"[w{i}_a&4]", case_order=i) for i in range(12)])
     for name, frame in {"few": results, "many": many}.items():
         for path in write_tables(frame, tmp_path / name, load_reference(REFERENCE)):
-            if path.suffix == ".tex":
+            if path.suffix == ".tex" and not path.stem.endswith("_compact"):
                 compile_latex(path)

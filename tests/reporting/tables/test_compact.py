@@ -57,9 +57,36 @@ def test_it_needs_booktabs_alone_and_no_class(tmp_path: Path) -> None:
     assert text.count("{") == text.count("}")
 
 
+def with_cases() -> pd.DataFrame:
+    """Two bit widths, long names and wide intervals."""
+    rows = [
+        trial(
+            name, 0, seed, mean + seed * wide, data_free=name != "real_finetune", case=case, case_order=order
+        )
+        for order, case in enumerate(("w3a3", "w2a2"))
+        for name, mean, wide in (
+            ("real_finetune", 90.0, 0.1),
+            ("adaptive_one", 60.0, 3.0),
+            ("gdfq", 50.0, -3.0),
+        )
+        for seed in range(5)
+    ]
+    return pd.DataFrame(rows).assign(task="dfq", case_title="Bits")
+
+
+def test_cases_stand_above_their_rows() -> None:
+    text = compact(with_cases())
+    titles = re.findall(r"\\multicolumn\{(\d)\}\{l\}\{\\textit\{(\w+)\}\}", text)
+    assert [title for _, title in titles] == ["W3A3", "W2A2"] and "Bits" not in text
+    width = int(titles[0][0])
+    assert all(line.count("&") == width - 1 for line in text.splitlines() if "&" in line)
+    assert r"\scriptsize" in text and r"\footnotesize" in compact(results(2, a=90.0, c=80.0))
+
+
 @pytest.mark.skipif(TEX is None, reason="no TeX on this machine")
-def test_it_fits_a_column_of_a_paper(tmp_path: Path) -> None:
-    (tmp_path / "table.tex").write_text(compact(results(a=90.0, b=90.1, c=80.0)), encoding="utf-8")
+@pytest.mark.parametrize("frame", [results(a=90.0, b=90.1, c=80.0), with_cases()])
+def test_it_fits_a_column_of_a_paper(tmp_path: Path, frame: pd.DataFrame) -> None:
+    (tmp_path / "table.tex").write_text(compact(frame), encoding="utf-8")
     lines = [
         r"\documentclass[twocolumn]{article}",
         r"\usepackage{booktabs}",

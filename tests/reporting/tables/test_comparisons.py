@@ -235,7 +235,7 @@ def test_wide_tables_compile_and_fit_on_the_sheet(tmp_path: Path) -> None:
     ]
     for stem, frame in {"necil": pd.DataFrame(wide), "kd": compared()}.items():
         for path in write_tables(frame, tmp_path / stem, load_reference(REFERENCE)):
-            if path.suffix == ".tex":
+            if path.suffix == ".tex" and not path.stem.endswith("_compact"):
                 compile_latex(path)
 
 
