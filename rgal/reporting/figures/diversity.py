@@ -240,8 +240,7 @@ def _panels(
     columns = min(len(titles), COLUMNS)
     rows = -(-len(titles) // columns)
     figure = new_figure(max(WIDTH, 0.4 + columns * size[0]), 1.1 + rows * size[1])
-    shared = size == PANEL
-    grid = figure.subplots(rows, columns, sharex=shared, sharey=shared, squeeze=False)
+    grid = figure.subplots(rows, columns, squeeze=False)
     panels = dict(zip(titles, grid.flat, strict=False))
     for axes in grid[-1, len(titles) - (rows - 1) * columns :]:
         axes.set_axis_off()
@@ -249,7 +248,8 @@ def _panels(
         # A space behind the commas of parameters: lines break there.
         text = titles[name].replace(",", ", ")
         lines = textwrap.wrap(text, TITLE_LETTERS[size], max_lines=3, placeholder=" …")
-        axes.set_title("\n".join(lines), loc="left", fontsize=8)
+        # A given height: matplotlib need not look for room above all ticks at every draw.
+        axes.set_title("\n".join(lines), loc="left", fontsize=8, y=1.0)
         axes.tick_params(labelsize=7)
     _head(figure, results, what)
     return figure, panels
@@ -268,11 +268,11 @@ def _draw_histograms(panels: Mapping[str, Axes], data: pd.DataFrame) -> None:
     """
     peaks = data.groupby("method")["density"].max()
     highest = min(float(peaks.max()), MOST_ABOVE * float(peaks.median()))
-    for name, axes in panels.items():
-        mine = data[data["method"] == name].sort_values("low", kind="stable")
-        for kind in (kind for kind in KINDS if kind in set(mine["kind"])):
+    parts = dict(list(data.sort_values("low", kind="stable").groupby(["method", "kind"], sort=False)))
+    for place, (name, axes) in enumerate(panels.items()):
+        for kind in (kind for kind in KINDS if (name, kind) in parts):
             colour, dashes, _ = KINDS[kind]
-            bins = mine[mine["kind"] == kind]
+            bins = parts[name, kind]
             edges = np.append(bins["low"].to_numpy(), bins["high"].iloc[-1])
             axes.stairs(bins["density"], edges, fill=True, color=colour, alpha=0.2, linewidth=0)
             axes.stairs(bins["density"], edges, color=colour, linewidth=1.2, linestyle=dashes)
@@ -284,12 +284,12 @@ def _draw_histograms(panels: Mapping[str, Axes], data: pd.DataFrame) -> None:
             )
         axes.xaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_major_locator(MaxNLocator(3))
-    every = list(panels.values())
-    for axes in every[::COLUMNS]:
-        axes.set_ylabel("Density", fontsize=8)
-    for axes in every[-COLUMNS:]:  # the last ones of their columns, which an empty place may follow
-        axes.tick_params(labelbottom=True)
-        axes.set_xlabel("Distance", fontsize=8)
+        # Alike, but not shared by matplotlib, which then looks at every panel whenever it asks for limits of one.
+        first, last = place % COLUMNS == 0, place >= len(panels) - COLUMNS  # an empty place may follow the last
+        axes.tick_params(labelleft=first, labelbottom=last)
+        axes.set(xlabel="Distance" if last else "", ylabel="Density" if first else "")
+        axes.xaxis.label.set_size(8)
+        axes.yaxis.label.set_size(8)
 
 
 def _scatter(axes: Axes, points: pd.DataFrame, colours: Mapping[int, str]) -> None:
