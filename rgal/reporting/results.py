@@ -6,7 +6,7 @@ A case is a variant of one setting that a task runs every method at, such as a b
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -55,14 +55,6 @@ class MethodTrials:
         """Whether they work on given images alone, of an origin that nobody checked."""
         return known(self.finished, "given")
 
-    def recorded(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Return the rows of another frame that are about the finished trials, in the order of these."""
-        if "key" not in frame.columns:
-            return frame.iloc[:0]
-        places = {key: place for place, key in enumerate(self.keys)}
-        mine = frame[frame["key"].isin(places)]
-        return mine.sort_values("key", key=lambda keys: keys.map(places), kind="stable")
-
     def numbers(self, column: str) -> pd.Series[float]:
         """Return a column of the finished trials as floats; NaN for what is no finite number."""
         if column not in self._numbers:
@@ -94,6 +86,20 @@ class MethodTrials:
         values = pd.DataFrame({column: numbers(done, column) for column in columns}, index=done.index)
         trials = self.finished[values.notna().any(axis=1)]
         return MethodTrials(self.case, self.method, trials) if len(trials) else None
+
+
+def recorded(frame: pd.DataFrame, rows: Mapping[str, MethodTrials]) -> dict[str, pd.DataFrame]:
+    """Map methods to the rows of another frame that are about their finished trials, in the order of these.
+
+    Methods without any such row are left out.
+    """
+    if "key" not in frame.columns:
+        return {}
+    method_of = {key: name for name, row in rows.items() for key in row.keys}
+    places = frame["key"].map({key: place for place, key in enumerate(method_of)})
+    ordered = places.dropna().sort_values(kind="stable")
+    mine = frame.loc[ordered.index]
+    return {str(name): part for name, part in mine.groupby(mine["key"].map(method_of), sort=False)}
 
 
 class ResultGroup:

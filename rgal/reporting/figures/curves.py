@@ -88,8 +88,10 @@ def mean_curves(curves: pd.DataFrame, rows: Mapping[str, MethodTrials], x: str, 
     # a trial that was resumed may have evaluated a round twice: the later one counts
     points = points.sort_values(["key", "round", "x", "y"]).drop_duplicates(["key", "round"], keep="last")
     parts = []
-    for name, row in rows.items():
-        mine = points[points["key"].isin(row.keys)]
+    method_of = {key: name for name, row in rows.items() for key in row.keys}
+    by_method = dict(list(points.groupby(points["key"].map(method_of), sort=False)))
+    for name in (name for name in rows if name in by_method):
+        mine = by_method[name]
         by_round = mine.groupby("round", as_index=False)
         data = by_round.agg(x=("x", "mean"), mean=("y", "mean"), std=("y", "std"), n=("y", "size"))
         parts.append(data[data["n"] == mine["key"].nunique()].assign(method=name))

@@ -31,7 +31,7 @@ from rgal.reporting.figures.style import (
     new_figure,
     paper_style,
 )
-from rgal.reporting.results import ResultGroup, numbers, stacked
+from rgal.reporting.results import ResultGroup, numbers, recorded, stacked
 from rgal.suite.store.diversity import Diversity
 
 BLUE, ORANGE, BAND, OTHER = COLOURS[0], COLOURS[1], "#E3E3E3", "#CCCCCC"
@@ -84,9 +84,12 @@ def round_data(diversity: Diversity, results: pd.DataFrame) -> pd.DataFrame:
         one trial) and n (trials).
     """
     parts = []
-    for name, rounds in _of_methods(diversity.rounds, results):
+    known = diversity.rounds.assign(
+        **{quantity: numbers(diversity.rounds, quantity) for quantity in QUANTITIES}
+    )
+    for name, rounds in _of_methods(known, results):
         for quantity in QUANTITIES:
-            values = rounds.assign(value=numbers(rounds, quantity)).dropna(subset=["value"])
+            values = rounds.assign(value=rounds[quantity]).dropna(subset=["value"])
             grouped = values.groupby("round", sort=True)["value"].agg(["mean", "std", "size"]).reset_index()
             columns = grouped.rename(columns={"size": "n", "round": "x"})
             parts.append(columns.assign(method=name, quantity=quantity))
@@ -95,16 +98,17 @@ def round_data(diversity: Diversity, results: pd.DataFrame) -> pd.DataFrame:
 
 def point_data(diversity: Diversity, results: pd.DataFrame) -> pd.DataFrame:
     """Return the embedding of the first finished seed of each method that has one."""
-    every = _of_methods(diversity.points, results)
-    first = [points[points["key"] == points["key"].iloc[0]].assign(method=name) for name, points in every]
-    return stacked(first, POINT_COLUMNS)
+    known, rows = set(diversity.points["key"].unique()), ResultGroup(results, one_case=True).methods
+    first = {name: next((key for key in row.keys if key in known), None) for name, row in rows.items()}
+    method_of = {key: name for name, key in first.items() if key is not None}
+    points = diversity.points[diversity.points["key"].isin(method_of)]
+    by_key = dict(list(points.groupby("key", sort=False)))
+    return stacked([by_key[key].assign(method=name) for key, name in method_of.items()], POINT_COLUMNS)
 
 
 def _of_methods(frame: pd.DataFrame, results: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     """Yield (method, its rows), by seed; methods in the tables' order, without those that have none."""
-    for name, row in ResultGroup(results, one_case=True).methods.items():
-        if len(mine := row.recorded(frame)):
-            yield name, mine
+    yield from recorded(frame, ResultGroup(results, one_case=True).methods).items()
 
 
 # Figures -----------------------------------------------------------------------------------------------------------
@@ -285,7 +289,10 @@ def _draw_histograms(panels: Mapping[str, Axes], data: pd.DataFrame) -> None:
         axes.xaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_major_locator(MaxNLocator(3))
         # Alike, but not shared by matplotlib, which then looks at every panel whenever it asks for limits of one.
-        first, last = place % COLUMNS == 0, place >= len(panels) - COLUMNS  # an empty place may follow the last
+        first, last = (
+            place % COLUMNS == 0,
+            place >= len(panels) - COLUMNS,
+        )  # an empty place may follow the last
         axes.tick_params(labelleft=first, labelbottom=last)
         axes.set(xlabel="Distance" if last else "", ylabel="Density" if first else "")
         axes.xaxis.label.set_size(8)

@@ -26,7 +26,7 @@ from rgal.reporting.figures.style import (
     thousands,
     titled_axes,
 )
-from rgal.reporting.results import ResultGroup, numbers
+from rgal.reporting.results import ResultGroup, numbers, recorded
 
 END_COLUMNS = ("method", "old_mean", "old_std", "new_mean", "new_std", "n")
 # Part of the classes -> colour, hatch and side: apart for colour-blind readers, and in print without colour.
@@ -56,7 +56,7 @@ def end_data(phases: pd.DataFrame, results: pd.DataFrame) -> pd.DataFrame:
     A trial that did not record the last phase of the others does not count. ValueError for several cases.
     """
     rows = ResultGroup(results, one_case=True).methods
-    mine = {name: row.recorded(phases) for name, row in rows.items()}
+    mine = recorded(phases, rows)
     last = max((numbers(part, "phase").max() for part in mine.values() if len(part)), default=0)
     ends = []
     for name, part in mine.items():

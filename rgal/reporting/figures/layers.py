@@ -23,7 +23,7 @@ from rgal.reporting.figures.style import (
     paper_style,
     title,
 )
-from rgal.reporting.results import ResultGroup, marked, numbers, stacked
+from rgal.reporting.results import ResultGroup, marked, numbers, recorded, stacked
 
 NEEDED = {"key", "index", "layer", "kind"}
 NUMBERS = ("index", "low", "high", "seen_low", "seen_high", "sqnr_db")
@@ -49,10 +49,9 @@ def layer_data(layers: pd.DataFrame, results: pd.DataFrame) -> pd.DataFrame:
         values = layers.assign(**{name: numbers(layers, name) for name in NUMBERS})
         values = values.replace([math.inf, -math.inf], math.nan).dropna(subset=["index"])
         values = values.sort_values(["kind", "index", "layer"], kind="stable")
-        for row in group.methods.values():
-            mine = row.recorded(values)
-            first = mine[mine["key"] == mine["key"].iloc[0]] if len(mine) else mine
-            parts.append(first.assign(method=row.method, data_free=row.data_free))
+        for name, mine in recorded(values, group.methods).items():
+            first = mine[mine["key"] == mine["key"].iloc[0]]
+            parts.append(first.assign(method=name, data_free=group.methods[name].data_free))
     return _with_places(stacked(parts, ["key", "layer", "kind", *NUMBERS, "method", "data_free"]))
 
 
