@@ -170,11 +170,17 @@ class _Source:
         return functions
 
     def _digest(self, name: str) -> str:
-        text = "".join(part for statement in self._statements(name) for part in _canonical(statement))
+        text = "".join(map(_canonical, self._statements(name)))
         return hashlib.sha256(text.encode()).hexdigest()
 
     def _names_in(self, name: str) -> frozenset[str]:
         return frozenset(dotted for statement in self._statements(name) for dotted in _names(statement))
+
+
+@functools.cache
+def _canonical_text(source: str) -> str:
+    """Return the code of a source without what changes no number. Raises: SyntaxError."""
+    return _canonical(ast.parse(source))
 
 
 @functools.cache
@@ -250,16 +256,12 @@ def _parts(node: ast.AST) -> Iterator[tuple[str, Any]]:
                 yield field, child
 
 
-def _canonical(node: ast.AST) -> Iterator[str]:
+def _canonical(node: ast.AST) -> str:
     """The node as text: the same under every version of Python, as `ast.dump` and `ast.unparse` are not."""
-    yield f"({type(node).__name__}"
+    texts = [f"({type(node).__name__}"]
     for field, part in _parts(node):
-        yield f" {field}="
-        if isinstance(part, ast.AST):
-            yield from _canonical(part)
-        else:
-            yield repr(part)
-    yield ")"
+        texts.append(f" {field}={_canonical(part) if isinstance(part, ast.AST) else repr(part)}")
+    return f"{''.join(texts)})"
 
 
 def _names(node: ast.AST) -> Iterator[str]:

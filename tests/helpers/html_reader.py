@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 from html.parser import HTMLParser
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -23,6 +25,7 @@ class Page(HTMLParser):
         self.feed(source)
         self.close()
         assert self._open == []
+        self.data = gzip.decompress(base64.b64decode(self.data)).decode() if self.data else ""
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         attributes = {name: value or "" for name, value in attrs}

@@ -330,6 +330,9 @@ def expand_names(
         task: whose methods there are.
         able: whether there are the real images that a method works on.
     """
+    names = list(names)
+    if not {"all", "all+rgal"} & {*names}:
+        return names
     of_task = {
         name: method for name, method in methods().items() if task.runs(method) and able(resolve(name))
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ class Trial:
     def settings(self) -> dict[str, Any]:
         return asdict(self)
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Hash all that can change the numbers of what was asked for: 12 hex digits.
 

@@ -63,6 +63,7 @@ def opened(browser: Any, address: str, scheme: str = "light", width: int = 1280)
     page.on("pageerror", lambda error: events.append(str(error)))
     page.on("request", lambda request: events.append(request.url))
     page.goto(address)
+    page.wait_for_selector("html[data-ready]", state="attached")
     return page, events
 
 

@@ -27,9 +27,22 @@ function addPrinting(charts) {
   });
 }
 
-function start() {
-  const data = JSON.parse(document.getElementById("data").textContent);
+// The text that an element holds compressed.
+async function unpacked(id) {
+  const bytes = Uint8Array.from(atob(document.getElementById(id).textContent), (letter) => letter.charCodeAt(0));
+  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+}
+
+async function start() {
   sortTables();
+  const [text, library] = await Promise.all([unpacked("data"), unpacked("library")]);
+  const data = JSON.parse(text);
+  document.head.append(make("script", { textContent: library }));
+  showData(data);
+  document.documentElement.dataset.ready = "true";
+}
+
+function showData(data) {
   const charts = new Charts(data);
   charts.addMethods(document.getElementById("method-buttons"));
   document.getElementById("methods").open = window.innerWidth > 800;
