@@ -38,7 +38,7 @@ def code_hash(*modules: str) -> str:
 
 @functools.cache  # a plan asks for the code of each of its trials' methods
 def _canonical_text(source: str) -> str:
-    return "".join(_canonical(ast.parse(source)))
+    return _canonical(ast.parse(source))
 
 
 class CodeGraph:
@@ -175,12 +175,6 @@ class _Source:
 
     def _names_in(self, name: str) -> frozenset[str]:
         return frozenset(dotted for statement in self._statements(name) for dotted in _names(statement))
-
-
-@functools.cache
-def _canonical_text(source: str) -> str:
-    """Return the code of a source without what changes no number. Raises: SyntaxError."""
-    return _canonical(ast.parse(source))
 
 
 @functools.cache

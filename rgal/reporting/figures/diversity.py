@@ -294,9 +294,8 @@ def _draw_histograms(panels: Mapping[str, Axes], data: pd.DataFrame) -> None:
             place >= len(panels) - COLUMNS,
         )  # an empty place may follow the last
         axes.tick_params(labelleft=first, labelbottom=last)
-        axes.set(xlabel="Distance" if last else "", ylabel="Density" if first else "")
-        axes.xaxis.label.set_size(8)
-        axes.yaxis.label.set_size(8)
+        axes.set_xlabel("Distance" if last else "", fontsize=8)
+        axes.set_ylabel("Density" if first else "", fontsize=8)
 
 
 def _scatter(axes: Axes, points: pd.DataFrame, colours: Mapping[int, str]) -> None:
