@@ -28,6 +28,7 @@ KNOWN = (
     "spaceshipnet", "plain", "adaptive_deepinversion", "dfad", "naive", "calibration", "ait",
     "adversarial_dfq", "acil", "adc", "ldc", "efcpp", "dpcr", "fcs",
     "adagauss", "pre_dfkd", "cpsc", "plus_ema", "priority_replay", "psaq_vit", "patch_contrast",
+    "praka", "napa_vq", "genie",
 )  # fmt: skip
 KNOWN_REFERENCES = ("scratch", "real_kd", "joint", "real_finetune", "real_calibration", "given")
 SYMBOLS = {
