@@ -197,7 +197,8 @@ MADE = [
     for task in method.tasks
     if task in ("kd", "dfq")
     and tasks()[task].recipe(name, SHORT).recipe.images is not None
-    and name not in ("ait", "spaceshipnet")  # which need quantized weights, and a head behind a spatial mean
+    # which need quantized weights, and a head behind a spatial mean
+    and name not in ("ait", "genie", "spaceshipnet")
 ] + [("kd", "dafl[follows=paper]"), ("kd", "zskt[follows=paper]")]
 
 
