@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import yaml
 
 from rgal.core.errors import UserError, nearest
@@ -27,7 +26,7 @@ from rgal.reporting.published import REFERENCE, load_reference
 from rgal.reporting.tables.table import markdown_text
 from rgal.reporting.tables.write import all_tables
 from rgal.suite.store.folders import Store
-from rgal.suite.store.frames import identified, load_records, make_frames, newest
+from rgal.suite.store.frames import load_records, newest_results
 from rgal.suite.store.records import Record
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -124,7 +123,7 @@ def page_of(study: Study) -> str:
     if study.of:
         return _page_of_gains(study)
     records = load_records(Store(study.records))
-    tables = all_tables(_results(records), load_reference(REFERENCE))
+    tables = all_tables(newest_results(records), load_reference(REFERENCE))
     parts = [
         f"# {study.title}",
         study.question,
@@ -143,7 +142,7 @@ def _page_of_gains(study: Study) -> str:
     """Write the page of a study of others: question, what can be said, the gain of RGAL in every pair of theirs."""
     known = studies()
     records = {name: load_records(Store(known[name].records)) for name in study.of}
-    rows = gains({name: _results(part) for name, part in records.items()})
+    rows = gains({name: newest_results(part) for name, part in records.items()})
     parts = [
         f"# {study.title}",
         study.question,
@@ -155,10 +154,6 @@ def _page_of_gains(study: Study) -> str:
         "Made by `python -m rgal.reporting.studies` from the records of these pages.",
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def _results(records: Sequence[Record]) -> pd.DataFrame:
-    return newest(identified(make_frames(records)[0]))
 
 
 def _cost(records: Sequence[Record]) -> str:

@@ -27,7 +27,6 @@ PORT = 8765  # the first that is tried
 PORTS = 20
 LOOK_SECONDS = 2.0  # between two looks at the store; longer where one takes long
 OWN = {"/": "live.html", "/live.css": "live.css", "/live.js": "live.js"}
-KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 POLICY = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; frame-src 'self'; img-src data:"
 NOTHING_YET = b"<!DOCTYPE html><title>Results</title><p>No trial has finished yet.</p>"
 
@@ -97,7 +96,7 @@ class Handler(SimpleHTTPRequestHandler):
             self.send_error(HTTPStatus.FORBIDDEN, "asked for under another name than this machine's")
         elif path in OWN:
             content = files("rgal.reporting.live").joinpath(OWN[path]).read_bytes()
-            self._answer(content, KINDS[Path(OWN[path]).suffix], POLICY)
+            self._answer(content, self.guess_type(OWN[path]), POLICY)
         elif path == "/live.json":
             self._answer(json.dumps(self.watched.told()).encode(), "application/json")
         elif path == "/report.html" and not (self.watched.root / "report.html").is_file():

@@ -13,7 +13,7 @@ from rgal.reporting.site.links import DOCS, ROOT, place_of
 from rgal.reporting.site.markdown import row, table
 from rgal.reporting.verdict import primary, verdict_lines
 from rgal.suite.store.folders import Store
-from rgal.suite.store.frames import identified, load_records, make_frames, newest
+from rgal.suite.store.frames import load_records, newest_results
 
 RECORDS = ROOT / "results" / "reference"
 NOT_YET = "Not measured yet: no record of it is kept in the repository."
@@ -33,7 +33,7 @@ def measured() -> tuple[Measured, ...]:
     found = []
     for folder in sorted(path for path in RECORDS.iterdir() if (path / "trials").is_dir()):
         page = DOCS / "results" / f"{folder.name}.md"
-        results = newest(identified(make_frames(load_records(Store(folder)))[0]))
+        results = newest_results(load_records(Store(folder)))
         parts = [ResultGroup(part) for part in groups(results).values()]
         found += [Measured(page if page.is_file() else RECORDS / "README.md", part) for part in parts]
     return tuple(found)

@@ -20,20 +20,28 @@ KINDS = ("synthesis", "student")
 
 @dataclass(frozen=True)
 class Work:
-    """How many steps of each kind a trial takes."""
+    """How many rounds, and steps of each kind in all of them, a trial takes."""
 
+    rounds: int
     synthesis: int
     student: int
 
 
-@dataclass(frozen=True)
-class _Sample:
-    """A finished trial: where it ran, what it did and how long that took."""
+@dataclass
+class _Spent:
+    """What trials did and took in all: steps and seconds of each kind, and how many trials they were."""
 
-    where: tuple[str, str]
-    method: str
-    steps: tuple[float, float]
-    seconds: tuple[float, float]
+    trials: int = 0
+    steps: tuple[float, ...] = (0.0, 0.0)
+    seconds: tuple[float, ...] = (0.0, 0.0)
+    stepping: tuple[float, ...] = (0.0, 0.0)  # seconds of those trials that took steps of the kind
+
+    def add(self, steps: Sequence[float], seconds: Sequence[float]) -> None:
+        self.trials += 1
+        self.steps = tuple(map(sum, zip(self.steps, steps, strict=True)))
+        self.seconds = tuple(map(sum, zip(self.seconds, seconds, strict=True)))
+        stepping = [second if step else 0.0 for step, second in zip(steps, seconds, strict=True)]
+        self.stepping = tuple(map(sum, zip(self.stepping, stepping, strict=True)))
 
 
 class Speeds:
@@ -44,23 +52,31 @@ class Speeds:
     """
 
     def __init__(self, records: Iterable[Record]) -> None:
-        self.samples = [sample for record in records if (sample := _sample(record))]
+        self.settings: dict[tuple[str, str], _Spent] = {}
+        self.methods: dict[tuple[str, str, str], _Spent] = {}
+        for record in records:
+            told = _told(record)
+            if told:
+                place = _where(record.settings.get("setting") or "", record.settings.get("device") or "")
+                self.settings.setdefault(place, _Spent()).add(*told)
+                self.methods.setdefault((*place, str(record.settings.get("method"))), _Spent()).add(*told)
 
     def knows(self, trial: Trial) -> bool:
         """Tell whether a trial of the same setting, on the same kind of device, has finished."""
-        return any(sample.where == _where(trial.setting, trial.device) for sample in self.samples)
+        return _where(trial.setting, trial.device) in self.settings
 
     def seconds(self, trial: Trial, work: Work) -> float:
         """Return how many seconds a trial will take, roughly; NaN if nothing of its setting has finished.
 
         Steps take as long as those of the same method, and where it has none, as those of all methods of the setting.
         """
-        here = [sample for sample in self.samples if sample.where == _where(trial.setting, trial.device)]
-        own = [sample for sample in here if sample.method == trial.method]
-        parts = [
+        place = _where(trial.setting, trial.device)
+        here, own = self.settings.get(place), self.methods.get((*place, trial.method))
+        if here is None:
+            return math.nan
+        return math.fsum(
             _seconds(own, here, kind, count) for kind, count in enumerate((work.synthesis, work.student))
-        ]
-        return math.fsum(parts) if here else math.nan
+        )
 
 
 def speeds_of(store: Store, stored: Sequence[StoredTrial]) -> Speeds:
@@ -72,30 +88,25 @@ def speeds_of(store: Store, stored: Sequence[StoredTrial]) -> Speeds:
     return Speeds(map(index.record, store.trial_folders()))
 
 
-def _sample(record: Record) -> _Sample | None:
+def _told(record: Record) -> tuple[list[float], list[float]] | None:
+    """Return the steps and the seconds of each kind of a finished trial."""
     if record.status != "finished":
         return None
-    told = [
-        tuple(float(record.result.get(f"{kind}_{what}") or 0) for kind in KINDS)
-        for what in ("steps", "seconds")
-    ]
-    if not all(map(math.isfinite, (*told[0], *told[1]))):
-        return None
-    settings = record.settings
-    where = _where(settings.get("setting") or "", settings.get("device") or "")
-    return _Sample(where, str(settings.get("method")), (told[0][0], told[0][1]), (told[1][0], told[1][1]))
+    steps, seconds = (
+        [float(record.result.get(f"{kind}_{what}") or 0) for kind in KINDS] for what in ("steps", "seconds")
+    )
+    return (steps, seconds) if all(map(math.isfinite, (*steps, *seconds))) else None
 
 
 def _where(setting: str, device: str) -> tuple[str, str]:
     return setting, device.partition(":")[0]
 
 
-def _seconds(own: Sequence[_Sample], here: Sequence[_Sample], kind: int, count: int) -> float:
+def _seconds(own: _Spent | None, here: _Spent, kind: int, count: int) -> float:
     """Return the seconds of so many steps of a kind: by the method's own trials, else by those of the setting."""
     if own and not count:
-        return math.fsum(sample.seconds[kind] for sample in own) / len(own)
-    for samples in (own, here):
-        steps = math.fsum(sample.steps[kind] for sample in samples)
-        if steps:
-            return count * math.fsum(s.seconds[kind] for s in samples if s.steps[kind]) / steps
+        return own.seconds[kind] / own.trials
+    for spent in filter(None, (own, here)):
+        if spent.steps[kind]:
+            return count * spent.stepping[kind] / spent.steps[kind]
     return math.nan if count else 0.0

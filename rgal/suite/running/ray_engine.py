@@ -107,7 +107,7 @@ class RayEngine:
         by_token = {one.claim.owner.token: one for one in self._running.values()}
         try:
             told = self._ray.get(self._board.take.remote())
-        except (self._ray.exceptions.RayError, ConnectionError, RuntimeError) as error:
+        except self._gone as error:
             raise UserError(
                 f"--engine ray: the cluster is gone ({first_line(error)[:120]}); the same command goes on from the "
                 "last checkpoints"
@@ -129,6 +129,11 @@ class RayEngine:
         assignment.claim.release()
         return outcome
 
+    @property
+    def _gone(self) -> tuple[type[Exception], ...]:
+        """What a call raises when the cluster is gone."""
+        return self._ray.exceptions.RayError, ConnectionError, RuntimeError
+
     def stop(self) -> None:
         self._ray.get(self._board.stop.remote())
         for reference, assignment in self._running.items():
@@ -136,12 +141,11 @@ class RayEngine:
                 self._ray.cancel(reference)
 
     def close(self) -> None:
-        gone = (self._ray.exceptions.RayError, ConnectionError, RuntimeError)
         for reference, assignment in self._running.items():
-            with suppress(*gone):
+            with suppress(*self._gone):
                 self._ray.cancel(reference, force=True)
             assignment.claim.release()
-        with suppress(*gone):
+        with suppress(*self._gone):
             self._ray.kill(self._board)
 
 

@@ -105,9 +105,7 @@ def _with_codes(plan: Plan) -> Plan:
     fingerprints = Fingerprints()
     alike: dict[str, list[Trial]] = {}
     for trial in plan.trials:
-        alike.setdefault(short_hash([trial.method, trial.teacher, trial.student, trial.schedule]), []).append(
-            trial
-        )
+        alike.setdefault(_same_work(trial), []).append(trial)
     codes: dict[str, str] = {}
     teacher_codes: dict[str, str] = {}
     for first, *others in alike.values():
@@ -128,13 +126,14 @@ def describe_plan(plan: Plan, store: Store) -> str:
     titles = [f"{t.setting}: {t.title}" if len(headings) > 1 else t.title for t in plan.trials]
     width = max(map(len, titles))
     entries = entries_taken(plan.suite, tasks()[plan.suite.task], plan.dataset, plan.device)
+    works = works_of(plan, plan.trials)
     seconds = estimates(plan, store, stored, [one for one in stored if not one.finished])
     count = f"{len(stored)} trial{'' if len(stored) == 1 else 's'}"
     lines = [f"{count}: {'; '.join(headings)}, budget {plan.suite.budget}, on {plan.device}"]
     for title, one in zip(titles, stored, strict=True):
-        trial, work = one.trial, work_of(plan, one.trial)
+        trial, work = one.trial, works[one.trial.key]
         lines.append(
-            f"  {trial.key if plan.read else '-'}  {title:<{width}}  {trial_recipe(trial).rounds.count} rounds  "
+            f"  {trial.key if plan.read else '-'}  {title:<{width}}  {work.rounds} rounds  "
             f"{work.synthesis:>7,} synthesis steps  {work.student:>7,} student steps  "
             f"{entries[trial.teacher, trial.student, trial.method]}{one.note}{_about(seconds.get(trial.key))}"
         )
@@ -142,12 +141,25 @@ def describe_plan(plan: Plan, store: Store) -> str:
     return "\n".join([*lines, what_is_left(len(stored), seconds)])
 
 
-def work_of(plan: Plan, trial: Trial) -> Work:
-    """Count the steps that a trial takes in all."""
+def works_of(plan: Plan, trials: Sequence[Trial]) -> dict[str, Work]:
+    """Count the steps that each trial takes in all, by its key. Seeds and cases of a method take the same."""
     task = tasks()[plan.suite.task]
     times = task.repeats(plan.dataset, check_options(plan.suite, task))
-    rounds = trial_recipe(trial).rounds
-    return Work(times * rounds.count * rounds.synthesis_steps, times * rounds.total_student_steps())
+    alike: dict[str, Work] = {}
+    works: dict[str, Work] = {}
+    for trial in trials:
+        same = _same_work(trial)
+        if same not in alike:
+            rounds = trial_recipe(trial).rounds
+            synthesis = times * rounds.count * rounds.synthesis_steps
+            alike[same] = Work(rounds.count, synthesis, times * rounds.total_student_steps())
+        works[trial.key] = alike[same]
+    return works
+
+
+def _same_work(trial: Trial) -> str:
+    """Return what is the same of trials that differ in their seed or case alone."""
+    return short_hash([trial.method, trial.teacher, trial.student, trial.schedule])
 
 
 def estimates(
@@ -156,8 +168,8 @@ def estimates(
     """Estimate the seconds of each trial that is to run, by its key; NaN where nothing is known."""
     if not todo:
         return {}
-    speeds = speeds_of(store, stored)
-    return {one.trial.key: speeds.seconds(one.trial, work_of(plan, one.trial)) for one in todo}
+    speeds, works = speeds_of(store, stored), works_of(plan, [one.trial for one in todo])
+    return {one.trial.key: speeds.seconds(one.trial, works[one.trial.key]) for one in todo}
 
 
 def what_is_left(planned: int, seconds: Mapping[str, float], slots: int = 1) -> str:

@@ -144,6 +144,11 @@ def identified(results: pd.DataFrame) -> pd.DataFrame:
     return results[results["method"].notna()].astype({"seed": "int64"})  # beside unknown ones it was a float
 
 
+def newest_results(records: Sequence[Record]) -> pd.DataFrame:
+    """Return the rows that tables are made of: one trial of each method, case and seed, each with what tells it."""
+    return newest(identified(make_frames(records)[0]))
+
+
 def newest(results: pd.DataFrame) -> pd.DataFrame:
     """Keep one trial for each method, case and seed of a budget: the one that was started last, an odd one only if it
     is alone.

@@ -48,32 +48,32 @@ def test_a_method_takes_as_long_as_its_own_steps_did(tmp_path: Path) -> None:
         ("cmi", spent((300, 40.0), (200, 30.0))),
         ("rgal", spent((100, 1.0), (100, 1.0))),
     )
-    assert known.seconds(trial(), Work(50, 100)) == pytest.approx(50 * 60 / 400 + 100 * 40 / 400)
+    assert known.seconds(trial(), Work(1, 50, 100)) == pytest.approx(50 * 60 / 400 + 100 * 40 / 400)
 
 
 def test_a_method_that_has_never_run_takes_as_long_as_the_others(tmp_path: Path) -> None:
     known = speeds(tmp_path, ("cmi", spent((100, 20.0), (0, 0.0))), ("rgal", spent((100, 10.0), (100, 5.0))))
-    assert known.seconds(trial("plain"), Work(10, 10)) == pytest.approx(10 * 30 / 200 + 10 * 5 / 100)
-    assert known.seconds(trial("cmi"), Work(10, 10)) == pytest.approx(10 * 20 / 100 + 10 * 5 / 100)
-    assert known.seconds(trial("naive"), Work(0, 0)) == 0
+    assert known.seconds(trial("plain"), Work(1, 10, 10)) == pytest.approx(10 * 30 / 200 + 10 * 5 / 100)
+    assert known.seconds(trial("cmi"), Work(1, 10, 10)) == pytest.approx(10 * 20 / 100 + 10 * 5 / 100)
+    assert known.seconds(trial("naive"), Work(1, 0, 0)) == 0
 
 
 def test_seconds_without_steps_are_those_of_the_method(tmp_path: Path) -> None:
     known = speeds(tmp_path, ("fecam", spent((0, 0.0), (0, 3.0))), ("fecam", spent((0, 0.0), (0, 5.0))))
-    assert known.seconds(trial("fecam"), Work(0, 0)) == pytest.approx(4.0)
-    assert math.isnan(known.seconds(trial("fecam"), Work(0, 10)))
+    assert known.seconds(trial("fecam"), Work(1, 0, 0)) == pytest.approx(4.0)
+    assert math.isnan(known.seconds(trial("fecam"), Work(1, 0, 10)))
 
 
 @pytest.mark.parametrize(("setting", "device"), [("other", "cpu"), ("digits wrn16_1 -> wrn10_1", "cuda:1")])
 def test_other_networks_and_devices_tell_nothing(tmp_path: Path, setting: str, device: str) -> None:
     known = speeds(tmp_path, ("cmi", spent((100, 20.0), (100, 20.0))))
     other = trial(setting=setting, device=device)
-    assert not known.knows(other) and math.isnan(known.seconds(other, Work(1, 1)))
+    assert not known.knows(other) and math.isnan(known.seconds(other, Work(1, 1, 1)))
 
 
 def test_unfinished_trials_tell_nothing(tmp_path: Path) -> None:
     add_trial(tmp_path, "a", settings("cmi", device="cpu"), status="failed")
-    assert not Speeds(load_records(Store(tmp_path))).samples
+    assert not Speeds(load_records(Store(tmp_path))).settings
 
 
 @pytest.mark.parametrize(
