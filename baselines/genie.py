@@ -14,9 +14,11 @@ plateaus and by 0.95 every 100 steps; batch variances are biased. With `+rgal` t
 trained by the triplets, beside the rounding.
 """
 
+from typing import Annotated
+
 from rgal.core.optimiser import StudentAdam
 from rgal.methods.networks import Fixed
-from rgal.methods.parameters import BatchNormWeight, LearningRate, StudentLearningRate
+from rgal.methods.parameters import BatchNormWeight, LearningRate, Meaning, Positive, StudentLearningRate
 from rgal.methods.recipe import Recipe, Rounds
 from rgal.methods.registry import method
 from rgal.synthesis.generators import FreshGenerator
@@ -39,7 +41,7 @@ def genie(
     bn: BatchNormWeight = 1.0,
     rounding: float = 1.0,
     lr: LearningRate = 0.01,
-    lr_latent: LearningRate = 0.1,
+    lr_latent: Annotated[float, Positive, Meaning("learning rate of the codes")] = 0.1,
     student_lr: StudentLearningRate = 1e-3,
 ) -> Recipe:
     return Recipe(

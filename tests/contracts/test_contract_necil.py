@@ -19,6 +19,8 @@ from rgal.engine.batches import StudentBatch
 from rgal.engine.student import StudentLoop
 from rgal.methods.registry import methods
 from rgal.suite.plan.expansion import expand_names
+from rgal.suite.plan.settings import TeacherRecipe
+from rgal.suite.running.teachers import TeacherRun
 from rgal.synthesis.pool import ImagePool, to_uint8
 from rgal.tasks.class_incremental import run as increments
 from rgal.tasks.class_incremental.metrics import summary
@@ -30,6 +32,8 @@ from tests.helpers.necil_builders import (
     BASE,
     CLASSES,
     NECIL,
+    NET,
+    OPTIONS,
     PHASES,
     SHORT,
     STEP,
@@ -210,6 +214,39 @@ def test_firewall(name: str) -> None:
         assert {label for label in labels if label >= 0} <= set(allowed)
     assert walk.scored == [(phase, list(range(BASE + STEP * phase))) for phase in range(PHASES + 1)]
     assert walk.going.job.real is None
+
+
+def first_phases() -> list[str]:
+    """One method of each kind of first phase: those of one `base_name` share the model."""
+    return list({spec_of(recipe(name)).base_name: name for name in reversed(necil_methods())}.values())
+
+
+def first_phase(name: str) -> TeacherRun:
+    """The training of the method's first phase, on noise."""
+    data, options = dataset(), NECIL.options.model_validate(OPTIONS)
+    purpose = NECIL.pretraining(data, recipe(name), 0, options)
+    domain, steps = purpose.domain(data.spec.domain), TeacherRecipe(steps=3, batch=8)
+    return TeacherRun(NET, purpose.part(data), domain, steps, "fp32", small.DEVICE, purpose)
+
+
+@pytest.mark.parametrize("name", first_phases())
+def test_first_phase(name: str) -> None:
+    """The method's own terms are finite and logged there, reach every layer, and go on after a stop as without."""
+    run, stopped, rows = first_phase(name), first_phase(name), []
+    while not run.finished:
+        rows += run.advance()
+    assert {term.name for term in run.purpose.terms} <= set().union(*rows)
+    assert all(torch.isfinite(value).all() for value in small.snapshot(run.net).values())
+    layers = [(key, p.grad) for key, p in run.net.named_parameters() if p.ndim > 1]
+    still = [key for key, grad in layers if grad is None or not grad.any()]
+    assert not still, f"no gradient reaches {still[:3]} in the first phase"
+    assert 0 <= run.measure() <= 100
+    stopped.advance()
+    taken_up = first_phase(name)
+    taken_up.load_state_dict(small.reloaded(stopped.state_dict()))
+    while not taken_up.finished:
+        taken_up.advance()
+    small.assert_same(small.snapshot(taken_up.net), small.snapshot(run.net))
 
 
 def test_refining_leaves_the_extractor_alone() -> None:

@@ -11,6 +11,7 @@ from rgal.core.errors import UserError
 from rgal.methods.names import MethodName
 from rgal.methods.registry import Resolved, resolve
 from rgal.suite.plan.budget import Taken, own_schedule, schedule_for
+from rgal.suite.plan.explicit import let_the_name_decide
 from rgal.suite.plan.settings import Pair, Schedule, Suite
 from rgal.suite.plan.steps import Epochs, in_steps
 
@@ -26,7 +27,7 @@ def plan_method(
     images: Callable[[], int],
     swept: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[Resolved, Taken]:
-    """Put a method under the chosen budget of a suite.
+    """Put a method under the chosen budget of a suite. What its brackets say goes before the budget.
 
     Args:
         task: what it runs on.
@@ -37,7 +38,8 @@ def plan_method(
         swept: numbers of the schedule that are the same for all methods.
 
     Raises:
-        UserError: there is no such method, it is not for the task, or the budget makes no sense for it.
+        UserError: there is no such method, it is not for the task, the budget makes no sense for it, or its brackets
+            contradict a number that is set for all methods.
     """
     method = resolve(text, None, task.defaults)
     if not task.runs(method.method):
@@ -46,8 +48,9 @@ def plan_method(
     name = MethodName.parse(method.name)
     own = own_schedule(method.method, suite.budget, suite.fixed)
     taken = schedule_for(suite.chosen_budget(), pair, swept, name, task.defaults, own)
+    taken, named = let_the_name_decide(task, text, taken, {*suite.fixed, *swept})
     taken = replace(taken, schedule=_counted(task, text, taken.schedule, images))
-    return task.recipe(text, taken.schedule), taken
+    return replace(task.recipe(text, taken.schedule), name=named), taken
 
 
 def _counted(task: Task, text: str, schedule: Schedule, images: Callable[[], int]) -> Schedule:
