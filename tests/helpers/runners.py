@@ -15,7 +15,9 @@ import pandas as pd
 from tests.helpers.stopped_runs import ROOT, SECONDS
 
 
-def runner(folder: Path, results: str, *arguments: str, lapse: float = 60.0) -> subprocess.Popen[str]:
+def runner(
+    folder: Path, results: str, *arguments: str, lapse: float = 60.0, checkpoints: float = 20.0
+) -> subprocess.Popen[str]:
     """Start one in a process group of its own; what it says goes to a pipe.
 
     Args:
@@ -23,13 +25,19 @@ def runner(folder: Path, results: str, *arguments: str, lapse: float = 60.0) -> 
         results: the name of the results below it.
         arguments: further ones.
         lapse: after how many seconds of silence it takes others for dead.
+        checkpoints: seconds between two of them.
     """
     return subprocess.Popen(
         [
             *(sys.executable, str(ROOT / "run_suite.py"), "--suite", str(folder / "suite.yaml")),
             *("--results", str(folder / results), "--threads", "1", *arguments),
         ],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "RGAL_LAPSE_SECONDS": str(lapse)},
+        env={
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "RGAL_LAPSE_SECONDS": str(lapse),
+            "RGAL_CHECKPOINT_SECONDS": str(checkpoints),
+        },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,

@@ -41,8 +41,13 @@ def command(folder: Path, results: str, method: str) -> list[str]:
 
 
 def outcome(results: Path) -> dict[str, str]:
-    """Digests of the files, metrics and final numbers of the only trial, seconds left out."""
+    """What the only trial left, see `outcome_of`."""
     (trial,) = (results / "trials").iterdir()
+    return outcome_of(trial)
+
+
+def outcome_of(trial: Path) -> dict[str, str]:
+    """Digests of the files, metrics and final numbers of a trial, seconds left out."""
     rows = [json.loads(line) for line in (trial / "metrics.jsonl").read_text().splitlines()]
     final = json.loads((trial / "result.json").read_text())
     for row in [*rows, final]:

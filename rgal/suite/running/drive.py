@@ -12,7 +12,7 @@ import torch
 from rgal.engine.options import Position, Row
 from rgal.suite.measures import measured_text
 from rgal.suite.store.checkpoint import Checkpoint
-from rgal.suite.store.folders import Metrics
+from rgal.suite.store.folders import CHECKPOINT, Metrics
 from rgal.suite.task import Run
 
 REPORT_SECONDS = 0.5
@@ -67,7 +67,8 @@ def drive(
 ) -> bool:
     """Advance a run until it is finished or told to stop, from its last checkpoint if there is one.
 
-    Metric rows that were written after the checkpoint are cut off first; they come anew.
+    Metric rows that were written after the checkpoint are cut off first; they come anew. The state of a finished run
+    is left too: its pictures are still to come.
 
     Args:
         run: what advances.
@@ -80,7 +81,7 @@ def drive(
     Returns:
         True if it is finished; False if it was stopped, with its state on disk.
     """
-    checkpoint, metrics = Checkpoint(folder / "checkpoint.pt"), Metrics(folder / "metrics.jsonl")
+    checkpoint, metrics = Checkpoint(folder / CHECKPOINT), Metrics(folder / "metrics.jsonl")
     state = checkpoint.load(device)
     if state is not None:
         run.load_state_dict(state["run"])
@@ -96,7 +97,7 @@ def drive(
         if now := _last_measured(rows):
             measured, evaluated = now, True
         stopping = stop()
-        if stopping or checkpoint.due():
+        if stopping or run.finished or checkpoint.due():
             checkpoint.save({"run": run.state_dict(), "metrics_bytes": metrics.size()})
         if stopping and not run.finished:
             return False

@@ -11,7 +11,7 @@ from rgal.suite.plan.settings import TeacherRecipe
 from rgal.suite.plan.trial import Trial
 from rgal.suite.running.held_out import held_out_folder
 from rgal.suite.running.teachers import teacher_files
-from rgal.suite.store.folders import Store, read_json, trial_claim
+from rgal.suite.store.folders import CHECKPOINT, Store, read_json, trial_claim
 from rgal.synthesis.pool_files import FILE
 
 Status = Literal["finished", "failed", "interrupted", "elsewhere"]
@@ -145,12 +145,18 @@ class TrialJob:
     def product(self) -> Path:
         return self.folder / "result.json"
 
+    @property
+    def checkpoint(self) -> Path:
+        """Its state, until all of it is done: a finished trial that has one lacks its pictures."""
+        return self.folder / CHECKPOINT
+
     def recorded(self) -> Outcome | None:
         status = Store(self.root).status(self.folder)
         content = read_json(self.product) or {}
         if status == "failed":
             return Outcome("failed", str(content.get("reason", "")), "trial")
-        return Outcome("finished", result=content) if status == "finished" else None
+        done = status == "finished" and not self.checkpoint.exists()
+        return Outcome("finished", result=content) if done else None
 
 
 WorkJob = TeacherJob | HeldOutJob | TrialJob

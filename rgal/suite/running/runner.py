@@ -33,7 +33,7 @@ from rgal.suite.running.devices import choose_device
 from rgal.suite.running.estimates import Work, speeds_of
 from rgal.suite.running.jobs import version
 from rgal.suite.running.teachers import build_net
-from rgal.suite.store.folders import Store
+from rgal.suite.store.folders import CHECKPOINT, Store
 from rgal.suite.store.index import Index
 from rgal.suite.store.records import Record
 from rgal.suite.task import tasks, trial_recipe
@@ -234,6 +234,11 @@ class StoredTrial:
     @property
     def finished(self) -> bool:
         return self.status == "finished"
+
+    @property
+    def undrawn(self) -> bool:
+        """Whether it is finished but lacks its pictures: its process died over them."""
+        return self.finished and (self.folder / CHECKPOINT).exists()
 
     @property
     def note(self) -> str:

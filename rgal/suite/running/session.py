@@ -36,6 +36,7 @@ from rgal.suite.running.runner import (
 from rgal.suite.running.scheduler import Listener, Scheduler
 from rgal.suite.running.sites import Site
 from rgal.suite.running.teachers import import_teacher, teacher_files
+from rgal.suite.store.checkpoint import interval_seconds
 from rgal.suite.store.claims import ClaimLost, Claims, lapse_seconds
 from rgal.suite.store.folders import Store, read_json, trial_claim
 from rgal.suite.task import tasks
@@ -50,12 +51,13 @@ def run_plan(
     the plan are done. Fresh trials lose what they had once their teachers are there. They are unfinished from then on,
     so that a plain run goes on with them. What today's code has begun is not begun again.
     """
-    lapse_seconds()  # whatever is wrong with it is said now
+    for check in (lapse_seconds, interval_seconds):  # whatever is wrong with them is said now
+        check()
     site.prepare(plan, store)
     claims = Claims(store.root)
     claims.remove_dead()
     stored = stored_trials(plan, store)
-    todo = [one for one in stored if how.fresh or not one.finished]
+    todo = [one for one in stored if how.fresh or not one.finished or one.undrawn]
     trials = [one.trial for one in todo]
     slots, threads = site.share(len(todo))
     teachers, kept = ready_teachers(plan, store, trials, how.fresh)

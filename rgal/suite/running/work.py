@@ -35,9 +35,10 @@ from rgal.suite.running.held_out import make_held_out, stored_held_out
 from rgal.suite.running.jobs import HeldOutJob, Outcome, TeacherJob, TrialJob, WorkJob
 from rgal.suite.running.machine import environment
 from rgal.suite.running.teachers import TeacherSpec, stored_teacher, train_teacher
+from rgal.suite.store.checkpoint import Checkpoint
 from rgal.suite.store.claims import Claim, ClaimLost
 from rgal.suite.store.folders import SCHEMA, Store, read_json, write_json
-from rgal.suite.task import Job, tasks, trial_recipe
+from rgal.suite.task import Job, TaskRun, tasks, trial_recipe
 from rgal.suite.tracking.tracker import Tracked, tracking
 from rgal.synthesis.pool import ImagePool
 
@@ -138,12 +139,12 @@ def _trial(job: TrialJob, report: Callable[[ProgressMessage], None], stop: Calla
     folder.mkdir(parents=True, exist_ok=True)
     status = store.status(folder)
     if status == "finished":  # by a process that died over its pictures
-        (folder / POOL_FILE).unlink(missing_ok=True)
+        _illustrate_again(job)
         return Outcome("finished", result=read_json(job.product))
     if status == "failed":
         job.product.unlink()
     fingerprint = job.fingerprint
-    if (folder / "checkpoint.pt").exists():
+    if job.checkpoint.exists():
         fingerprint = mixed(store.fingerprint(folder), fingerprint)
     device = torch.device(trial.device)
     asked = {
@@ -163,13 +164,33 @@ def _trial(job: TrialJob, report: Callable[[ProgressMessage], None], stop: Calla
     run.save(folder)
     result = {**run.result(), **_about_images(prepared)}
     write_json(job.product, {"schema": SCHEMA, "status": "finished", "reason": "", **result})
-    (folder / "checkpoint.pt").unlink(missing_ok=True)
-    try:
-        run.illustrate(folder)
-    except Exception:  # it costs pictures, never the result; the page links its traceback
-        _keep_traceback(job, traceback.format_exc())
+    _illustrate(job, run)
+    job.checkpoint.unlink(missing_ok=True)
     (folder / POOL_FILE).unlink(missing_ok=True)
     return Outcome("finished", result=result)
+
+
+def _illustrate(job: TrialJob, run: TaskRun) -> None:
+    """Draw the pictures of a finished run. What goes wrong costs pictures, never the result."""
+    try:
+        run.illustrate(job.folder)
+    except Exception:  # the page links its traceback
+        _keep_traceback(job, traceback.format_exc())
+
+
+def _illustrate_again(job: TrialJob) -> None:
+    """Draw the pictures of a finished trial whose process died over them, from the state that it left.
+
+    Once: the state is removed before, for a picture may be what kills the process.
+    """
+    device, pool = torch.device(job.trial.device), job.folder / POOL_FILE
+    state = Checkpoint(job.checkpoint).load(device)
+    job.checkpoint.unlink(missing_ok=True)
+    if state is not None:
+        run = tasks()[job.trial.task].start(replace(prepare(job.root, job.trial, device), pool_file=pool))
+        run.load_state_dict(state["run"])
+        _illustrate(job, run)
+    pool.unlink(missing_ok=True)
 
 
 def _about_images(job: Job) -> dict[str, Any]:

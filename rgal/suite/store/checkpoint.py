@@ -11,9 +11,20 @@ from typing import Any
 import torch
 
 from rgal.core.files import write_atomically
+from rgal.core.variables import seconds_of
 
 INTERVAL_SECONDS = 20.0
+INTERVAL = "RGAL_CHECKPOINT_SECONDS"
 WRITE_SHARE = 0.02  # at most this share of the time goes into writing checkpoints
+
+
+def interval_seconds() -> float:
+    """Return how many seconds pass between two checkpoints at least: 20, or RGAL_CHECKPOINT_SECONDS.
+
+    Raises:
+        UserError: the variable holds something else than a number from 0 on.
+    """
+    return seconds_of(INTERVAL, INTERVAL_SECONDS, 0.0)
 
 
 class Checkpoint:
@@ -21,7 +32,8 @@ class Checkpoint:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._next = time.monotonic() + INTERVAL_SECONDS
+        self._interval = interval_seconds()
+        self._next = time.monotonic() + self._interval
 
     def due(self) -> bool:
         return time.monotonic() >= self._next
@@ -32,7 +44,7 @@ class Checkpoint:
         torch.save(state, buffer)
         write_atomically(self.path, buffer.getvalue())
         took = time.monotonic() - began
-        self._next = time.monotonic() + max(INTERVAL_SECONDS, took / WRITE_SHARE)
+        self._next = time.monotonic() + max(self._interval, took / WRITE_SHARE)
 
     def load(self, device: torch.device) -> dict[str, Any] | None:
         """The stored state, or None if there is none or it cannot be read (the work then starts over)."""

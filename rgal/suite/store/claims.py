@@ -27,6 +27,7 @@ from typing import Any
 
 from rgal.core.errors import UserError
 from rgal.core.files import writing_only_if
+from rgal.core.variables import seconds_of
 
 FOLDER = ".claims"
 LAPSE = "RGAL_LAPSE_SECONDS"
@@ -46,14 +47,7 @@ def lapse_seconds() -> float:
     Raises:
         UserError: the variable holds something else than a number from 1 on.
     """
-    text = os.environ.get(LAPSE, "120")
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 1 <= seconds < float("inf"):
-        raise UserError(f"{LAPSE}={text[:40]!r}: expected seconds, 1 or more")
-    return seconds
+    return seconds_of(LAPSE, 120.0, 1.0)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@
         trial.json          what was asked for, completely resolved; fingerprint of the code; the machine it ran on
         metrics.jsonl       one row an event: loss parts, evaluations, seconds
         result.json         status and final numbers; written last
-        checkpoint.pt       state of an unfinished trial
+        checkpoint.pt       state of a trial that is not done; of a finished one that lacks its pictures
         student.safetensors, samples.png; layers.json of quantization; phases.json of phases
         pool.safetensors, pool/ if it is kept
         diversity.json      what the kept images are like; see results/README.md
@@ -35,9 +35,10 @@ from rgal.core.files import check_may_write, slug, write_atomically
 from rgal.suite.store.claims import FOLDER as CLAIMS
 from rgal.suite.store.records import SCHEMA, key_of, read_json, read_record
 
-__all__ = ["SCHEMA", "Metrics", "Store", "key_of", "read_json", "write_json"]
+__all__ = ["CHECKPOINT", "SCHEMA", "Metrics", "Store", "key_of", "read_json", "write_json"]
 
 DISCARDED = ".discarded-"
+CHECKPOINT = "checkpoint.pt"
 
 
 def write_json(path: Path, value: Any) -> None:
