@@ -133,6 +133,32 @@ def host_of(text: str, present: Iterable[str]) -> str:
     return max(fitting, key=lambda other: len(fitting[other].parameters), default="")
 
 
+def variants(names: Iterable[str]) -> dict[str, dict[str, dict[float, str]]]:
+    """Sort methods by the numbers in their brackets: parameter -> name without it -> value -> name.
+
+    Of two names that say the same, the first counts. Names that cannot be read have no variants.
+
+    >>> variants(["fast[k=1]", "fast[bn=5,k=10]", "fast[k=5]"])["k"]
+    {'fast': {1.0: 'fast[k=1]', 5.0: 'fast[k=5]'}, 'fast[bn=5]': {10.0: 'fast[bn=5,k=10]'}}
+    """
+    found: dict[str, dict[str, dict[float, str]]] = {}
+    for text in names:
+        name, pool = _read(text)
+        for key, value, rest in () if name is None else _without_each(name):
+            number = meaning(value)
+            if isinstance(number, float):
+                found.setdefault(key, {}).setdefault(f"{rest}{pool}", {}).setdefault(number, text)
+    return found
+
+
+def _without_each(name: MethodName) -> Iterator[tuple[str, str, MethodName]]:
+    """Yield each parameter of a name with its value and the name without it."""
+    for key, value in name.parameters:
+        yield key, value, replace(name, parameters=tuple(p for p in name.parameters if p[0] != key))
+    for key, value in name.plugin or ():
+        yield key, value, replace(name, plugin=tuple(p for p in name.plugin or () if p[0] != key))
+
+
 def _read(text: str) -> tuple[MethodName | None, str]:
     """A row's method, None if it has no readable name, and what tables add to the name."""
     match = _POOL.fullmatch(text)

@@ -18,6 +18,7 @@ from rgal.reporting.figures.increments import accuracy_per_phase, old_and_new
 from rgal.reporting.figures.latency import accuracy_versus_latency
 from rgal.reporting.figures.layers import layer_figure
 from rgal.reporting.figures.measures import measure_figures
+from rgal.reporting.figures.parameters import parameter_figures
 from rgal.reporting.figures.style import Styles, figure_bytes, line_styles
 from rgal.reporting.results import ResultGroup, cases, groups
 from rgal.reporting.stems import file_stems
@@ -71,8 +72,8 @@ def write_plots(
 
     Args:
         results, curves: as `rgal.suite.store.frames.make_frames` makes them: figures time and images of each case;
-            from two cases on, cases; where these differ in their number of images, efficiency; where exported models
-            were timed, latency.
+            where methods differ in a number in their brackets, parameter_NAME; from two cases on, cases; where these
+            differ in their number of images, efficiency; where exported models were timed, latency.
         folder: of the files.
         layers: quantizers: figure layers of each case that has any.
         phases: of class-incremental learning: figures phases and old_new instead of time and images.
@@ -137,6 +138,7 @@ def _figures(job: Job) -> Iterator[tuple[str, Figure | None]]:
             yield f"{before}images", accuracy_curves(curves, rows, "images", styles)
         yield f"{before}layers", layer_figure(layers, rows, styles)
         yield from ((f"{before}{name}", figure) for name, figure in measure_figures(rows))
+        yield from ((f"{before}{name}", figure) for name, figure in parameter_figures(rows))
         for name, draw in diversity_figures(Diversity(*images), rows, styles).items():
             yield f"{before}{name}", draw()
     if len(parts) > 1:
