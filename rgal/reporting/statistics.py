@@ -172,12 +172,20 @@ def hosts(rows: Mapping[Row, MethodTrials]) -> dict[Row, MethodTrials]:
     return {row: rows[row[0], host] for row, host in names.items() if host}
 
 
-def versus_hosts(rows: Mapping[Row, MethodTrials], measure: Measure) -> dict[Row, Difference]:
-    """(case, method with RGAL) -> its difference to its own host, with p-values adjusted for the number of these."""
+def versus_hosts(
+    rows: Mapping[Row, MethodTrials], measure: Measure, comparisons: int | None = None
+) -> dict[Row, Difference]:
+    """(case, method with RGAL) -> its difference to its own host, with adjusted p-values.
+
+    Args:
+        rows: all rows of a group.
+        measure: what is compared.
+        comparisons: for how many the p-values are adjusted; None: for the number of these differences.
+    """
     pairs = {row: (rows[row], host) for row, host in hosts(rows).items()}
     raw = {
         key: paired_difference(*(by_seed(one, one.measured(measure)) for one in pair))
         for key, pair in pairs.items()
     }
-    adjusted = holm([difference.p for difference in raw.values()])
+    adjusted = holm([difference.p for difference in raw.values()], comparisons)
     return {key: replace(difference, p=p) for (key, difference), p in zip(raw.items(), adjusted, strict=True)}

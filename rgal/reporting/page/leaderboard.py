@@ -16,10 +16,9 @@ from rgal.reporting.statistics import (
     hosts,
     is_significant,
     paired_difference,
-    versus_hosts,
 )
 from rgal.reporting.tables.column import cost_column, count, difference, fixed, significant, spread
-from rgal.reporting.verdict import Verdict, judge, primary, sentence
+from rgal.reporting.verdict import Verdict, beside_hosts, judge, primary, sentence
 from rgal.suite.measures import Measure
 from rgal.suite.store.records import Record
 
@@ -55,7 +54,7 @@ def boards(group: ResultGroup, anchor: str, records: Mapping[str, Record]) -> li
         records: by the keys of the trials.
     """
     measure, judged = primary(group), judge(group)
-    compared, host_of_row = versus_hosts(group.rows, measure), hosts(group.rows)
+    compared, host_of_row = beside_hosts(group), hosts(group.rows)
     made: list[Board] = []
     for case in dict.fromkeys(case for case, _ in group.rows):
         scores = [_scores(row, measure) for (at, _), row in group.rows.items() if at == case]
