@@ -62,7 +62,8 @@ def test_a_process_for_each_core_writes_the_same_bytes(
 ) -> None:
     """Of several groups; one of them alone is rendered here. Nor do another hash seed and a matplotlibrc of the user's
     own show."""
-    methods = ("cmi", "cmi+rgal", "plain", "deepinversion")
+    monkeypatch.setattr(report, "MANY", 2)
+    methods = ("cmi", "cmi+rgal")
     for number, method in itertools.product(range(report.MANY), methods):
         key, its = f"{number}{len(method):02}" * 4, settings(method, budget=f"b{number}")
         for folder in ("many", "one")[: 2 if number == 0 else 1]:
