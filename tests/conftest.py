@@ -134,10 +134,26 @@ def translations_to_onnx_are_parsed_once() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def latencies_are_measured_in_a_moment() -> Iterator[None]:
+    """Of exported models, which takes three seconds each; no test reads more of them than that they are there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rgal.tasks.quantization.onnx_measure._SECONDS", 0.02)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def reports_are_rendered_here() -> Iterator[None]:
     """However many groups they have: a process takes seconds to start, and tests run on every core."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("rgal.reporting.report.granted_cores", lambda: 1)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def files_need_not_survive_a_loss_of_power() -> Iterator[None]:
+    """Those of tests: what a run writes is written out to the disk hundreds of times."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
         yield
 
 

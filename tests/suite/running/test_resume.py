@@ -23,14 +23,19 @@ from tests.helpers.stopped_runs import (
 pytestmark = pytest.mark.usefixtures("no_report")
 
 # Every method is stopped in tests/contracts/test_contract.py as well; these through the command line.
-ALSO_STOPPED = [("kd", "cmi"), ("kd", "deepinversion"), ("dfq", "rgal"), ("dfq", "zeroq")]
+ALSO_STOPPED = [
+    ("dfq", "gdfq+rgal"),
+    ("kd", "cmi"),
+    ("kd", "deepinversion"),
+    ("dfq", "rgal"),
+    ("dfq", "zeroq"),
+]
 
 
 @pytest.mark.parametrize(
     ("task", "method"),
     [
         ("kd", "rgal"),
-        ("dfq", "gdfq+rgal"),
         *(pytest.param(*pair, marks=pytest.mark.slow) for pair in ALSO_STOPPED),
     ],
 )
