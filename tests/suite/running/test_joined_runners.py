@@ -109,6 +109,7 @@ def contents(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
+@pytest.mark.slow
 def test_stopped_runner_gives_its_claims_back(tmp_path: Path) -> None:
     """At once, for the others."""
     suite_of(tmp_path, "plain", 1, rounds=4000)
