@@ -35,7 +35,7 @@ PAPER = Rounds(8, synthesis_steps=4000, student_steps=4 * 20_000, synthesis_batc
     "genie",
     reference="Jeon et al., CVPR 2023",
     tasks=("dfq",),
-    # Some hundred steps instead of 20,000 a block: they have to reach as far, and decisions must not outweigh the error.
+    # Some hundred steps instead of 20,000 a block have to reach as far, and the error must outweigh decisions.
     budgets={"small": {"student_lr": 0.1, "parameters": {"rounding": 0.1}}},
 )
 def genie(
