@@ -145,7 +145,7 @@ def latencies_are_measured_in_a_moment() -> Iterator[None]:
 def reports_are_rendered_here() -> Iterator[None]:
     """However many groups they have: a process takes seconds to start, and tests run on every core."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("rgal.reporting.report.granted_cores", lambda: 1)
+        patch.setattr("rgal.reporting.making.granted_cores", lambda: 1)
         yield
 
 

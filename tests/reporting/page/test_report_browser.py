@@ -207,3 +207,11 @@ def test_closed_lists_open_for_print(browser: Any, address: str) -> None:
     page.evaluate("window.dispatchEvent(new Event('afterprint'))")
     assert closed.count() == before
     page.context.close()
+
+
+def test_a_browser_that_cannot_unpack_says_so_and_shows_the_tables(browser: Any, address: str) -> None:
+    page = browser.new_context().new_page()
+    page.add_init_script("delete window.DecompressionStream")
+    page.goto(address)
+    assert "too old to unpack the figures" in page.locator("#old-browser").inner_text()
+    assert page.locator(f"{COLUMN} table").first.is_visible()
