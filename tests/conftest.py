@@ -64,8 +64,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of whole commands, which take the longest, come first: at the end both cores have something to do."""
-    items.sort(key=lambda item: item.path.parent.name != "tests")
+    """Tests of whole commands, which take the longest, come first: at the end both cores have something to do.
+
+    Those that start workers follow, side by side: the server that forks these takes seconds to start.
+    """
+    items.sort(
+        key=lambda item: (item.path.parent.name != "tests", item.get_closest_marker("workers") is None)
+    )
 
 
 gc.disable()  # while modules are imported and thousands of tests are collected, nothing becomes garbage

@@ -59,6 +59,7 @@ def records(example: Path, name: str) -> list[dict[str, Any]]:
     ]
 
 
+@pytest.mark.workers
 def test_the_documented_plugin_runs_in_workers(example: Path) -> None:
     """Method, data set and network of one file, in processes of their own."""
     assert call(example, "--plugin", str(example), jobs="1") == 0
@@ -226,6 +227,7 @@ def install(folder: Path, package: str, source: str) -> None:
     (metadata / "entry_points.txt").write_text(f"[rgal.methods]\n{package} = {package}\n")
 
 
+@pytest.mark.workers
 def test_installed_packages_need_no_flag(
     example: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -58,6 +58,7 @@ def test_killed_at_ten_random_moments(task: str, method: str, tmp_path: Path) ->
     kill_at_random_moments(tmp_path, method)
 
 
+@pytest.mark.workers
 def test_worker_process_killed_is_taken_up_again(tmp_path: Path) -> None:
     """A worker that dies (out of memory, say) is started again by the runner, and the run ends as if it had not."""
     suite_file(tmp_path, rounds=4, steps=6)
@@ -68,6 +69,7 @@ def test_worker_process_killed_is_taken_up_again(tmp_path: Path) -> None:
     assert outcome(tmp_path / "cut") == outcome(tmp_path / "whole")
 
 
+@pytest.mark.workers
 def test_interrupt_stops_cleanly_and_says_so(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     suite_file(tmp_path, rounds=4000, steps=6)
     with once_at_work(tmp_path / "r", lambda _: os.kill(os.getpid(), signal.SIGINT)):

@@ -61,6 +61,7 @@ def one(folder: Path) -> Path:
     return entry
 
 
+@pytest.mark.workers
 @pytest.mark.usefixtures("tensorboard")
 def test_events_are_the_rows(tmp_path: Path) -> None:
     """Of a trial in a worker, in a folder called like the trial's; the next test's are in this process."""
