@@ -1,6 +1,7 @@
-"""The benchmark's rows as text, and as the table of docs/speed.md.
+"""The benchmarks' rows as text, and as the tables of docs/speed.md.
 
-`python -m rgal.benchmarks.speed.table docs/speed.json docs/speed.md` writes the table between its two marks.
+`python -m rgal.benchmarks.speed.table docs/speed.json docs/speed.md` writes the table of steps beside their floor
+between its two marks; docs/speed_before.json is that of steps beside another revision's, and has marks of its own.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
+BEFORE = "<!-- before: begin -->", "<!-- before: end -->"
+HEAD_BEFORE = ("Case", "Step", "Before (ms)", "Now (ms)", "Times faster", "least to most", "Memory (MiB)")
 HEAD = ("Case", "Step", "CPU (ms)", "Clock (ms)", "Page faults", "Floor (ms)", "Ratio", "least to most")
 
 
@@ -38,19 +41,39 @@ def line(row: Mapping[str, Any]) -> str:
     )
 
 
+def cells_before(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """Write a row's numbers in the order of `HEAD_BEFORE`."""
+    ratio = row["ratio"]
+    return (
+        row["case"],
+        row["step"],
+        *(f"{1000 * row[name]:,.1f}" for name in ("before_seconds", "now_seconds")),
+        f"{ratio['median']:.2f}",
+        f"{ratio['least']:.2f} to {ratio['most']:.2f}",
+        f"{row['before_mib']:,.0f} to {row['now_mib']:,.0f}",
+    )
+
+
+def compares(measured: Mapping[str, Any]) -> bool:
+    """Whether these rows are beside those of another revision."""
+    return "before" in measured["environment"]
+
+
 def markdown(measured: Mapping[str, Any]) -> str:
-    """Write what the benchmark's JSON holds as a table, below a line on how it was measured."""
+    """Write what a benchmark's JSON holds as a table, below a line on how it was measured."""
     about = ", ".join(f"{name} {value}" for name, value in measured["environment"].items())
-    rules = ("---", "---", *["--:"] * (len(HEAD) - 2))
-    rows = [HEAD, rules, *(cells(row) for row in measured["rows"])]
+    head, write = (HEAD_BEFORE, cells_before) if compares(measured) else (HEAD, cells)
+    rules = ("---", "---", *["--:"] * (len(head) - 2))
+    rows = [head, rules, *(write(row) for row in measured["rows"])]
     return "\n".join([f"{about}.", "", *("| " + " | ".join(row) + " |" for row in rows)])
 
 
 def with_table(document: str, measured: Mapping[str, Any]) -> str:
     """Put the table into a document, in place of what is between its marks."""
-    before, _, rest = document.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n\n{markdown(measured)}\n\n{END}{after}"
+    begin, end = BEFORE if compares(measured) else (BEGIN, END)
+    before, _, rest = document.partition(begin)
+    _, _, after = rest.partition(end)
+    return f"{before}{begin}\n\n{markdown(measured)}\n\n{end}{after}"
 
 
 def main(source: str, document: str) -> None:

@@ -25,10 +25,12 @@ class Meter:
 
     @torch.no_grad()
     def add(self, values: Mapping[str, Tensor]) -> None:
-        """Add one step's scalars, without synchronising the device."""
+        """Add one step's scalars, in place and without synchronising the device."""
         for name, value in values.items():
-            value = value.detach().double()
-            self._sums[name] = self._sums[name] + value if name in self._sums else value
+            if name in self._sums:
+                self._sums[name].add_(value.detach())
+            else:
+                self._sums[name] = value.detach().double().clone()
             self._counts[name] = self._counts.get(name, 0) + 1
 
     def take(self) -> dict[str, float]:
@@ -43,8 +45,12 @@ class Meter:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the sums and counts, for a checkpoint."""
-        return {"sums": dict(self._sums), "counts": dict(self._counts)}
+        return {
+            "sums": {name: total.clone() for name, total in self._sums.items()},
+            "counts": dict(self._counts),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up the sums and counts of a checkpoint."""
-        self._sums, self._counts = dict(state["sums"]), dict(state["counts"])
+        self._sums = {name: total.clone() for name, total in state["sums"].items()}
+        self._counts = dict(state["counts"])

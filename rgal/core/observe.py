@@ -208,8 +208,8 @@ def _keep_statistics_of_images(observation: Observation, pooled: list[Tensor], w
 class _Statistics:
     """Stand in for plain frozen batch norms during one forward pass, and take the statistics of all batch norms.
 
-    Such a layer computes scale * x + shift. What the statistics add to its gradient is computed together with it; where
-    no gradient is wanted, one operation does what torch's kernel takes several times as long for, to the same bits.
+    Such a layer computes scale * x + shift, in one operation that gives the bits of torch's kernel, which takes several
+    times as long, as does its gradient. What the statistics add to the gradient is computed together with it.
     """
 
     def __init__(self) -> None:
@@ -220,8 +220,6 @@ class _Statistics:
 
     def watch(self, net: nn.Module, wanted: bool) -> None:
         """Stand in for layers of a network until `leave`; `wanted`: whether their statistics are asked for."""
-        if not wanted and torch.is_grad_enabled():
-            return
         norms = batch_norms(net)
         plain = [norm for norm in norms if foldable(norm) and "forward" not in vars(norm)]
         for norm, constants in zip(plain, scales_and_shifts(plain), strict=True):  # type: ignore[arg-type]

@@ -71,7 +71,8 @@ class Inversion:
 
     A round is begin(), then step() `steps` times, then finish(), which returns the kept images. If the recipe
     keeps "best", these are the images with the lowest total loss among those that networks saw at full size; the choice
-    is made on the device. The terms may read the student, which the caller freezes meanwhile.
+    is made on the device. Inside a round, steps write into the tensors that its first step left. The terms may read
+    the student, which the caller freezes meanwhile.
 
     Args:
         spec: what is optimised and how.
@@ -157,8 +158,8 @@ class Inversion:
             )
             if not self.images.whole:
                 better = torch.zeros_like(better)
-            self.best = torch.where(better, images.detach(), self.best)
-            self.best_loss = torch.where(better, loss, self.best_loss)
+            self.best.copy_(torch.where(better, images.detach(), self.best))
+            self.best_loss.copy_(torch.where(better, loss, self.best_loss))
             self.objective.kept(ctx, better)
         if self.term_optimiser is not None:
             self.term_optimiser.zero_grad(set_to_none=True)
@@ -196,8 +197,8 @@ class Inversion:
             "terms": self.objective.state_dict(),
             "term_optimiser": None if self.term_optimiser is None else self.term_optimiser.state_dict(),
             "targets": self.targets,
-            "best": self.best,
-            "best_loss": self.best_loss,
+            "best": self.best.clone(),
+            "best_loss": self.best_loss.clone(),
             "meter": self.meter.state_dict(),
         }
 
@@ -209,5 +210,9 @@ class Inversion:
         self.objective.load_state_dict(state["terms"])
         if self.term_optimiser is not None:
             self.term_optimiser.load_state_dict(state["term_optimiser"])
-        self.targets, self.best, self.best_loss = state["targets"], state["best"], state["best_loss"]
+        self.targets, self.best, self.best_loss = (
+            state["targets"],
+            state["best"].clone(),
+            state["best_loss"].clone(),
+        )
         self.meter.load_state_dict(state["meter"])

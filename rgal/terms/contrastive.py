@@ -93,7 +93,7 @@ class Contrastive(Term):
         assert isinstance(filled, Tensor) and isinstance(kept, Tensor)
         self.written = int(state["written"])
         self.bank[: len(filled)] = filled.to(self.bank.device)
-        self.kept_features = kept.to(self.bank.device)
+        self.kept_features = kept.to(self.bank.device).clone()
 
     def forward(self, ctx: Context) -> Tensor:
         local, anchor = self._features(ctx)
@@ -119,7 +119,7 @@ class Contrastive(Term):
         if len(self.kept_features) != len(current):
             self.kept_features = current.clone()
         else:
-            self.kept_features = torch.where(better, current, self.kept_features)
+            self.kept_features.copy_(torch.where(better, current, self.kept_features))
 
     @torch.no_grad()
     def end_round(self) -> None:

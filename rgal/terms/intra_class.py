@@ -111,7 +111,7 @@ class MarginalDistance(Term):
         return {"features": self.kept_features.clone(), "labels": self.kept_labels.clone()}
 
     def set_extra_state(self, state: dict[str, Tensor]) -> None:
-        self.kept_features = state["features"].to(self.sums.device)
+        self.kept_features = state["features"].to(self.sums.device).clone()
         self.kept_labels = state["labels"].to(self.sums.device)
 
     def forward(self, ctx: Context) -> Tensor:
@@ -121,8 +121,10 @@ class MarginalDistance(Term):
     @torch.no_grad()
     def kept(self, ctx: Context, better: Tensor) -> None:
         current = ctx.of("teacher").required_feature.detach()
-        first = len(self.kept_features) != len(current)
-        self.kept_features = current.clone() if first else torch.where(better, current, self.kept_features)
+        if len(self.kept_features) != len(current):
+            self.kept_features = current.clone()
+        else:
+            self.kept_features.copy_(torch.where(better, current, self.kept_features))
         self.kept_labels = ctx.targets
 
     @torch.no_grad()

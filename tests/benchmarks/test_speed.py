@@ -12,9 +12,12 @@ import torch
 from torch import nn
 
 from rgal.benchmarks.speed import __main__ as speed
+from rgal.benchmarks.speed import against
 from rgal.benchmarks.speed.cases import CASES, DIGITS, Case, Running
+from rgal.benchmarks.speed.checkout import trimmed, watch
 from rgal.benchmarks.speed.measure import Cost, Floor, folded, measure, recorded
-from rgal.benchmarks.speed.table import BEGIN, END, HEAD, with_table
+from rgal.benchmarks.speed.table import BEFORE, BEGIN, END, HEAD, with_table
+from rgal.engine.run import TransferRun
 from rgal.suite.running.teachers import build_net
 from tests.helpers import small
 
@@ -106,3 +109,35 @@ def test_the_table_of_the_documents_is_that_of_its_json() -> None:
     docs = Path(__file__).parents[2] / "docs"
     document = (docs / "speed.md").read_text(encoding="utf-8")
     assert with_table(document, json.loads((docs / "speed.json").read_text())) == document
+
+
+# Beside another revision -----------------------------------------------------------------------------------------
+
+
+def side(synthesis: float, student: float, peak: float) -> dict[str, Any]:
+    return {"seconds": {"synthesis": synthesis, "student": student}, "peak_mib": peak}
+
+
+def test_rows_beside_another_revision_have_ratios_of_neighbours() -> None:
+    """Of pairs that were measured one after the other: 4 and 3 times, whatever else the machine did in between."""
+    pairs = [(side(0.8, 0.2, 900), side(0.2, 0.2, 800)), (side(0.3, 0.4, 910), side(0.1, 0.2, 820))]
+    synthesis, student = against.rows("rgal", pairs)
+    assert synthesis["ratio"] == {"median": pytest.approx(3.5), "least": pytest.approx(3), "most": 4.0}
+    assert student["ratio"]["median"] == 1.5 and synthesis["before_mib"] == 905 and student["now_mib"] == 810
+    measured = {"environment": {"before": "97f6926", "repeats": 2}, "rows": [synthesis, student]}
+    begin, end = BEFORE
+    document = with_table(f"# Speed\n{BEGIN}\nkept\n{END}\n{begin}\nold\n{end}\n", measured)
+    assert "kept" in document and "old" not in document and "before 97f6926, repeats 2." in document
+    assert "| 550.0 | 150.0 | 3.50 | 3.00 to 4.00 | 905 to 810 |" in document
+
+
+def test_steps_of_a_run_are_timed_but_the_first_of_each_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The change from one kind to the other is no step, and what a step costs is a mean without its extremes."""
+    running, found = Running(SMALL[0], 4, 6, small.DEVICE, "fp32"), []
+    monkeypatch.setattr(TransferRun, "advance", TransferRun.advance)
+    watch({"synthesis": 6, "student": 8}, found.append)
+    while not found:
+        running.advance()
+    (seconds,) = found
+    assert set(seconds) == {"synthesis", "student"} and all(value > 0 for value in seconds.values())
+    assert trimmed([9.0, *[1.0] * 8, 0.0]) == 1.0

@@ -158,6 +158,22 @@ def test_observing_without_gradients_changes_no_bit(name: str) -> None:
         assert torch.equal(observe(net, x).logits, net(x))
 
 
+@pytest.mark.parametrize("name", ["wrn10_1", "resnet8"])
+def test_frozen_norms_without_statistics_are_cheap_and_have_torchs_gradient(name: str) -> None:
+    """As those of a student are in synthesis: one multiplication and addition, and one multiplication back."""
+    net, x = small.network(name, small.COLOUR).double().requires_grad_(False), inputs().double()
+    leaves = [x.clone().requires_grad_() for _ in range(2)]
+    with torch.profiler.profile() as profile:
+        logits = observe(net, leaves[0]).logits
+    assert not any("batch_norm" in event.key for event in profile.key_averages())
+    plain = net(leaves[1])
+    torch.testing.assert_close(logits, plain, rtol=1e-12, atol=1e-12)
+    ours, torchs = (
+        torch.autograd.grad(y.square().sum(), leaf) for y, leaf in zip((logits, plain), leaves, strict=True)
+    )
+    torch.testing.assert_close(ours, torchs, rtol=1e-9, atol=1e-12)
+
+
 def test_foreign_hooks_stay(problem: Problem) -> None:
     calls: list[int] = []
     handle = problem.teacher.get_submodule("block1").register_forward_hook(lambda *_: calls.append(1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import product
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from rgal.core.observe import batch_norms
 from rgal.engine.batches import StudentBatch
-from rgal.engine.options import SHOWN, Row
+from rgal.engine.options import SHOWN, Diverged, Row
 from rgal.methods.recipe import Recipe, Rounds
 from rgal.methods.registry import resolve
 from rgal.synthesis.generators import ConditionalGenerator
@@ -288,7 +289,10 @@ def test_a_generator_cannot_run_away_with_a_student_normalised_by_the_batch(norm
         optimiser=Adam(0.005, (0.5, 0.999)),
         rounds=Rounds(1, 18, 15, synthesis_batch=48, batch=48, interleaved=True),
     )
-    (apart,) = [row["apart"] for row in finish(make_run(recipe)).rows if row["kind"] == "synthesis"]
+    try:
+        (apart,) = [row["apart"] for row in finish(make_run(recipe)).rows if row["kind"] == "synthesis"]
+    except Diverged:  # so far that it is no number
+        apart = -math.inf
     assert resolve("cpsc").recipe.student_norms == "batch"
     assert (-1e3 < apart < 0) if norms == "batch" else apart < -1e6
 

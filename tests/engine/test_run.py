@@ -37,8 +37,7 @@ from tests.helpers.runs import (
 # Stop and go ----------------------------------------------------------------------------------------------------
 
 
-# Parts of others, or stopped in tests/engine/test_method_resume.py.
-SLOW = ("plain", "rgal", "cmi", "deepinversion", "reptile")
+SLOW = ("plain", "cmi", "reptile")  # parts of others, or stopped in tests/engine/test_method_resume.py
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -15,12 +14,12 @@ from rgal.suite.measures import Measure
 PER_METHOD = 0.3  # inches
 
 
-def measure_figures(results: pd.DataFrame) -> Iterator[tuple[str, Callable[[], Figure]]]:
-    """Yield name and drawing of each known measure that is declared for a plot, of one group and case."""
+def measure_figures(results: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
+    """Draw each known measure that is declared for a plot, as (name, figure), of one (task, setting, budget, case)."""
     group = ResultGroup(results, one_case=True)
     for measure in group.in_table("plot"):
         if any(row.measured(measure).notna().any() for row in group.methods.values()):
-            yield measure.start, partial(_figure, group, measure)
+            yield measure.start, _figure(group, measure)
 
 
 @paper_style()

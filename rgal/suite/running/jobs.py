@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -80,7 +79,7 @@ class TeacherJob:
         content = read_json(self.product)
         if content is None or content.get("fingerprint") != self.fingerprint:
             return None
-        return Outcome("finished", result={"last": float(content.get("top1", math.nan))})
+        return Outcome("finished", result={"last": float(content["top1"])})
 
 
 @dataclass(frozen=True)
