@@ -64,8 +64,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of whole commands, which take the longest, come first: at the end both cores have something to do."""
-    items.sort(key=lambda item: item.path.parent.name != "tests")
+    """Tests of whole commands, which take the longest, come first: at the end both cores have something to do.
+
+    Those that start workers follow, side by side: the server that forks these takes seconds to start.
+    """
+    items.sort(
+        key=lambda item: (item.path.parent.name != "tests", item.get_closest_marker("workers") is None)
+    )
 
 
 gc.disable()  # while modules are imported and thousands of tests are collected, nothing becomes garbage
@@ -134,10 +139,26 @@ def translations_to_onnx_are_parsed_once() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def latencies_are_measured_in_a_moment() -> Iterator[None]:
+    """Of exported models, which takes three seconds each; no test reads more of them than that they are there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rgal.tasks.quantization.onnx_measure._SECONDS", 0.02)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def reports_are_rendered_here() -> Iterator[None]:
     """However many groups they have: a process takes seconds to start, and tests run on every core."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("rgal.reporting.report.granted_cores", lambda: 1)
+        patch.setattr("rgal.reporting.making.granted_cores", lambda: 1)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def files_need_not_survive_a_loss_of_power() -> Iterator[None]:
+    """Those of tests: what a run writes is written out to the disk hundreds of times."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
         yield
 
 

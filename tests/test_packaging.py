@@ -121,7 +121,8 @@ def test_a_wheel_built_from_the_source_archive_is_the_same(source: Path, wheel: 
 
 
 IMPORT_ALL = """
-import importlib, pkgutil, sys, rgal, rgal.cli
+import importlib, pkgutil, sys, rgal, rgal.cli, rgal.reporting.group
+rgal.reporting.group.write_plots = lambda *_: []  # half of what is left to do
 for module in pkgutil.walk_packages(rgal.__path__, "rgal."):
     if not module.name.endswith("__main__"):
         importlib.import_module(module.name)

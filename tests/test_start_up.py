@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from rgal import cli
 from tests.helpers.store_builders import add_trial, settings
 
@@ -94,6 +96,7 @@ def test_plug_ins_are_listed_with_the_libraries_they_import(tmp_path: Path) -> N
     assert "mine3" in text.splitlines() and "torch" in loaded
 
 
+@pytest.mark.slow
 def test_the_digits_and_a_plan_load_torch_and_numpy_only() -> None:
     _, loaded, _ = run("--budget", "smoke", "--dry-run", "--results", "no/such/folder")
     assert set(loaded) <= {"torch", "numpy"}

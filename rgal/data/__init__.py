@@ -9,6 +9,7 @@ data.train             # DataFirewallError: from here on the run is data-free
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -49,7 +50,7 @@ def load(
     cache: str | Path | None = None,
     test_split: str | None = None,
 ) -> Dataset:
-    """Load both splits of a data set into memory.
+    """Load both splits of a data set into memory, or the one that there is.
 
     Args:
         name: one of `names()`, or with `data_root` a name of your own.
@@ -121,7 +122,7 @@ def _read_below(name: str, root: Path, size: int | None, cache: Path, test_split
     listing = f"{', '.join(entries[:5])}{', ...' if len(entries) > 5 else ''}" if entries else "nothing"
     raise UserError(
         f"no images in '{root}': found {listing}, "
-        "expected *.parquet or train/<class>/*.png and test/<class>/*.png"
+        "expected *.parquet or train/<class>/*.png and test/<class>/*.png, or one of the two"
     )
 
 
@@ -132,17 +133,18 @@ def _decode_size(name: str, size: int | None) -> int | None:
 
 def _finish(name: str, decoded: Decoded, size: int | None) -> Decoded:
     """Resize splits that came at their own size, and pad MNIST's 28x28 images to 32x32 with a black border."""
-    border = name == "mnist" and size in (None, 32) and decoded.train.images.shape[2:] == (28, 28)
+    border = name == "mnist" and size in (None, 32) and decoded.parts[0].images.shape[2:] == (28, 28)
 
-    def finish(part: ImageSet) -> ImageSet:
+    def finish(part: ImageSet | None) -> ImageSet | None:
+        if part is None:
+            return None
         images = torch.nn.functional.pad(part.images, (2, 2, 2, 2)) if border else part.images
         if size is not None and images.shape[-2:] != (size, size):
             # In pieces: resizing works in float32, four times the memory of the images.
             images = torch.cat([fit(piece, size) for piece in torch.split(images, 1024)])
         return ImageSet(images, part.labels)
 
-    train, test = finish(decoded.train), finish(decoded.test)
-    if train.images is decoded.train.images:
+    finished = replace(decoded, train=finish(decoded.train), test=finish(decoded.test))
+    if finished.parts[0].images is decoded.parts[0].images:
         return decoded
-    names, notes = decoded.class_names, decoded.notes
-    return Decoded(train, test, names, fingerprint(train, test), decoded.encoding, notes)
+    return replace(finished, fingerprint=fingerprint(finished.train, finished.test))

@@ -65,10 +65,13 @@ def _load(path: Path) -> Decoded | None:
         with safe_open(str(path), framework="pt") as file:
             written = file.metadata() or {}
             # Copies: otherwise a tensor would keep the mapped file, and with it the training images, in memory.
+            stored = set(file.keys())
             train, test = (
                 ImageSet(
                     file.get_tensor(f"{split}.images").clone(), file.get_tensor(f"{split}.labels").clone()
                 )
+                if f"{split}.images" in stored
+                else None
                 for split in ("train", "test")
             )
         decoded = Decoded(train, test, tuple(json.loads(written["class_names"])), fingerprint(train, test))
@@ -82,6 +85,7 @@ def _save(path: Path, decoded: Decoded) -> None:
     tensors = {
         f"{split}.{kind}": tensor.contiguous()
         for split, part in (("train", decoded.train), ("test", decoded.test))
+        if part is not None
         for kind, tensor in (("images", part.images), ("labels", part.labels))
     }
     metadata = {"class_names": json.dumps(decoded.class_names), "fingerprint": decoded.fingerprint}

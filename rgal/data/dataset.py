@@ -88,15 +88,21 @@ class DataSpec:
 class Decoded:
     """Hold what a source returns: both splits, class names in the order of the labels, and a fingerprint of both.
 
-    `encoding` is "JPEG" if the source stores its first test image so, else "". `notes` say what was left out.
+    Of the splits one may be missing. `encoding` is "JPEG" if the source stores its first test image so, else "".
+    `notes` say what was left out.
     """
 
-    train: ImageSet
-    test: ImageSet
+    train: ImageSet | None
+    test: ImageSet | None
     class_names: tuple[str, ...]
     fingerprint: str
     encoding: str = ""
     notes: tuple[str, ...] = ()
+
+    @property
+    def parts(self) -> tuple[ImageSet, ...]:
+        """The splits that there are, at least one."""
+        return tuple(part for part in (self.train, self.test) if part is not None)
 
 
 class Dataset:
@@ -196,7 +202,7 @@ class Dataset:
             class_names=tuple(self.spec.class_names[label] for label in labels),
             fingerprint=hashlib.sha256(origin.encode()).hexdigest()[:12],
         )
-        return Dataset(spec, restrict(self.train), restrict(self.test))
+        return Dataset(spec, restrict(self.train), restrict(self.test) if self.has_test else None)
 
 
 def stratified_split(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
@@ -229,10 +235,13 @@ def stratified_split(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor
     return (~is_held).nonzero()[:, 0], is_held.nonzero()[:, 0]
 
 
-def fingerprint(train: ImageSet, test: ImageSet) -> str:
+def fingerprint(train: ImageSet | None, test: ImageSet | None) -> str:
     """Hash the shapes, labels and pixels of both splits to 12 hex digits. Takes about 0.5 s per gigabyte."""
     digest = hashlib.sha256()
     for part in (train, test):
+        if part is None:
+            digest.update(b"missing")
+            continue
         digest.update(repr(tuple(part.images.shape)).encode())
         digest.update(part.labels.contiguous().numpy().data)
         digest.update(part.images.contiguous().numpy().data)

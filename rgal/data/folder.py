@@ -88,12 +88,17 @@ def _split_folders(root: Path) -> list[Path]:
 
 def _home(top: Path) -> Path:
     """Return `top` if it holds folders of splits, else the one folder below it that does; `top` if there is none."""
+    return _home_of(top, ("train",)) or _home_of(top, ("test", "validation")) or top
+
+
+def _home_of(top: Path, splits: tuple[str, ...]) -> Path | None:
+    """Return the one folder, `top` or the nearest below it, that holds a folder of one of these splits."""
     level = [top]
     for _ in range(_DEPTH):
         homes = [
             folder
             for folder in level
-            if any(split_of(PurePath(p.name)) == "train" for p in _split_folders(folder))
+            if any(split_of(PurePath(p.name)) in splits for p in _split_folders(folder))
         ]
         if len(homes) > 1:
             names = " and ".join(f"'{home.relative_to(top)}'" for home in homes[:2])
@@ -106,7 +111,7 @@ def _home(top: Path) -> Path:
             for p in sorted(folder.iterdir())
             if p.is_dir() and not p.name.startswith(".")
         ]
-    return top
+    return None
 
 
 def _images_in(folder: Path, found: Found) -> list[Path]:
@@ -160,7 +165,7 @@ def read(found: Found, size: int | None, cache: Path, test_split: str | None = N
         test_split: "test" or "validation", which is then evaluated on; None to choose.
 
     Raises:
-        UserError: a split is missing, a file is damaged or without a class, or a test image's class has no training
+        UserError: there is no split, a file is damaged or without a class, or a test image's class has no training
             image.
     """
     root = found.root
@@ -172,7 +177,7 @@ def read(found: Found, size: int | None, cache: Path, test_split: str | None = N
                 f"'{path}': found an image outside a class folder and no table of classes, "
                 f"expected '{path.parents[len(path.relative_to(root).parts) - 2]}/<class>/{path.name}'"
             )
-    names = sorted({found.classes[path] for path in train})
+    names = sorted({found.classes[path] for path in train or test})
     for path in test:
         if found.classes[path] not in names:
             raise UserError(
@@ -181,12 +186,14 @@ def read(found: Found, size: int | None, cache: Path, test_split: str | None = N
             )
 
     def decode() -> Decoded:
-        first, second = (_read_split(files, found.classes, names, root, size) for files in (train, test))
+        first, second = (
+            _read_split(files, found.classes, names, root, size) if files else None for files in (train, test)
+        )
         return assemble(first, second, names, root)
 
     sources = [*train, *test, *(table for table in found.tables if table.is_relative_to(root))]
     decoded = cached(root, sources, size, cache, decode)
-    return replace(decoded, encoding=_encoding(test[0]), notes=(*found.notes, *chosen.notes))
+    return replace(decoded, encoding=_encoding((test or train)[0]), notes=(*found.notes, *chosen.notes))
 
 
 def _encoding(path: Path) -> str:

@@ -19,6 +19,14 @@ _SPLITS = {
     "validation": re.compile(r"val(id(ation)?)?\d*"),
 }
 
+NO_TRAIN = (
+    "there is no training split: a teacher needs given weights, and references on real images are left out"
+)
+NO_TEST = (
+    "there is no labelled test split, so no accuracy is measured: students are judged on held-out synthesised images; "
+    "--set evaluate_on=validation keeps a tenth of the training images for it"
+)
+
 
 def files_below(root: Path) -> Iterator[Path]:
     """Yield every file under `root` in a fixed order, following links and leaving out hidden files and folders."""
@@ -74,6 +82,8 @@ def train_and_test(
 ) -> Chosen[T]:
     """Choose the training and the test split; "test" is preferred to "validation" if it has labels.
 
+    One of the two may be missing: what is then without data is said in a note.
+
     Args:
         splits: files by the name of their split.
         root: the folder of the data set, for messages.
@@ -81,7 +91,7 @@ def train_and_test(
         labelled: tells whether files have labels; asked only where there is a choice.
 
     Raises:
-        UserError: one of the two is missing.
+        UserError: both are missing, or the one that `test_split` names.
 
     >>> train_and_test({"train": ["a"], "validation": ["b"]}, Path("data")).test
     ['b']
@@ -96,14 +106,19 @@ def train_and_test(
         notes.append(
             "the test split has no labels and is left out: what is called test here is its validation split"
         )
+    elif present == ["test"] and splits.get("train") and not labelled(splits["test"]):
+        chosen = "validation"
+        notes.append("the test split has no labels and is left out")
     else:
         chosen = present[0] if present else "test"
         notes += [f"the {name} split is left out; --test-split {name} takes it" for name in present[1:]]
     train, test = splits.get("train", ()), splits.get(chosen, ())
-    kinds = {"test": "test split (test* or val*)", "validation": "validation split (val*)"}
-    wanted = kinds[chosen] if test_split != "test" else "test split (test*)"
-    for files, name in ((train, "training split (train*)"), (test, wanted)):
-        if not files:
-            there = ", ".join(sorted(name for name, files in splits.items() if files)) or "no split"
-            raise UserError(f"'{root}' has no {name}; found: {there}")
+    if (test_split and not test) or not (train or test):
+        kinds = {"test": "test split (test*)", "validation": "validation split (val*)"}
+        wanted = (
+            kinds[test_split] if test_split else "training split (train*) and no test split (test* or val*)"
+        )
+        there = ", ".join(sorted(name for name, files in splits.items() if files)) or "no split"
+        raise UserError(f"'{root}' has no {wanted}; found: {there}")
+    notes += [note for files, note in ((train, NO_TRAIN), (test, NO_TEST)) if not files]
     return Chosen(train, test, tuple(notes))

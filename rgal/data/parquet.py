@@ -50,7 +50,7 @@ def read(
         test_split: "test" or "validation", which is then evaluated on; None to choose.
 
     Raises:
-        UserError: a split or a shard is missing or there twice, or a shard is damaged or has no images or labels.
+        UserError: there is no split, a shard is missing, there twice or damaged, or one has no images or labels.
     """
     splits: dict[str, list[Path]] = {}
     stray: list[Path] = []
@@ -61,7 +61,8 @@ def read(
     check_shards(root, {"train": chosen.train, "test": chosen.test})
     train, test = chosen.train, chosen.test
     decoded = cached(root, [*train, *test], size, cache, lambda: _decode(root, train, test, size))
-    first = next(_rows(test[0], _columns(test[0])), None)
+    shown = (test or train)[0]
+    first = next(_rows(shown, _columns(shown)), None)
     notes = chosen.notes
     if stray:
         notes += (
@@ -80,24 +81,24 @@ def _has_labels(files: Sequence[Path]) -> bool:
 
 
 def _decode(root: Path, train: Sequence[Path], test: Sequence[Path], size: int | None) -> Decoded:
-    """Decode both splits, one shard and one batch of rows at a time."""
-    columns = _columns(train[0])
+    """Decode the splits that there are, one shard and one batch of rows at a time."""
+    learnt, kind = (train, "training") if train else (test, "test")
+    columns = _columns(learnt[0])
     for path in (*train, *test):
         other = _columns(path)
         if other != columns:
             raise UserError(
-                f"'{path}': found {_describe(other)}, expected {_describe(columns)} as in '{train[0].name}'; "
+                f"'{path}': found {_describe(other)}, expected {_describe(columns)} as in '{learnt[0].name}'; "
                 "one folder holds one data set"
             )
     if columns.kind != "integer" and columns.class_names is None:
-        columns = replace(columns, class_names=_names_in(train, columns))
-    decoded = assemble(
-        _read_split(train, columns, size), _read_split(test, columns, size), columns.class_names, root
-    )
-    rows = len(decoded.train)
+        columns = replace(columns, class_names=_names_in(learnt, columns))
+    first, second = (_read_split(files, columns, size) if files else None for files in (train, test))
+    decoded = assemble(first, second, columns.class_names, root)
+    rows = len(decoded.parts[0])
     if columns.class_names is None and len(decoded.class_names) == rows and rows > _IDENTIFIERS:
         raise UserError(
-            f"'{root}': every training image has a label of its own in '{columns.label}', expected classes; "
+            f"'{root}': every {kind} image has a label of its own in '{columns.label}', expected classes; "
             "is it a number of the row? call the column of labels 'label'"
         )
     return decoded

@@ -8,7 +8,7 @@ def scans(root: Path | None) -> Splits:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -18,11 +18,12 @@ from rgal.core.errors import UserError
 from rgal.data import torchvision_sets
 from rgal.data.assemble import assemble
 from rgal.data.dataset import Decoded, ImageSet
+from rgal.data.layout import NO_TEST, NO_TRAIN
 
 
 @dataclass(frozen=True)
 class Splits:
-    """Hold what a plug-in's function returns: both splits of a data set.
+    """Hold what a plug-in's function returns: both splits of a data set, or one, with None for the other's images.
 
     Args:
         train_images, test_images: uint8 (N,C,H,W) with C 1 or 3, all of one size.
@@ -30,10 +31,10 @@ class Splits:
         class_names: in the order of the labels; None uses the labels themselves.
     """
 
-    train_images: Tensor
-    train_labels: Tensor
-    test_images: Tensor
-    test_labels: Tensor
+    train_images: Tensor | None
+    train_labels: Tensor | None
+    test_images: Tensor | None
+    test_labels: Tensor | None
     class_names: Sequence[str] | None = None
 
 
@@ -102,16 +103,26 @@ def read_source(source: Source, root: Path | None) -> Decoded:
         raise UserError(f"{where}: returned a {type(splits).__name__}, expected rgal.data.Splits")
     train = _image_set(splits.train_images, splits.train_labels, f"{where}: training split")
     test = _image_set(splits.test_images, splits.test_labels, f"{where}: test split")
-    return assemble(train, test, splits.class_names, Path(source.name))
+    if train is None and test is None:
+        raise UserError(f"{where}: found neither training nor test images, expected one of them at least")
+    decoded = assemble(train, test, splits.class_names, Path(source.name))
+    missing = [note for part, note in ((train, NO_TRAIN), (test, NO_TEST)) if part is None]
+    return replace(decoded, notes=tuple(missing))
 
 
-def _image_set(images: Tensor, labels: Tensor, where: str) -> ImageSet:
+def _image_set(images: Tensor | None, labels: Tensor | None, where: str) -> ImageSet | None:
+    if images is None and labels is None:
+        return None
     if not isinstance(images, Tensor) or images.ndim != 4 or images.dtype != torch.uint8:
         raise UserError(f"{where}: images are {_kind(images)}, expected uint8 (N,C,H,W)")
     if images.shape[1] not in (1, 3) or not images.numel():
         raise UserError(f"{where}: images are {_kind(images)}, expected at least one, of 1 or 3 channels")
-    whole = isinstance(labels, Tensor) and not labels.is_floating_point() and not labels.is_complex()
-    if not whole or labels.shape != images.shape[:1]:
+    if (
+        not isinstance(labels, Tensor)
+        or labels.is_floating_point()
+        or labels.is_complex()
+        or labels.shape != images.shape[:1]
+    ):
         raise UserError(f"{where}: labels are {_kind(labels)}, expected integers ({len(images)},)")
     if int(labels.min()) < 0:
         raise UserError(f"{where}: found label {int(labels.min())}, expected 0 or more")

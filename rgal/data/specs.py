@@ -71,7 +71,7 @@ def data_spec(name: str, decoded: Decoded) -> DataSpec:
     Raises:
         UserError: a data set of this name has other classes or channels.
     """
-    channels, height, width = decoded.train.images.shape[1:]
+    channels, height, width = decoded.parts[0].images.shape[1:]
     entry, classes = properties_of(name, channels), len(decoded.class_names)
     if entry.classes not in (None, classes):
         raise UserError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -12,17 +13,19 @@ import pandas as pd
 
 from rgal.core.files import write_atomically
 from rgal.reporting.figures.write import write_plots
-from rgal.reporting.kept import Kept, hashed
+from rgal.reporting.kept import Files, Kept, hashed
 from rgal.reporting.page.charts import Frames
 from rgal.reporting.page.model import Section
+from rgal.reporting.page.plots import with_plots
 from rgal.reporting.page.section import Contents, Sample, group_section, sheet_of
+from rgal.reporting.page.trials import described
 from rgal.reporting.published import REFERENCE, Reference, load_reference
 from rgal.reporting.results import cases, finished, only
 from rgal.reporting.stems import file_stems
 from rgal.reporting.tables.brief import Brief
 from rgal.reporting.tables.overview import overview_table
 from rgal.reporting.tables.write import group_tables, save_tables
-from rgal.suite.store.folders import Store
+from rgal.suite.store.folders import StorePart
 from rgal.suite.store.frames import (
     frames_of,
     identified,
@@ -43,41 +46,68 @@ class Job(NamedTuple):
     inputs: str
 
 
+class Loaded(NamedTuple):
+    """What is known of the trials of a group: all of them, those that count, and what is drawn beside these."""
+
+    trials: pd.DataFrame
+    results: pd.DataFrame
+    frames: Frames
+
+    @classmethod
+    def of(cls, job: Job) -> Loaded:
+        """Load what a group is rendered from."""
+        every, curves = frames_of(
+            [entry.row for entry in job.entries], [point for entry in job.entries for point in entry.curve]
+        )
+        trials = identified(every)
+        results = newest(trials)
+        store = StorePart(job.root, [entry.record.folder for entry in job.entries])
+        layers, phases = load_layers(store, results), load_phases(store, results)
+        return cls(trials, results, Frames(curves, layers, phases, load_diversity(store, results)))
+
+
 def render_group(job: Job) -> Kept:
-    """Write the tables and figures of one (task, setting, budget)."""
-    every, curves = frames_of(
-        [entry.row for entry in job.entries], [point for entry in job.entries for point in entry.curve]
-    )
-    trials = identified(every)
-    results, store = newest(trials), Store(job.root)
+    """Write all that there is of one (task, setting, budget)."""
+    loaded = Loaded.of(job)
+    return complete(job, write_numbers(job, loaded), draw_figures(job, loaded))
+
+
+def draw_figures(job: Job, loaded: Loaded | None = None) -> Files:
+    """Draw figures of a group. Return the names of the files with hashes of their contents."""
+    loaded = loaded or Loaded.of(job)
+    curves, layers, phases, diversity = loaded.frames
+    folder = job.root / "plots"
+    return hashed(write_plots(loaded.results, curves, folder, layers, phases, diversity, job.stem))
+
+
+def write_numbers(job: Job, loaded: Loaded | None = None) -> Kept:
+    """Write the tables and grids of images of a group, and describe all but its figures for the page."""
+    loaded = loaded or Loaded.of(job)
+    trials, results, frames = loaded
     tables = group_tables(results, published())
     written = save_tables({job.stem: tables}, job.root / "tables")
-    layers, phases = load_layers(store, results), load_phases(store, results)
-    diversity = load_diversity(store, results)
-    plots = write_plots(results, curves, job.root / "plots", layers, phases, diversity, job.stem)
     samples = _collect_samples(job, results)
     shown = frozenset(map(int, results.index))
-    contents = Contents(
-        job.stem,
-        job.entries,
-        trials,
-        shown,
-        tables,
-        plots,
-        samples,
-        Frames(curves, layers, phases, diversity),
-    )
+    contents = Contents(job.stem, job.entries, trials, shown, tables, samples, frames)
     section, charts = group_section(contents)
+    on_page = frozenset(figure.trial for figure in section.samples)
     return Kept(
         job.inputs,
         only(trials, "task"),
         hashed(written),
-        hashed(plots),
+        {},
         hashed(sample.path for sample in samples),
         section,
         [table.in_brief() for table in tables if table.brief],
         json.loads(json.dumps(charts)),  # plain values, as the page holds them
+        json.loads(json.dumps(described([entry.record for entry in job.entries], trials, shown, on_page))),
     )
+
+
+def complete(job: Job, kept: Kept, plots: Files) -> Kept:
+    """Add the figures to what was written of a group."""
+    paths = [job.root / "plots" / name for name in plots]
+    return replace(kept, plots=plots, section=with_plots(kept.section, job.stem, paths))
 
 
 def render_overview(job: Job) -> Kept:
@@ -88,7 +118,7 @@ def render_overview(job: Job) -> Kept:
     written = save_tables({job.stem: [table]}, job.root / "tables")
     title = f"{only(results, 'dataset')}, all settings, budget {only(results, 'budget')}"
     section = Section(f"group-{job.stem}", title, sheets=[sheet_of(table, job.stem)])
-    return Kept(job.inputs, only(results, "task"), hashed(written), {}, {}, section, [], [])
+    return Kept(job.inputs, only(results, "task"), hashed(written), {}, {}, section, [], [], {})
 
 
 def briefs_of(entries: Sequence[Entry]) -> list[Brief]:

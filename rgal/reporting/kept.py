@@ -45,6 +45,7 @@ class Kept:
         section: its part of the page.
         briefs: what a terminal shows of its tables.
         charts: what the page draws, as `rgal.reporting.page.charts` makes them.
+        trials: what the page says of each trial, as `rgal.reporting.page.trials` describes them; {} of an overview.
     """
 
     inputs: str
@@ -55,6 +56,7 @@ class Kept:
     section: Section
     briefs: list[Brief]
     charts: list[dict[str, Any]]
+    trials: dict[str, Any]
 
     def untouched(self, root: Path) -> bool:
         """Tell whether all files are as they were written."""

@@ -6,19 +6,14 @@ counts is imported for such a group alone: it takes longer to load than to look 
 
 from __future__ import annotations
 
-import multiprocessing
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from rgal.core.cores import granted_cores
 from rgal.core.errors import UserError
 from rgal.core.files import write_atomically
-from rgal.core.stand_ins import COMPUTING, install
 from rgal.reporting.kept import FOLDER, Kept, Shelf, file_hash, inputs_of
 from rgal.reporting.outputs import output_lines
 from rgal.reporting.stems import GROUP, file_stems
@@ -27,15 +22,10 @@ from rgal.suite.store.folders import Store
 from rgal.suite.store.frames import SAME_TRIAL
 from rgal.suite.store.index import Entry, Index
 from rgal.suite.store.records import ODD, printable
-from rgal.suite.task import tasks
-
-if TYPE_CHECKING:
-    from rgal.reporting.group import Job
 
 READING = (
     "±: over n seeds. Seconds: of the processor, where known. The tables below have all columns and notes."
 )
-MANY = 3  # groups to render, from which on processes are worth their start
 ACROSS = ("task", "dataset", "budget")  # what an overview is of
 
 
@@ -129,31 +119,13 @@ def _kept(root: Path, groups: dict[str, list[Entry]]) -> dict[str, Kept]:
         if kept[stem] is None:
             missing[stem] = own, inputs
     if missing:
-        from rgal.reporting.group import Job, render_group, render_overview
+        from rgal.reporting.making import made
 
-        jobs = {stem: Job(root, stem, *about) for stem, about in missing.items()}
-        alone = [job for stem, job in jobs.items() if stem not in overviews]
-        across = [job for stem, job in jobs.items() if stem in overviews]
-        for job, made in zip(
-            alone + across, [*_made(render_group, alone), *map(render_overview, across)], strict=True
-        ):
-            shelf.put(job.stem, made)
-            kept[job.stem] = made
+        for stem, one in made(root, missing, frozenset(overviews)).items():
+            shelf.put(stem, one)
+            kept[stem] = one
     shelf.keep_only(kept)
     return {stem: one for stem, one in kept.items() if one is not None}
-
-
-def _made(render_group: Callable[[Job], Kept], jobs: Sequence[Job]) -> list[Kept]:
-    """Render groups: by a process per core where there are many, else here."""
-    workers = min(granted_cores(), len(jobs))
-    names = {str(entry.row["task"]) for job in jobs for entry in job.entries}
-    ours = all(type(task).__module__.startswith("rgal.") for name, task in tasks().items() if name in names)
-    if len(jobs) < MANY or workers < 2 or not ours:  # a process of its own knows no plug-in
-        return list(map(render_group, jobs))
-    # Not forked: this process may have threads. A worker does nothing but render.
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, spawn, initializer=install, initargs=COMPUTING) as pool:
-        return list(pool.map(render_group, jobs))
 
 
 # The page and the terminal -------------------------------------------------------------------------------------------

@@ -263,8 +263,8 @@ def finished(results: pd.DataFrame) -> pd.DataFrame:
     """Return the finished trials whose primary number is known."""
     if results.empty or "status" not in results.columns:
         return results.iloc[:0]
-    known_ones = pd.concat([numbers(results, measure.key).notna() for measure in PRIMARY], axis=1).any(axis=1)
-    return results[(results["status"] == "finished") & known_ones]
+    known_ones = np.any([numbers(results, measure.key).notna().to_numpy() for measure in PRIMARY], axis=0)
+    return results[(results["status"] == "finished").to_numpy() & known_ones]
 
 
 def uses_real_data(trials: pd.DataFrame) -> bool:

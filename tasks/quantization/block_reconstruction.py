@@ -1,27 +1,31 @@
-"""Block-wise reconstruction: the rounding of weights is learnt, one block after the other, to the teacher's outputs.
+"""Block-wise reconstruction: rounding and scales are learnt, one block after the other, to the teacher's outputs.
 
 Nagel et al., "Up or Down? Adaptive Rounding for Post-Training Quantization" (AdaRound), ICML 2020; block by block as Li
-et al., BRECQ, ICLR 2021; inputs dropped as Wei et al., QDrop, ICLR 2022; all three together in Jeon et al., GENIE, CVPR
-2023. Notation: a weight w with scale s and zero-point z, h = clamp(1.2 sigmoid(V) - 0.1, 0, 1).
+et al., BRECQ, ICLR 2021; scales as Esser et al., LSQ, ICLR 2020; activations quantized at random as Wei et al., QDrop,
+ICLR 2022; all four together in Jeon et al., GENIE, CVPR 2023. Notation: a weight w with scale s and zero-point z,
+h = clamp(1.2 sigmoid(V) - 0.1, 0, 1).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from rgal.core.errors import UserError
-from rgal.tasks.quantization.fake_quant import limits
+from rgal.tasks.quantization.fake_quant import fake_quantize, limits
 from rgal.tasks.quantization.quantized_net import QuantizedLayer, QuantizedNet
+from rgal.tasks.quantization.quantizers import ActivationQuantizer
 from rgal.terms.objective import Context, LossTerm, Reads, Term, TermContext
 
 LOW, HIGH = -0.1, 1.1  # reach of h before it is clamped
 QUIET = 0.2  # share of a block's steps before rounding is drawn to a decision
 SHARPNESS = 20.0, 2.0  # of what draws it there, first and last
+PACE = 0.1  # of the logarithm of an activation's scale, beside V, under one step size
 
 
 def rounding_of(v: Tensor) -> Tensor:
@@ -93,11 +97,54 @@ class LearntRounding(nn.Module):
         self.of[0].weight.copy_(self.weight(hard=True))
 
 
-def blocks_of(student: QuantizedNet) -> list[list[str]]:
-    """Return the paths of the quantized layers of each block, in the order of the forward pass.
+class LearntScale(nn.Module):
+    """Learn the scale of an activation's quantizer, which keeps its zero-point: s = s0 exp(0.1 t), t from 0.
 
-    A block ends where a layer that the network names ends; the last one is what follows them. A layer that is called
+    Args:
+        quantizer: which is not this module's.
+    """
+
+    def __init__(self, quantizer: ActivationQuantizer) -> None:
+        super().__init__()
+        self.of = (quantizer,)
+        self.t = nn.Parameter(torch.zeros(()))
+
+    def scale(self) -> Tensor:
+        """Return s."""
+        return self.of[0].qparams()[0].detach() * (PACE * self.t).exp()
+
+    def shown(self, x: Tensor, rng: torch.Generator) -> Tensor:
+        """Quantize each entry of an activation with probability 1/2; none before the quantizer is calibrated."""
+        quantizer = self.of[0]
+        if not quantizer.ready:
+            return x
+        zero_point = quantizer.qparams()[1]
+        rounded = fake_quantize(
+            x, self.scale(), zero_point, quantizer.bits, quantizer.symmetric, gradient="clipped"
+        )
+        return torch.where(torch.rand(x.shape, generator=rng, device=x.device) < 0.5, rounded, x)
+
+    @torch.no_grad()
+    def decide(self) -> None:
+        """Give the quantizer the scale, and the range that it then has."""
+        quantizer = self.of[0]
+        scale, zero_point = self.scale(), quantizer.qparams()[1]
+        bounds = limits(quantizer.bits, quantizer.symmetric)
+        for end, q in zip((quantizer.low, quantizer.high), bounds, strict=True):
+            end.copy_((q - zero_point) * scale)
+        quantizer.scale.copy_(scale)
+        self.t.zero_()
+
+
+def blocks_of(student: QuantizedNet, kind: type[nn.Module] = QuantizedLayer) -> list[list[str]]:
+    """Return the paths of the modules of each block that are of a kind, in the order of the forward pass.
+
+    A block ends where a layer that the network names ends; the last one is what follows them. A module that is called
     again belongs to the block of its first call.
+
+    Args:
+        student: the quantized network.
+        kind: quantized layers, or activation quantizers.
     """
     ends = [name.removeprefix("graph.") for name in student.layer_names]
     blocks: list[list[str]] = [[]]
@@ -105,8 +152,8 @@ def blocks_of(student: QuantizedNet) -> list[list[str]]:
         if node.op != "call_module":
             continue
         path = str(node.target)
-        layer = isinstance(student.graph.get_submodule(path), QuantizedLayer)
-        if layer and not any(path in block for block in blocks):
+        wanted = isinstance(student.graph.get_submodule(path), kind)
+        if wanted and not any(path in block for block in blocks):
             blocks[-1].append(path)
         if node.target in ends:
             blocks.append([])
@@ -121,11 +168,11 @@ def as_output(layer: Tensor, like: Tensor) -> Tensor:
 
 
 class BlockReconstruction(Term):
-    """Learn the rounding of one block after the other, each for the same number of steps, the last for what is left.
+    """Learn one block after the other, each for the same number of steps, the last for what is left.
 
     The loss is mean_{n,h,w} sum_c (block(x) - y)^2 + r sum (1 - |2h - 1|^b), y the teacher's output of the block and x
-    an input of which each entry is the teacher's or the student's, either as likely. Nothing but V has a gradient. When
-    a block's steps are over its rounding is decided.
+    an input of which each entry is the teacher's or the student's, either as likely. Nothing but V and the scales of
+    activations has a gradient. When a block's steps are over both are decided.
 
     Args:
         context: its student is quantized, and `steps` is known.
@@ -145,9 +192,14 @@ class BlockReconstruction(Term):
                 "block reconstruction learns the rounding of a quantized student: it is for --task dfq"
             )
         self.student, self.rounding, self.steps = (student,), rounding, 0
-        layers = student.layers()
+        layers, found = student.layers(), student.graph.get_submodule
         learnt = [[LearntRounding(layers[path]) for path in block] for block in blocks_of(student)]
+        scales = [
+            [LearntScale(cast(ActivationQuantizer, found(path))) for path in block]
+            for block in blocks_of(student, ActivationQuantizer)
+        ]
         self.learnt = nn.ModuleList(nn.ModuleList(block) for block in learnt)
+        self.scales = nn.ModuleList(nn.ModuleList(block) for block in scales)
         self.blocks = [number for number, block in enumerate(learnt) if block]
         self.total, self.each = context.steps, max(1, context.steps // len(self.blocks))
 
@@ -163,6 +215,9 @@ class BlockReconstruction(Term):
 
     def _learnt(self, number: int) -> list[LearntRounding]:
         return [cast(LearntRounding, one) for one in cast(nn.ModuleList, self.learnt[number])]
+
+    def _scales(self, number: int) -> list[LearntScale]:
+        return [cast(LearntScale, one) for one in cast(nn.ModuleList, self.scales[number])]
 
     def forward(self, ctx: Context) -> Tensor:
         number, inputs = self.block, ctx.views["global"]
@@ -183,10 +238,10 @@ class BlockReconstruction(Term):
 
     @contextmanager
     def _shown(self, number: int, outputs: list[Tensor], ctx: Context) -> Iterator[None]:
-        """Let the student's block have soft weights and a mixed input, and nothing else of it a gradient."""
+        """Let the student's block have soft weights, learnt scales and a mixed input, and nothing else a gradient."""
         student, handles = self.student[0], []
         trained = [p for p in student.parameters() if p.requires_grad]
-        rng = ctx.streams.get("block inputs")
+        rng, dropping = ctx.streams.get("block inputs"), ctx.streams.get("block activations")
 
         def mixed(module: nn.Module, arguments: tuple[Tensor, ...], own: Tensor) -> Tensor:
             theirs = as_output(outputs[number - 1].to(own), own)
@@ -198,6 +253,8 @@ class BlockReconstruction(Term):
                 parameter.requires_grad_(False)
             for one in self._learnt(number):
                 one.of[0].quantizer.replacement = one.weight()
+            for scale in self._scales(number):
+                scale.of[0].replacement = partial(scale.shown, rng=dropping)
             if number:
                 handles.append(
                     student.get_submodule(student.layer_names[number - 1]).register_forward_hook(mixed)
@@ -206,6 +263,8 @@ class BlockReconstruction(Term):
         finally:
             for one in self._learnt(number):
                 one.of[0].quantizer.replacement = None
+            for scale in self._scales(number):
+                scale.of[0].replacement = None
             for handle in handles:
                 handle.remove()
             for parameter in trained:
@@ -217,6 +276,8 @@ class BlockReconstruction(Term):
         if self.block != number or self.steps == self.total:
             for one in self._learnt(number):
                 one.decide()
+            for scale in self._scales(number):
+                scale.decide()
 
     def get_extra_state(self) -> Tensor:
         """Return the number of steps taken, to be stored."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -94,7 +95,8 @@ class ActivationQuantizer(nn.Module):
     """Quantizes a tensor with one scale and zero-point, which calibration finds.
 
     While `calibrating` is true, every batch moves the range; otherwise the range is frozen. Before the first batch the
-    quantizer is an identity (`ready` is false). Moving averages are unbiased from the first batch t = 1 on,
+    quantizer is an identity (`ready` is false). While a `replacement` is set, it is what every call does. Moving
+    averages are unbiased from the first batch t = 1 on,
 
         r += (x - r) (1 - m) / (1 - m^t),
 
@@ -111,6 +113,7 @@ class ActivationQuantizer(nn.Module):
         super().__init__()
         self.bits, self.scheme, self.symmetric = bits, scheme, scheme.symmetric_activations
         self.calibrating, self.ready = False, False
+        self.replacement: Callable[[Tensor], Tensor] | None = None
         for name in ("low", "high", "zero"):
             self.register_buffer(name, torch.zeros(()))
         self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
@@ -126,6 +129,8 @@ class ActivationQuantizer(nn.Module):
         return positive(self.scale) if learned else self.scale, self.zero
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.replacement is not None:
+            return self.replacement(x)
         if self.calibrating:
             self.update_range(x)
         if not self.ready:

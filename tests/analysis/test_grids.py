@@ -55,8 +55,9 @@ def test_at_most_ten_classes() -> None:
         class_grid(images, labels, classes=range(11))
 
 
-@pytest.mark.parametrize("title", ["", "a title"])
-@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32), (3, 20, 36)])
+@pytest.mark.parametrize(
+    ("shape", "title"), [((1, 8, 8), ""), ((3, 32, 32), "a title"), ((3, 20, 36), "a title")]
+)
 def test_no_pixel_is_resampled_and_bytes_repeat(
     shape: tuple[int, int, int], title: str, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,11 @@ def smoke(task: str) -> dict[str, Any]:
 
 
 def trial(
-    folder: Path, task: str, *arguments: str
+    folder: Path, task: str, *arguments: str, settings: Sequence[str] = ()
 ) -> tuple[Path, dict[str, torch.Tensor], list[dict[str, Any]]]:
     """Run one trial by the command line: its teacher's weights, its student's, its rows."""
     fixed = ["--task", task, "--budget", "smoke", "--seeds", "3", "--results", str(folder), "--jobs", "0"]
+    fixed += ["--set", "teacher_training.steps=4", *settings]  # both start from the same weights
     assert cli.main([*fixed, *arguments]) == 0
     (weights,) = (folder / "teachers").glob("*.safetensors")
     (ran,) = (folder / "trials").glob("*/student.safetensors")
@@ -67,8 +69,8 @@ def test_new_classes_are_learnt_as_by_the_command_line(tmp_path: Path) -> None:
     """One phase of two digits after eight: the classifier, in parts there, is one layer here."""
     from rgal.data import load
 
-    settings = ["--set", "base=8", "step=2", "order=natural"]
-    weights, student, rows = trial(tmp_path, "necil", "--methods", "abd", *settings)
+    settings = ("base=8", "step=2", "order=natural")
+    weights, student, rows = trial(tmp_path, "necil", "--methods", "abd", settings=settings)
     teacher = rgal.Teacher("resnet8", **(DIGITS | {"classes": 8}), weights=weights, dataset="digits")
     train = load("digits").train
     new = train.labels >= 8

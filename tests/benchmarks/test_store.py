@@ -9,6 +9,7 @@ import pytest
 
 from rgal.benchmarks.store import __main__ as benchmark
 from rgal.benchmarks.store.made_up import METHODS, write_suite, write_trials
+from rgal.benchmarks.store.table import with_table
 from rgal.suite.plan.settings import load_suite
 from rgal.suite.running.runner import make_plan, stored_trials
 from rgal.suite.store.folders import Store
@@ -48,3 +49,10 @@ def test_sizes_that_cannot_be_made_are_refused(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         benchmark.main(arguments)
     assert stop.value.code == 2
+
+
+def test_the_table_of_the_docs_is_that_of_its_numbers() -> None:
+    docs = Path(benchmark.__file__).resolve().parents[2] / "docs"
+    document = (docs / "scaling.md").read_text()
+    rows = json.loads((docs / "store.json").read_text())
+    assert with_table(document, rows) == document and {row["command"] for row in rows} == set(benchmark.STEPS)

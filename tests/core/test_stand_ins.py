@@ -86,6 +86,7 @@ def test_only_the_named_attributes_of_python_are_missing() -> None:
     assert not hasattr(StandIn, "__wrapped__")
 
 
+@pytest.mark.slow
 def test_a_process_that_listed_can_compute_afterwards() -> None:
     """Methods, tasks and networks are the real ones again, registries included."""
     code = """

@@ -53,7 +53,7 @@ def _null_label(root: Path) -> None:
 
 
 def _negative_label(root: Path) -> None:
-    shard(root / "test-0.parquet", [encoded(pixels(1))] * 2, [-1, -1])
+    shard(root / "test-0.parquet", [encoded(pixels(1))] * 2, [0, -1])
 
 
 def _no_label(root: Path) -> None:
@@ -108,7 +108,7 @@ def _gray_test(root: Path) -> None:
         (_null_image, ("train-0.parquet", "row 1", "no image bytes")),
         (_empty_image, ("train-0.parquet", "row 1", "0 bytes")),
         (_null_label, ("test-0.parquet", "row 2", "label null", "expected")),
-        (_negative_label, ("test-0.parquet", "row 0", "label -1", "expected")),
+        (_negative_label, ("test-0.parquet", "row 1", "label -1", "expected")),
         (_no_label, ("train-0.parquet", "no label column", "word: string")),
         (_no_image, ("train-0.parquet", "no image column", "text: string")),
         (_many_labels, ("train-0.parquet", "breed, colour", "fine_label")),
@@ -150,12 +150,13 @@ def test_missing_folders_and_splits(tmp_path: Path) -> None:
     fails("no images", "notes.txt", data_root=tmp_path / "empty")
     root = tiny(tmp_path / "half")
     (root / "test-0.parquet").unlink()
-    fails("half", "no test split", "found: train", data_root=root)
+    fails("half", "no test split", "found: train", data_root=root, test_split="test")
     (root / "train-0.parquet").rename(root / "data.parquet")
-    fails("half", "no training split", "found: no split", data_root=root)
+    fails("half", "no training split", "no test split", "found: no split", data_root=root)
     root = image_folder(tmp_path / "images")
-    (root / "test").rename(root / "spare")
-    fails("images", "no test split", data_root=root)
+    for name in ("train", "test"):
+        (root / name).rename(root / f"of_{name[:2]}")
+    fails("no images", "found of_te, of_tr", "train/<class>/*.png", "or one of the two", data_root=root)
 
 
 def test_a_name_never_leaves_the_data_root(tmp_path: Path) -> None:

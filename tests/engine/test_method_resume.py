@@ -31,6 +31,8 @@ METHODS = (
     "deepinversion[variant=imagenet]",  # of three steps two at half resolution
     "deepinversion[variant=imagenet,adv=0.2]+rgal",
 )
+# Of the same parts as others here; tests/contracts/test_contract.py stops every method twice.
+SLOW = ("fast[form=reptile]", "adaptive_deepinversion", "deepinversion[variant=imagenet]")
 STOPS = (1, 3, 4, 6, 7, 11)  # 3, 7: after the last step of a phase of rounds into a pool, before its end
 
 
@@ -49,7 +51,10 @@ def recipe(method: str) -> Recipe:
 
 @pytest.mark.parametrize(
     "method",
-    [pytest.param(name, marks=pytest.mark.slow if "follows=paper" in name else ()) for name in METHODS],
+    [
+        pytest.param(name, marks=pytest.mark.slow if "follows=paper" in name or name in SLOW else ())
+        for name in METHODS
+    ],
 )
 def test_a_stopped_method_goes_on_bit_for_bit(method: str) -> None:
     """The state survives the trip as it is, and what follows is the same, memory and optimisers included."""

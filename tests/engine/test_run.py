@@ -37,7 +37,8 @@ from tests.helpers.runs import (
 # Stop and go ----------------------------------------------------------------------------------------------------
 
 
-SLOW = ("plain", "cmi", "reptile")  # parts of others, or stopped in tests/engine/test_method_resume.py
+# Parts of others, or stopped in tests/engine/test_method_resume.py.
+SLOW = ("plain", "rgal", "cmi", "deepinversion", "reptile")
 
 
 @pytest.mark.parametrize(

@@ -56,15 +56,18 @@ budgets:
 SECONDS = ("synthesis_seconds", "student_seconds", "synthesis_cpu_seconds", "student_cpu_seconds")
 
 
+@cache
 def necil_methods() -> list[str]:
     return [name for name in from_files() or methods() if "necil" in methods()[name].tasks]
 
 
+@cache
 def replaying_methods() -> list[str]:
     """Those that can learn on another method's images."""
     return [name for name in necil_methods() if "source" in methods()[name].parameters]
 
 
+@cache
 def sources() -> list[str]:
     """Methods for distillation that synthesise into a pool, round after round."""
     recipes = {name: method.recipe() for name, method in methods().items() if "kd" in method.tasks}
@@ -79,12 +82,14 @@ def sourced() -> list[str]:
     return [f"{name}[source={source}]" for name, source in product(replaying_methods(), sources())]
 
 
+@cache
 def plugged() -> list[str]:
     """Every method alone and with RGAL, but for those that refuse it."""
     every = [name + plus for name, plus in product(necil_methods(), ("", "+rgal"))]
     return [name for name in every if name.removesuffix("+rgal") not in without_rgal() or "+" not in name]
 
 
+@cache
 def without_rgal() -> list[str]:
     """Those that refuse RGAL: it has it already, or there is nothing to train or to choose."""
     return ["rgal", *(name for name in necil_methods() if name in ("acil", "fecam"))]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
 import torchvision
 from torch import Tensor, nn
@@ -18,6 +19,10 @@ from tests.helpers import naive_quant, small
 TINY, HUGE = 3e-42, 2e38  # below the smallest normal float32, and next to the largest
 
 SUITE = ("resnet8", "resnet20", "wrn10_1", "vgg8", "vgg11", "lenet5")
+# Deeper ones of the same blocks are slow.
+OF_EACH_KIND = [
+    pytest.param(name, marks=pytest.mark.slow if name in ("resnet20", "vgg11") else ()) for name in SUITE
+]
 PLACEMENTS = ("paper", "deploy")
 W4A4, W8A8 = Bits(4, 4), Bits(8, 8)
 IMAGE = (3, 16, 16)

@@ -14,9 +14,23 @@ import pandas as pd
 
 from tests.helpers.stopped_runs import ROOT, SECONDS
 
+# The command line without its figures, which take as long as small trials.
+WITHOUT_PLOTS = """
+import sys
+from rgal import cli
+from rgal.reporting import group
+group.write_plots = lambda *_: []
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
 
 def runner(
-    folder: Path, results: str, *arguments: str, lapse: float = 60.0, checkpoints: float = 20.0
+    folder: Path,
+    results: str,
+    *arguments: str,
+    lapse: float = 60.0,
+    checkpoints: float = 20.0,
+    plots: bool = True,
 ) -> subprocess.Popen[str]:
     """Start one in a process group of its own; what it says goes to a pipe.
 
@@ -26,14 +40,17 @@ def runner(
         arguments: further ones.
         lapse: after how many seconds of silence it takes others for dead.
         checkpoints: seconds between two of them.
+        plots: whether it draws figures.
     """
+    program = [str(ROOT / "run_suite.py")] if plots else ["-c", WITHOUT_PLOTS]
     return subprocess.Popen(
         [
-            *(sys.executable, str(ROOT / "run_suite.py"), "--suite", str(folder / "suite.yaml")),
+            *(sys.executable, *program, "--suite", str(folder / "suite.yaml")),
             *("--results", str(folder / results), "--threads", "1", *arguments),
         ],
         env={
             **os.environ,
+            "PYTHONPATH": str(ROOT),
             "OMP_NUM_THREADS": "1",
             "RGAL_LAPSE_SECONDS": str(lapse),
             "RGAL_CHECKPOINT_SECONDS": str(checkpoints),

@@ -5,9 +5,13 @@ Tests of other tasks' results put those in the place of these, in their file.
 
 from __future__ import annotations
 
+import pandas as pd
 import pytest
 
 from tests.helpers.reporting_builders import count_drawings, draw_svg_alone, some_curves, some_results
+
+# Frames of ten rows: each look at a column of Arrow's strings costs more than all strings of Python would.
+pd.options.mode.string_storage = "python"
 
 results = pytest.fixture(some_results)
 curves = pytest.fixture(some_curves)

@@ -35,6 +35,7 @@ def call(plugin: Path, *arguments: str) -> int:
     return cli.main([*fixed, "--plugin", str(plugin), *arguments])
 
 
+@pytest.mark.workers
 def test_it_runs_in_a_worker_and_is_reported(
     plugin: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -84,18 +84,29 @@ def mean_curves(curves: pd.DataFrame, rows: Mapping[str, MethodTrials], x: str, 
     """
     if not {"key", "round", x, y} <= set(curves.columns):
         return stacked([], CURVE_COLUMNS)
-    points = curves.assign(x=numbers(curves, x), y=numbers(curves, y)).dropna(subset=["x", "y"])
+    place_of = {key: place for place, row in enumerate(rows.values()) for key in row.keys}
+    points = pd.DataFrame(
+        {
+            "key": curves["key"], "round": curves["round"], "x": numbers(curves, x), "y": numbers(curves, y),
+            "place": curves["key"].map(place_of),
+        }
+    ).dropna(subset=["x", "y", "place"])  # fmt: skip
+    if points.empty:
+        return stacked([], CURVE_COLUMNS)
     # a trial that was resumed may have evaluated a round twice: the later one counts
     points = points.sort_values(["key", "round", "x", "y"]).drop_duplicates(["key", "round"], keep="last")
-    parts = []
-    method_of = {key: name for name, row in rows.items() for key in row.keys}
-    by_method = dict(list(points.groupby(points["key"].map(method_of), sort=False)))
-    for name in (name for name in rows if name in by_method):
-        mine = by_method[name]
-        by_round = mine.groupby("round", as_index=False)
-        data = by_round.agg(x=("x", "mean"), mean=("y", "mean"), std=("y", "std"), n=("y", "size"))
-        parts.append(data[data["n"] == mine["key"].nunique()].assign(method=name))
-    return stacked(parts, CURVE_COLUMNS)
+    grouped = points.groupby(["place", "round"])
+    data = pd.DataFrame(
+        {
+            "x": grouped["x"].mean(),
+            "mean": grouped["y"].mean(),
+            "std": grouped["y"].std(),
+            "n": grouped.size(),
+        }
+    ).reset_index()
+    shared = data["n"] == data["place"].map(points.groupby("place")["key"].nunique())
+    data["method"] = data["place"].astype(int).map(list(rows).__getitem__)
+    return data.loc[shared, list(CURVE_COLUMNS)].reset_index(drop=True)
 
 
 def teacher_level(results: pd.DataFrame, measure: Measure = TOP1) -> dict[str, float]:

@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator
 
 from rgal.methods.names import host_of, uses_rgal
-from rgal.reporting.figures.looks import COLOURS, GREY
+from rgal.reporting.figures.looks import CLASS_COLOURS, COLOURS, GREY
+from rgal.reporting.figures.panels import HEAD_LETTERS, Kind, Panels, Points, steps
 from rgal.reporting.figures.style import (
     HEIGHT,
     WIDTH,
@@ -30,23 +29,19 @@ from rgal.reporting.figures.style import (
     line_styles,
     new_figure,
     paper_style,
+    with_margin,
 )
 from rgal.reporting.results import ResultGroup, numbers, recorded, stacked
 from rgal.suite.store.diversity import Diversity
 
 BLUE, ORANGE, BAND, OTHER = COLOURS[0], COLOURS[1], "#E3E3E3", "#CCCCCC"
-COLUMNS = 4  # panels beside each other, at most
-HEAD_LETTERS = 12.5  # of a line above a figure, to an inch
 MOST_MAPS = 8
 MOST_ABOVE = 3  # times the median of the panels' peaks that an axis reaches
 MOST_CLASSES = 10  # that a map's colours tell apart
-# Ten colours for classes: those of methods, and three that differ from them in lightness.
-CLASS_COLOURS = (*COLOURS, "#000000", "#8C510A", "#999999")
 BIN_COLUMNS = ("method", "kind", "low", "high", "density", "band_low", "band_high")
 ROUND_COLUMNS = ("method", "quantity", "x", "mean", "std", "n")
 POINT_COLUMNS = ("method", "x", "y", "label", "synthetic")
-PANEL, MAP = (1.85, 1.5), (2.1, 2.3)  # inches of a panel and its room
-TITLE_LETTERS = {PANEL: 30, MAP: 36}  # in a line of a panel's title
+PANEL, MAP = Kind((1.6, 1.1), 26), Kind((1.95, 1.95), 34, axes=False)
 QUANTITIES = {"same": "Same-label distance", "different": "Different-label distance"}
 # Kind of distance -> colour, dashes, label.
 KINDS: Mapping[str, tuple[str, Any, str]] = {
@@ -65,15 +60,17 @@ def histogram_data(diversity: Diversity, results: pd.DataFrame) -> pd.DataFrame:
     Returns:
         One row per (method, kind, bin), kinds same, different and negatives. A kind without a pair is left out.
     """
-    parts = []
-    for name, bins in _of_methods(diversity.bins, results):
-        band = bins[["band_low", "band_high"]].iloc[0]
-        counts = bins.groupby(["kind", "low", "high"], sort=True, as_index=False)["count"].sum()
-        total = counts.groupby("kind")["count"].transform("sum")
-        counts = counts[total > 0]
-        density = counts["count"] / (total[total > 0] * (counts["high"] - counts["low"]))
-        parts.append(counts.assign(method=name, density=density, **band))
-    return stacked(parts, BIN_COLUMNS)
+    bins = _of_methods(diversity.bins, results)
+    if bins.empty:
+        return stacked([], BIN_COLUMNS)
+    bands = bins.drop_duplicates("method").set_index("method")[["band_low", "band_high"]]
+    counts = bins.groupby(["place", "method", "kind", "low", "high"], sort=True, as_index=False)[
+        "count"
+    ].sum()
+    total = counts.groupby(["place", "kind"])["count"].transform("sum")
+    counts = counts[total > 0]
+    density = counts["count"] / (total[total > 0] * (counts["high"] - counts["low"]))
+    return stacked([counts.assign(density=density).join(bands, on="method")], BIN_COLUMNS)
 
 
 def round_data(diversity: Diversity, results: pd.DataFrame) -> pd.DataFrame:
@@ -83,17 +80,14 @@ def round_data(diversity: Diversity, results: pd.DataFrame) -> pd.DataFrame:
         One row per (method, quantity, round), quantities same and different: x (the round), mean, std (sample; NaN for
         one trial) and n (trials).
     """
-    parts = []
-    known = diversity.rounds.assign(
-        **{quantity: numbers(diversity.rounds, quantity) for quantity in QUANTITIES}
-    )
-    for name, rounds in _of_methods(known, results):
-        for quantity in QUANTITIES:
-            values = rounds.assign(value=rounds[quantity]).dropna(subset=["value"])
-            grouped = values.groupby("round", sort=True)["value"].agg(["mean", "std", "size"]).reset_index()
-            columns = grouped.rename(columns={"size": "n", "round": "x"})
-            parts.append(columns.assign(method=name, quantity=quantity))
-    return stacked(parts, ROUND_COLUMNS)
+    rounds, parts = _of_methods(diversity.rounds, results), []
+    for quantity in QUANTITIES if len(rounds) else ():
+        values = rounds.assign(value=numbers(rounds, quantity)).dropna(subset=["value"])
+        grouped = values.groupby(["place", "method", "round"], sort=True)["value"]
+        columns = grouped.agg(["mean", "std", "size"]).reset_index()
+        parts.append(columns.rename(columns={"size": "n", "round": "x"}).assign(quantity=quantity))
+    data = stacked(parts, ["place", *ROUND_COLUMNS])
+    return data.sort_values("place", kind="stable", ignore_index=True)[list(ROUND_COLUMNS)]
 
 
 def point_data(diversity: Diversity, results: pd.DataFrame) -> pd.DataFrame:
@@ -106,9 +100,15 @@ def point_data(diversity: Diversity, results: pd.DataFrame) -> pd.DataFrame:
     return stacked([by_key[key].assign(method=name) for key, name in method_of.items()], POINT_COLUMNS)
 
 
-def _of_methods(frame: pd.DataFrame, results: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Yield (method, its rows), by seed; methods in the tables' order, without those that have none."""
-    yield from recorded(frame, ResultGroup(results, one_case=True).methods).items()
+def _of_methods(frame: pd.DataFrame, results: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows that are about finished trials, by seed, with their method and its place in the tables."""
+    rows = ResultGroup(results, one_case=True).methods
+    parts = recorded(frame, rows)
+    places = {name: place for place, name in enumerate(rows)}
+    return stacked(
+        [part.assign(method=name, place=places[name]) for name, part in parts.items()],
+        [*frame.columns, "method", "place"],
+    )
 
 
 # Figures -----------------------------------------------------------------------------------------------------------
@@ -133,12 +133,13 @@ def distance_distributions(diversity: Diversity, results: pd.DataFrame) -> Figur
     data = data[data["kind"] != "negatives"]
     if data.empty:
         return None
-    names = {name: name for name in data["method"].unique()}
-    figure, panels = _panels(results, "distances of unit-length teacher features", names, PANEL)
-    _draw_histograms(panels, data)
     looks = [KINDS[kind] for kind in QUANTITIES]
-    legend_below(figure, {text: Line2D([], [], color=c, linestyle=dash) for c, dash, text in looks})
-    return figure
+    return _histograms(
+        _headed(results, "distances of unit-length teacher features"),
+        {name: name for name in data["method"].unique()},
+        data,
+        {text: Line2D([], [], color=c, linestyle=dash) for c, dash, text in looks},
+    ).figure
 
 
 @paper_style()
@@ -154,18 +155,20 @@ def negative_distances(diversity: Diversity, results: pd.DataFrame) -> Figure | 
         name: name if math.isnan(share) else f"{name}: {share:.1f}\u00a0%\u00a0fallback"
         for name, share in shares.items()
     }
-    figure, panels = _panels(results, "distances of unit-length teacher logits", titles, PANEL)
-    for name, axes in panels.items():
-        low, high = data.loc[data["method"] == name, ["band_low", "band_high"]].iloc[0]
-        if low < high:
-            axes.axvspan(low, high, color=BAND, linewidth=0, zorder=0)
-    _draw_histograms(panels, data)
     handles = {
         "different label": Line2D([], [], color=ORANGE),
         "band of the focal sampler": Patch(color=BAND),
     }
-    legend_below(figure, handles)
-    return figure
+    heading = _headed(results, "distances of unit-length teacher logits")
+    panels = _histograms(heading, titles, data, handles)
+    bands = data.drop_duplicates("method")[["method", "band_low", "band_high"]]
+    shaded = [
+        panels.panels[name].place(steps(np.array([low]), np.array([high]), np.array([math.inf])))
+        for name, low, high in bands.itertuples(index=False)
+        if low < high
+    ]
+    panels.areas(shaded, BAND, behind=True)
+    return panels.figure
 
 
 @paper_style()
@@ -183,7 +186,8 @@ def distances_by_round(
         axes.set(xlabel="Round", ylabel=label)
         axes.xaxis.get_major_locator().set_params(integer=True)
         lines |= draw_lines(axes, data[data["quantity"] == quantity], styles or line_styles(results))
-    _head(figure, results, "unit-length teacher features")
+    text = _headed(results, "unit-length teacher features")
+    figure.suptitle(textwrap.fill(text, int(HEAD_LETTERS * WIDTH)), fontsize=9, x=0.01, ha="left")
     legend_below(figure, lines)
     return figure
 
@@ -205,11 +209,18 @@ def embedding_maps(diversity: Diversity, results: pd.DataFrame) -> Figure | None
     missing = [name for name in data["method"].unique() if name not in names]
     if missing:
         what += f" (not shown: {', '.join(missing)})"
-    figure, panels = _panels(results, what, {name: name for name in names}, MAP)
-    for name, axes in panels.items():
-        _scatter(axes, data[data["method"] == name], colours)
-    legend_below(figure, _map_legend(colours, len(frequent) > len(colours)))
-    return figure
+    data = data[data["method"].isin(names)]
+    limits = {
+        str(name): (
+            with_margin(part["x"].min(), part["x"].max()),
+            with_margin(part["y"].min(), part["y"].max()),
+        )
+        for name, part in data.groupby("method", sort=False)
+    }
+    legend = _map_legend(colours, len(frequent) > len(colours))
+    panels = Panels(MAP, _headed(results, what), {name: name for name in names}, limits, legend)
+    _draw_maps(panels, data, colours)
+    return panels.figure
 
 
 def _shown_maps(names: Sequence[str], results: pd.DataFrame) -> list[str]:
@@ -230,84 +241,59 @@ def _shown_maps(names: Sequence[str], results: pd.DataFrame) -> list[str]:
 # Parts of figures --------------------------------------------------------------------------------------------------
 
 
-def _panels(
-    results: pd.DataFrame, what: str, titles: Mapping[str, str], size: tuple[float, float]
-) -> tuple[Figure, dict[str, Axes]]:
-    """Make a figure with one axes for each name of `titles`, row by row, and above them what it shows.
-
-    Args:
-        results: of one case.
-        what: it shows.
-        titles: of the panels, by the names of these.
-        size: of a panel, in inches.
-    """
-    columns = min(len(titles), COLUMNS)
-    rows = -(-len(titles) // columns)
-    figure = new_figure(max(WIDTH, 0.4 + columns * size[0]), 1.1 + rows * size[1])
-    grid = figure.subplots(rows, columns, squeeze=False)
-    panels = dict(zip(titles, grid.flat, strict=False))
-    for axes in grid[-1, len(titles) - (rows - 1) * columns :]:
-        axes.set_axis_off()
-    for name, axes in panels.items():
-        # A space behind the commas of parameters: lines break there.
-        text = titles[name].replace(",", ", ")
-        lines = textwrap.wrap(text, TITLE_LETTERS[size], max_lines=3, placeholder=" …")
-        # A given height: matplotlib need not look for room above all ticks at every draw.
-        axes.set_title("\n".join(lines), loc="left", fontsize=8, y=1.0)
-        axes.tick_params(labelsize=7)
-    _head(figure, results, what)
-    return figure, panels
+def _headed(results: pd.DataFrame, what: str) -> str:
+    return ": ".join(filter(None, (ResultGroup(results, one_case=True).heading, what)))
 
 
-def _head(figure: Figure, results: pd.DataFrame, what: str) -> None:
-    text = ": ".join(filter(None, (ResultGroup(results, one_case=True).heading, what)))
-    letters = int(HEAD_LETTERS * figure.get_size_inches()[0])
-    figure.suptitle(textwrap.fill(text, letters), fontsize=9, x=0.01, ha="left")
-
-
-def _draw_histograms(panels: Mapping[str, Axes], data: pd.DataFrame) -> None:
+def _histograms(
+    heading: str, titles: Mapping[str, str], data: pd.DataFrame, legend: Mapping[str, Any]
+) -> Panels:
     """Draw a filled step line for each kind of distance; all panels have the same limits.
 
     Where one panel's peak is far above those of the others it is cut, and its height written there.
+
+    Args:
+        heading: above all.
+        titles: of the panels, by their methods.
+        data: as of `histogram_data`.
+        legend: texts -> what they explain.
     """
     peaks = data.groupby("method")["density"].max()
-    highest = min(float(peaks.max()), MOST_ABOVE * float(peaks.median()))
-    parts = dict(list(data.sort_values("low", kind="stable").groupby(["method", "kind"], sort=False)))
-    for place, (name, axes) in enumerate(panels.items()):
-        for kind in (kind for kind in KINDS if (name, kind) in parts):
-            colour, dashes, _ = KINDS[kind]
-            bins = parts[name, kind]
-            edges = np.append(bins["low"].to_numpy(), bins["high"].iloc[-1])
-            axes.stairs(bins["density"], edges, fill=True, color=colour, alpha=0.2, linewidth=0)
-            axes.stairs(bins["density"], edges, color=colour, linewidth=1.2, linestyle=dashes)
-        axes.set(xlim=(0, 2), ylim=(0, 1.05 * highest), xticks=(0, 0.5, 1, 1.5, 2))
+    highest = min(float(peaks.max()), MOST_ABOVE * float(peaks.median())) or 1.0
+    panels = Panels(
+        PANEL, heading, titles, dict.fromkeys(titles, ((0.0, 2.0), (0.0, 1.05 * highest))), legend
+    )
+    outlines: dict[str, list[Points]] = {}
+    for (name, kind), bins in data.sort_values("low", kind="stable").groupby(["method", "kind"], sort=False):
+        outline = steps(*(bins[column].to_numpy() for column in ("low", "high", "density")))
+        outlines.setdefault(str(kind), []).append(panels.panels[str(name)].place(outline))
+    for kind in (kind for kind in KINDS if kind in outlines):
+        colour, dashes, _ = KINDS[kind]
+        panels.areas(outlines[kind], colour, alpha=0.2)
+        panels.lines(outlines[kind], colour, dashes)
+    for name in titles:
         if peaks[name] > highest:
-            text = f"peak {peaks[name]:.3g}"
-            axes.text(
-                0.98, 0.97, text, transform=axes.transAxes, ha="right", va="top", fontsize=7, color=GREY
-            )
-        axes.xaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_major_locator(MaxNLocator(3))
-        # Alike, but not shared by matplotlib, which then looks at every panel whenever it asks for limits of one.
-        first, last = (
-            place % COLUMNS == 0,
-            place >= len(panels) - COLUMNS,
-        )  # an empty place may follow the last
-        axes.tick_params(labelleft=first, labelbottom=last)
-        axes.set_xlabel("Distance" if last else "", fontsize=8)
-        axes.set_ylabel("Density" if first else "", fontsize=8)
+            panels.remark(name, f"peak {peaks[name]:.3g}", GREY)
+    panels.number((0, 0.5, 1, 1.5, 2), "Distance", "Density")
+    return panels
 
 
-def _scatter(axes: Axes, points: pd.DataFrame, colours: Mapping[int, str]) -> None:
-    axes.set(xticks=[], yticks=[], box_aspect=1)
-    axes.spines[:].set_visible(True)
-    axes.spines[:].set_color("#CCCCCC")
-    synthetic = points["synthetic"].to_numpy(dtype=bool)
-    shades = points["label"].map(colours).fillna(OTHER).to_numpy(dtype=object)
-    made, real = points[synthetic], points[~synthetic]
-    axes.scatter(made["x"], made["y"], s=8, c=shades[synthetic], linewidths=0)
-    # Larger and on top, or kept images would hide them.
-    axes.scatter(real["x"], real["y"], s=18, facecolors="none", edgecolors=shades[~synthetic], linewidths=0.6)
+def _draw_maps(panels: Panels, data: pd.DataFrame, colours: Mapping[int, str]) -> None:
+    """Draw the points of every map: kept images first, test images larger and on top, or they would be hidden."""
+    places = np.concatenate(
+        [
+            panels.panels[str(name)].place(part[["x", "y"]].to_numpy(dtype=float))
+            for name, part in data.groupby("method", sort=False)
+        ]
+    )
+    ordered = pd.concat([part for _, part in data.groupby("method", sort=False)])
+    shades = ordered["label"].map(colours).fillna(OTHER).to_numpy(dtype=object)
+    made = ordered["synthetic"].to_numpy(dtype=bool)
+    for filled in (True, False):
+        for shade in (OTHER, *colours.values()):
+            mine = (made == filled) & (shades == shade)
+            if mine.any():
+                panels.dots(places[mine], shade, filled)
 
 
 def _map_legend(colours: Mapping[int, str], others: bool) -> dict[str, Line2D]:

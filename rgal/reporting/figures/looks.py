@@ -14,6 +14,8 @@ from rgal.methods.names import RGAL, MethodName
 
 # Apart for colour-blind readers as far as seven can be, and with a contrast above 3 on white and on a dark page.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8C7A00", "#7E57C2", "#0E8C9B")
+# Ten colours for classes: those of methods, and three that differ from them in lightness.
+CLASS_COLOURS = (*COLOURS, "#000000", "#8C510A", "#999999")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 STAR = "*"
 DASHES = ("solid", (0, (5, 1.5)), (0, (5, 1.5, 1, 1.5)), (0, (2.5, 1)), (0, (7, 1.5, 1, 1.5, 1, 1.5)))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -14,12 +15,12 @@ from rgal.suite.measures import Measure
 PER_METHOD = 0.3  # inches
 
 
-def measure_figures(results: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
-    """Draw each known measure that is declared for a plot, as (name, figure), of one (task, setting, budget, case)."""
+def measure_figures(results: pd.DataFrame) -> Iterator[tuple[str, Callable[[], Figure]]]:
+    """Yield name and drawing of each known measure that is declared for a plot, of one group and case."""
     group = ResultGroup(results, one_case=True)
     for measure in group.in_table("plot"):
         if any(row.measured(measure).notna().any() for row in group.methods.values()):
-            yield measure.start, _figure(group, measure)
+            yield measure.start, partial(_figure, group, measure)
 
 
 @paper_style()

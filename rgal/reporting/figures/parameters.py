@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -53,13 +54,11 @@ def parameter_data(results: pd.DataFrame, parameter: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(PARAMETER_COLUMNS))
 
 
-def parameter_figures(results: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
-    """Draw one figure for each parameter of which some method was run at three values, as (parameter_NAME, figure)."""
+def parameter_figures(results: pd.DataFrame) -> Iterator[tuple[str, Callable[[], Figure | None]]]:
+    """Yield name and drawing for each parameter of which some method was run at three values: parameter_NAME."""
     group = ResultGroup(results, one_case=True)
     for parameter in _families(group):
-        figure = _figure(group, parameter)
-        if figure is not None:
-            yield f"parameter_{parameter}", figure
+        yield f"parameter_{parameter}", partial(_figure, group, parameter)
 
 
 def _families(group: ResultGroup) -> dict[str, dict[str, dict[float, str]]]:

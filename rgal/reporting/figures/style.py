@@ -38,7 +38,14 @@ def line_styles(results: pd.DataFrame) -> dict[str, LineStyle]:
 
 def new_figure(width: float = WIDTH, height: float = HEIGHT) -> Figure:
     """Make an empty figure of this size in inches; call it inside `paper_style`."""
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = bare_figure(width, height)
+    figure.set_layout_engine("constrained")
+    return figure
+
+
+def bare_figure(width: float, height: float) -> Figure:
+    """Make an empty figure of this size in inches in which everything stays where it is put."""
+    figure = Figure(figsize=(width, height))
     FigureCanvasAgg(figure)
     return figure
 

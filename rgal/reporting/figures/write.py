@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,14 +14,13 @@ from rgal.core.files import write_atomically
 from rgal.reporting.figures.cases import accuracy_versus_cases, data_efficiency
 from rgal.reporting.figures.curves import accuracy_curves, time_quantity
 from rgal.reporting.figures.diversity import diversity_figures
-from rgal.reporting.figures.drawn import Drawn, fingerprint, read_drawn, write_drawn
 from rgal.reporting.figures.increments import accuracy_per_phase, old_and_new
 from rgal.reporting.figures.latency import accuracy_versus_latency
 from rgal.reporting.figures.layers import layer_figure
 from rgal.reporting.figures.measures import measure_figures
 from rgal.reporting.figures.parameters import parameter_figures
 from rgal.reporting.figures.style import Styles, figure_bytes, line_styles
-from rgal.reporting.results import ResultGroup, cases, groups
+from rgal.reporting.results import cases, groups
 from rgal.reporting.stems import file_stems
 from rgal.suite.store.diversity import Diversity, diversity_frames
 
@@ -51,11 +51,6 @@ class Job(NamedTuple):
     frames: Frames
     styles: Styles
 
-    def inputs(self) -> str:
-        """Return a hash of all that the figures depend on."""
-        measures = pd.DataFrame(map(vars, ResultGroup(self.results).measures))
-        return fingerprint([self.results, *self.frames, measures], self.styles)
-
 
 def write_plots(
     results: pd.DataFrame,
@@ -68,8 +63,6 @@ def write_plots(
 ) -> list[Path]:
     """Write the figures of every (task, setting, budget) as <task>_<setting>_<budget>[_<case>]_<figure>.{png,svg}.
 
-    A group whose numbers are those of its files is not drawn again.
-
     Args:
         results, curves: as `rgal.suite.store.frames.make_frames` makes them: figures time and images of each case;
             where methods differ in a number in their brackets, parameter_NAME; from two cases on, cases; where these
@@ -81,34 +74,25 @@ def write_plots(
         stem: the start of the files' names, where the results are those of one group; default: by what they are of.
 
     Returns:
-        All files, whether they were drawn now or before.
+        All files.
     """
     folder, none = Path(folder), pd.DataFrame()
     images = vars(diversity or diversity_frames([])).values()
     others = Frames(curves, none if layers is None else layers, none if phases is None else phases, *images)
-    before, drawn = read_drawn(folder), {}
     parts = {stem: results} if stem else groups(results)
-    paths: dict[str, list[Path]] = {}
-    for stem, group in parts.items():
-        # of all results of the task: a method looks the same in each of its figures
-        alike = results[results["task"].isin(group["task"])] if "task" in results.columns else results
-        job = Job(folder / stem, group, others.of(group), line_styles(alike))
-        drawn[stem] = Drawn(inputs=job.inputs(), files={})
-        paths[stem] = before[stem].untouched(folder, drawn[stem].inputs) if stem in before else []
-        if not paths[stem]:
-            paths[stem] = _draw(job)
-    drawn = {stem: Drawn.of(entry.inputs, paths[stem]) for stem, entry in drawn.items()}
-    if not drawn.items() <= before.items():
-        write_drawn(folder, read_drawn(folder) | drawn)
-    return [path for written in paths.values() for path in written]
+    return [
+        path
+        for stem, group in parts.items()
+        for path in _draw(Job(folder / stem, group, others.of(group), line_styles(group)))
+    ]
 
 
 def _draw(job: Job) -> list[Path]:
     job.start.parent.mkdir(parents=True, exist_ok=True)
     return [
         path
-        for name, figure in _figures(job)
-        if figure is not None
+        for name, draw in _figures(job)
+        if (figure := draw()) is not None
         for path in _save(figure, job.start.with_name(f"{job.start.name}_{name}"))
     ]
 
@@ -123,25 +107,26 @@ def _save(figure: Figure, start: Path) -> list[Path]:
     return paths
 
 
-def _figures(job: Job) -> Iterator[tuple[str, Figure | None]]:
-    """Draw (name, figure) of one group, None where there is nothing to draw; one at a time, they are large."""
+def _figures(job: Job) -> Iterator[tuple[str, Callable[[], Figure | None]]]:
+    """Yield name and drawing of each figure of a group; what it returns is large, or None if there is nothing."""
     _, group, (curves, layers, phases, *images), styles = job
     parts = cases(group)
     stems = file_stems([(case,) for case in parts])
     for case, rows in parts.items():
         before = f"{stems[case,]}_" if case else ""
         if len(phases):
-            yield f"{before}phases", accuracy_per_phase(phases, rows, styles)
-            yield f"{before}old_new", old_and_new(phases, rows)
+            yield f"{before}phases", partial(accuracy_per_phase, phases, rows, styles)
+            yield f"{before}old_new", partial(old_and_new, phases, rows)
         else:
-            yield f"{before}time", accuracy_curves(curves, rows, time_quantity(curves, rows), styles)
-            yield f"{before}images", accuracy_curves(curves, rows, "images", styles)
-        yield f"{before}layers", layer_figure(layers, rows, styles)
-        yield from ((f"{before}{name}", figure) for name, figure in measure_figures(rows))
-        yield from ((f"{before}{name}", figure) for name, figure in parameter_figures(rows))
+            time = time_quantity(curves, rows)
+            yield f"{before}time", partial(accuracy_curves, curves, rows, time, styles)
+            yield f"{before}images", partial(accuracy_curves, curves, rows, "images", styles)
+        yield f"{before}layers", partial(layer_figure, layers, rows, styles)
+        yield from ((f"{before}{name}", draw) for name, draw in measure_figures(rows))
+        yield from ((f"{before}{name}", draw) for name, draw in parameter_figures(rows))
         for name, draw in diversity_figures(Diversity(*images), rows, styles).items():
-            yield f"{before}{name}", draw()
+            yield f"{before}{name}", draw
     if len(parts) > 1:
-        yield "cases", accuracy_versus_cases(group, styles)
-        yield "efficiency", data_efficiency(group, styles)
-    yield "latency", accuracy_versus_latency(group, styles)
+        yield "cases", partial(accuracy_versus_cases, group, styles)
+        yield "efficiency", partial(data_efficiency, group, styles)
+    yield "latency", partial(accuracy_versus_latency, group, styles)

@@ -9,13 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
-from rgal.reporting.figures.diversity import CLASS_COLOURS
-from rgal.reporting.figures.style import line_styles
+from rgal.reporting.figures.looks import CLASS_COLOURS
 from rgal.reporting.kept import Kept
+from rgal.reporting.page.joined import FILES, joined
 from rgal.reporting.page.model import Cell, Heading, Link, Report, Section, Sheet, TaskPart, href
-from rgal.reporting.page.trials import FILES, trials_data
-from rgal.reporting.results import groups
-from rgal.suite.store.frames import frames_of, identified, newest
 from rgal.suite.store.index import Entry
 from rgal.suite.store.records import ODD, Record, printable
 from rgal.suite.task import tasks
@@ -45,23 +42,21 @@ def make_report(entries: Sequence[Entry], kept: Mapping[str, Kept]) -> Report:
         entries: all folders below trials/.
         kept: what was rendered of their groups, and then of overviews, by the stems of the files.
     """
-    every, _ = frames_of([entry.row for entry in entries], [])
-    trials = identified(every)
-    shown = frozenset(map(int, newest(trials).index))
     sections: dict[str, list[Section]] = {}
     charts: list[Mapping[str, object]] = []
+    described: dict[str, Mapping[str, object]] = {}
     for one in kept.values():
         drawings = [replace(drawing, number=drawing.number + len(charts)) for drawing in one.section.drawings]
         sections.setdefault(one.task, []).append(replace(one.section, drawings=drawings))
         charts += one.charts
+        if one.trials:
+            described[one.section.anchor] = one.trials
     titles = {name: task.summary for name, task in tasks().items()}
     parts = [
         TaskPart(f"task-{number}", f"{task}: {titles[task]}" if task in titles else task, own)
         for number, (task, own) in enumerate(sections.items())
     ]
-    anchored = {f"group-{stem}": rows for stem, rows in groups(trials).items()}
-    on_page = frozenset(figure.trial for own in sections.values() for part in own for figure in part.samples)
-    records = [entry.record for entry in entries]
+    records, trials = [entry.record for entry in entries], joined(described)
     return Report(
         f"Results: {', '.join(sections) or 'no trial that can be read'}",
         _facts(records),
@@ -69,12 +64,16 @@ def make_report(entries: Sequence[Entry], kept: Mapping[str, Kept]) -> Report:
         parts,
         _failures(records),
         _damaged(entries),
-        len(trials),
+        len(trials["folder"]),
         {
             "charts": charts,
-            "looks": {name: look.on_page() for name, look in line_styles(trials).items()},
+            "looks": {
+                name: look
+                for one in reversed(list(kept.values()))
+                for name, look in one.trials.get("looks", {}).items()
+            },
             "classes": CLASS_COLOURS,
-            "trials": trials_data(records, anchored, shown, on_page),
+            "trials": trials,
         },
     )
 

@@ -24,10 +24,11 @@ from rgal.reporting.figures.curves import (
     worth_showing,
     y_limits,
 )
-from rgal.reporting.figures.diversity import CLASS_COLOURS, QUANTITIES, histogram_data, point_data, round_data
+from rgal.reporting.figures.diversity import QUANTITIES, histogram_data, point_data, round_data
 from rgal.reporting.figures.increments import end_data, phase_data
 from rgal.reporting.figures.latency import latency_data
 from rgal.reporting.figures.layers import layer_data
+from rgal.reporting.figures.looks import CLASS_COLOURS
 from rgal.reporting.results import MethodTrials, ResultGroup, case_label, cases, file_stems, numbers
 from rgal.suite.measures import Measure
 from rgal.suite.store.diversity import Diversity

@@ -11,7 +11,7 @@ import pandas as pd
 from rgal.reporting.page.charts import Chart, Frames, charts_of_group
 from rgal.reporting.page.leaderboard import boards
 from rgal.reporting.page.model import Drawing, Figure, Link, Section, Sheet, href, sheet
-from rgal.reporting.page.pictures import plot_picture, png_picture
+from rgal.reporting.page.pictures import png_picture
 from rgal.reporting.results import ResultGroup, case_label, heading
 from rgal.reporting.tables.table import FORMATS, Table
 from rgal.suite.store.index import Entry
@@ -38,26 +38,20 @@ class Contents:
     trials: pd.DataFrame
     shown: frozenset[int]
     tables: Sequence[Table]
-    plots: Sequence[Path]
     samples: Sequence[Sample]
     frames: Frames
 
 
 def group_section(contents: Contents) -> tuple[Section, list[Chart]]:
-    """Return the section of a group and its charts, which drawings name by their places."""
+    """Return the section of a group, yet without its plots, and its charts, which drawings name by their places."""
     stem, rows = contents.stem, contents.trials
     title, anchor = heading(rows) or stem, f"group-{stem}"
     results = rows[rows.index.isin(contents.shown)]
     records = {entry.record.key: entry.record for entry in contents.entries}
-    drawn = [path for path in contents.plots if path.suffix == ".svg"]
-    links = {path.stem.removeprefix(f"{stem}_"): path for path in drawn}
     drawings, charts = [], list[Chart]()
     for chart, names in charts_of_group(results, contents.frames.of(results)):
-        files = [links.pop(name) for name in names if name in links]
         method = str(chart.get("only", ""))
-        drawings.append(
-            Drawing(len(charts), chart["title"], _plot_links(files), method, chart["kind"] == "map")
-        )
+        drawings.append(Drawing(len(charts), chart["title"], names, method, chart["kind"] == "map"))
         charts.append(chart)
     section = Section(
         anchor,
@@ -65,8 +59,7 @@ def group_section(contents: Contents) -> tuple[Section, list[Chart]]:
         boards(ResultGroup(results), anchor, records),
         [sheet_of(table, stem) for table in contents.tables],
         drawings,
-        [figure for path in links.values() if (figure := _plot(path, stem, title))],
-        [figure for sample in contents.samples if (figure := _grid(sample, title))],
+        samples=[figure for sample in contents.samples if (figure := _grid(sample, title))],
     )
     return section, charts
 
@@ -75,27 +68,6 @@ def sheet_of(table: Table, stem: str) -> Sheet:
     """Return a table of a group with links to its files."""
     files = [Path("tables", f"{stem}{table.suffix}.{fmt}") for fmt in FORMATS]
     return sheet(table, [Link(path.suffix[1:].upper(), href(path, 2)) for path in files])
-
-
-def _plot_links(drawings: Sequence[Path]) -> list[Link]:
-    """Return links to the files for papers, named by what they are against where there are several."""
-    return [
-        Link(
-            " ".join(filter(None, (path.stem.rpartition("_")[2] if len(drawings) > 1 else "", kind.upper()))),
-            href(path.with_suffix(f".{kind}"), 2),
-        )
-        for path in drawings
-        for kind in ("png", "svg")
-    ]
-
-
-def _plot(path: Path, stem: str, title: str) -> Figure | None:
-    """Show a drawing that no chart stands for."""
-    picture = plot_picture(path)
-    if picture is None:
-        return None
-    caption = path.stem.removeprefix(f"{stem}_").replace("_", " ")
-    return Figure(caption, f"{caption}: {title}", picture, _plot_links([path]))
 
 
 def _grid(sample: Sample, title: str) -> Figure | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from typing import TextIO
@@ -112,6 +113,8 @@ def _described(job: WorkJob, outcome: Outcome) -> str:
     if isinstance(job, HeldOutJob):
         return f"{result['images']:,} images, synthesis {clock(result['seconds'])}" if result else "made"
     if isinstance(job, TeacherJob):
+        if math.isnan(result["last"]):
+            return "trained; there are no test images to measure it on"
         weak = weakness(result["last"], result["classes"]) if "classes" in result else ""
         return f"top-1 {result['last']:.2f} %" if not weak else f"warning: {weak}; it wants more steps"
     text = tasks()[job.trial.task].describe(result)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -79,7 +80,7 @@ class TeacherJob:
         content = read_json(self.product)
         if content is None or content.get("fingerprint") != self.fingerprint:
             return None
-        return Outcome("finished", result={"last": float(content["top1"])})
+        return Outcome("finished", result={"last": float(content.get("top1", math.nan))})
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ from rgal.suite.running.teachers import build_net
 from rgal.suite.store.folders import CHECKPOINT, Store
 from rgal.suite.store.index import Index
 from rgal.suite.store.records import Record
-from rgal.suite.task import tasks, trial_recipe
+from rgal.suite.task import Task, tasks, trial_recipe
 
 OURS = ("finished", "interrupted", "failed")  # statuses of trials that this version can read
 
@@ -90,6 +90,7 @@ def make_plan(suite: Suite, choose: Callable[[str], str] = choose_device, to_run
         )
     read = to_run or is_on_disk(suite)
     dataset, given = suite_dataset(suite, read)
+    _check_splits(suite, task, dataset)
     domain = dataset.spec.domain
     names = {name for pair in suite.networks for name in (pair.teacher, pair.student) if name}
     built = {name: build_net(name, domain, torch.device("cpu"), 0) for name in sorted(names)}
@@ -98,6 +99,22 @@ def make_plan(suite: Suite, choose: Callable[[str], str] = choose_device, to_run
     trials = expand(suite, task, dataset, device, given)
     check_networks(trials, task, domain, built)
     return _with_codes(Plan(suite, dataset, device, trials, {}, {}, found, read))
+
+
+def _check_splits(suite: Suite, task: Task, dataset: Dataset) -> None:
+    """Refuse what cannot be done with the one split that a data set has.
+
+    Raises:
+        UserError: the task needs the split that is missing, or a teacher would be trained on it.
+    """
+    where = f"data set '{suite.dataset}' has no"
+    if task.needs_data and not (dataset.has_train and dataset.has_test):
+        kind, hint = ("training split", "give a data set that has one")
+        if dataset.has_train:
+            kind, hint = "labelled test split", "--set evaluate_on=validation keeps training images for it"
+        raise UserError(f"{where} {kind}, which task '{task.name}' needs; {hint}")
+    if not dataset.has_train and not suite.teacher_weights:
+        raise UserError(f"{where} training split to train a teacher on; give --teacher-weights FILE")
 
 
 def _with_codes(plan: Plan) -> Plan:

@@ -91,7 +91,7 @@ class TeacherRun:
             raise Diverged(
                 f"the teacher's loss became {losses['total']} in step {self.loop.steps}; lower teacher_training.lr"
             )
-        row |= losses | {"top1": self.measure()}
+        row |= losses | ({"top1": self.measure()} if self.dataset.has_test else {})
         self._mark = time.perf_counter()
         return [row]
 
@@ -100,6 +100,9 @@ class TeacherRun:
         self.seconds, self._mark = self.seconds + now - self._mark, now
 
     def measure(self) -> float:
+        """Return top-1 in percent; NaN where there are no test images."""
+        if not self.dataset.has_test:
+            return math.nan
         test = self.dataset.test
         net = self.purpose.evaluated(self.net)
         return top1(net, test.images, test.labels, self.domain, self.precision)
@@ -213,7 +216,7 @@ def train_teacher(
         stop: whether to stop, asked after every step.
 
     Returns:
-        Its last top-1 in percent, or None if stopped.
+        Its last top-1 in percent, NaN where there are no test images; or None if stopped.
     """
     stored, record, work = teacher_files(spec.root, spec.net, spec.dataset.spec.name, spec.key)
     work.mkdir(parents=True, exist_ok=True)
@@ -230,7 +233,8 @@ def train_teacher(
     check_may_write()
     record.unlink(missing_ok=True)  # never the record of one teacher beside the weights of another
     save_weights(run.net, stored)
-    result = {"top1": accuracy, "net": spec.net, "dataset": spec.dataset.spec.name}
+    result: dict[str, Any] = {} if math.isnan(accuracy) else {"top1": accuracy}
+    result |= {"net": spec.net, "dataset": spec.dataset.spec.name}
     result |= {"seconds": round(run.seconds, 2), "fingerprint": spec.fingerprint}
     write_json(record, result | {"recipe": spec.recipe.model_dump(), "precision": spec.precision})
     checkpoint.unlink(missing_ok=True)

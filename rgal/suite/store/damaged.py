@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rgal.suite.store.frames import LISTS, Evaluation
+from rgal.suite.store.frames import LISTS, Evaluation, is_evaluation
 from rgal.suite.store.records import ODD, Record, measured_fault, parse_json, valid
 
 
@@ -93,6 +93,6 @@ def _is_event(line: bytes) -> bool:
         event = json.loads(line)
     except (ValueError, RecursionError):
         return False
-    if not isinstance(event, dict) or event.get("kind") != "evaluation":
-        return isinstance(event, dict)
-    return valid(Evaluation, event) is not None
+    if is_evaluation(event):
+        return valid(Evaluation, event) is not None
+    return isinstance(event, dict)

@@ -6,7 +6,7 @@ Records are files that anyone may have edited: what is malformed in one is left 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -103,18 +103,28 @@ class Diversity:
     points: pd.DataFrame
 
 
-def diversity_frames(records: Iterable[tuple[str, Any]]) -> Diversity:
-    """Return the frames of (key, record) pairs; empty ones of none."""
+def diversity_frames(
+    records: Iterable[tuple[str, Any]], alike: Mapping[str, tuple[Any, ...]] | None = None
+) -> Diversity:
+    """Return the frames of (key, record) pairs; empty ones of none.
+
+    Args:
+        records: of trials.
+        alike: by keys, what trials have in common of which only the first embedding is kept; default: all are.
+    """
     import pandas as pd
 
     rounds: list[dict[str, Any]] = []
     bins: list[dict[str, Any]] = []
     points: dict[str, list[Any]] = {column: [] for column in POINT_COLUMNS}
+    mapped: set[tuple[Any, ...]] = set()
     for key, record in records:
         if _is_record(record):
             rounds += [{"key": key, **entry} for entry in _rounds(record)]
             bins += [{"key": key, **entry} for entry in _bins(record)]
-            if embedding := valid(Embedding, record.get("embedding")):
+            group = alike.get(key, (key,)) if alike else (key,)
+            if group not in mapped and (embedding := valid(Embedding, record.get("embedding"))):
+                mapped.add(group)
                 points["key"] += [key] * len(embedding.x)
                 for column in POINT_COLUMNS[1:]:
                     points[column] += getattr(embedding, column)

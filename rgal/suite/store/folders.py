@@ -26,6 +26,7 @@ import os
 import shutil
 import time
 import uuid
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,17 @@ class Store:
         with suppress(FileNotFoundError):
             os.replace(folder, bin_)
         shutil.rmtree(bin_, ignore_errors=True)
+
+
+class StorePart(Store):
+    """Some of the trials of a results directory, whose folders are known."""
+
+    def __init__(self, root: Path, folders: Sequence[Path]) -> None:
+        super().__init__(root)
+        self._folders = folders
+
+    def trial_folders(self) -> list[Path]:
+        return list(self._folders)
 
 
 def trial_claim(folder: Path) -> str:

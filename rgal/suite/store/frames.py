@@ -187,9 +187,17 @@ def load_phases(store: Store, results: pd.DataFrame) -> pd.DataFrame:
 
 
 def load_diversity(store: Store, results: pd.DataFrame) -> Diversity:
-    """Return what the finished trials recorded of their kept images (diversity.json). What is malformed is left out."""
+    """Return what the finished trials recorded of their kept images (diversity.json). What is malformed is left out.
+
+    Of the maps, the one of the first seed of each case and method that has any: no other is drawn.
+    """
+    ordered = results.sort_values(["seed", "key"], kind="stable")
     return diversity_frames(
-        (trial["key"], content) for trial, content in _contents(store, results, "diversity")
+        ((trial["key"], content) for trial, content in _contents(store, ordered, "diversity")),
+        {
+            trial["key"]: (trial["case"], trial["method"])
+            for trial in ordered[TRIAL_COLUMNS].to_dict("records")
+        },
     )
 
 
@@ -225,13 +233,18 @@ def curve_points(record: Record, row: Row) -> list[Point]:
     device = record.settings.get("device") or ""
     points = []
     for event in events:
-        if point := valid(Evaluation, event):
-            more = {name: value for name, value in numbers_of(event).items() if name in measured}
+        if is_evaluation(event) and (point := valid(Evaluation, event)):
+            more = numbers_of({name: value for name, value in event.items() if name in measured})
             own = point.model_dump(include=set(CURVE_COLUMNS))
             if point.top1 is None and all(more.get(name) is None for name in told):
                 continue
             points.append(more | trial | own | point.totals(device))
     return points
+
+
+def is_evaluation(event: Any) -> bool:
+    """Tell whether a row of metrics says that it is an evaluation, right or wrong."""
+    return isinstance(event, dict) and event.get("kind") == "evaluation"
 
 
 def _contents(

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import multiprocessing
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -20,7 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import rgal
+from rgal.core.cores import granted_cores
 from rgal.core.files import write_atomically
+from rgal.core.stand_ins import COMPUTING, DRAWING, install
 from rgal.suite.store.damaged import damaged_records
 from rgal.suite.store.frames import Point, Row, curve_points, result_row
 from rgal.suite.store.records import Record, read_record
@@ -28,6 +32,7 @@ from rgal.suite.task import measures_of, tasks
 
 NAME = ".index"
 BESIDE_JSON = ("metrics.jsonl", "samples.png", "error.txt")  # files that reports depend on, beside *.json
+MANY = 400  # folders to read, for which a process is worth its start
 SETTLED_NS = 2_000_000_000  # a file that changed so recently may change again within one tick of its clock
 
 
@@ -67,21 +72,18 @@ class Index:
     def entries(self, folders: Sequence[Path]) -> list[Entry]:
         """Return what these folders, all that there are, hold; and keep what was read anew for the next time."""
         lines: dict[bytes, tuple[bytes, bytes]] = {}
-        every = []
-        for folder in folders:
-            signature, changed = _signature(folder)
-            entry = self._known(folder, signature)
-            if entry is None:
-                began = time.time_ns()
-                entry = _read(folder)
-                if changed + SETTLED_NS < began:
-                    lines[os.fsencode(folder.name)] = signature, _packed(entry)
-            else:
+        signatures = {folder: _signature(folder) for folder in folders}
+        known = {folder: self._known(folder, signature) for folder, (signature, _) in signatures.items()}
+        began = time.time_ns()
+        anew = _read_all([folder for folder, entry in known.items() if entry is None])
+        for folder, (signature, changed) in signatures.items():
+            if folder not in anew:
                 lines[os.fsencode(folder.name)] = self._all()[os.fsencode(folder.name)]
-            every.append(entry)
+            elif changed + SETTLED_NS < began:
+                lines[os.fsencode(folder.name)] = signature, _packed(anew[folder])
         if lines != self._all():
             self._write(lines)
-        return every
+        return [known[folder] or anew[folder] for folder in folders]
 
     def _known(self, folder: Path, signature: bytes) -> Entry | None:
         before, content = self._all().get(os.fsencode(folder.name), (b"", b""))
@@ -126,6 +128,17 @@ def _signature(folder: Path) -> tuple[bytes, int]:
     except OSError:
         return b"", 0
     return hashlib.sha256(repr(sorted(files)).encode()).hexdigest().encode(), latest
+
+
+def _read_all(folders: Sequence[Path]) -> dict[Path, Entry]:
+    """Read folders: many of them with all cores."""
+    workers = min(granted_cores(), len(folders) // MANY)
+    if workers < 2 or any(not type(task).__module__.startswith("rgal.") for task in tasks().values()):
+        return {folder: _read(folder) for folder in folders}  # a process of its own knows no plug-in
+    spawn = multiprocessing.get_context("spawn")  # not forked: this process may have threads
+    libraries = (*COMPUTING, *DRAWING)
+    with ProcessPoolExecutor(workers, spawn, initializer=install, initargs=libraries) as pool:
+        return dict(zip(folders, pool.map(_read, folders, chunksize=MANY // 8), strict=True))
 
 
 def _read(folder: Path) -> Entry:

@@ -27,7 +27,8 @@ def swept() -> pd.DataFrame:
 
 
 def figures(results: pd.DataFrame) -> dict[str, Figure]:
-    return dict(parameter_figures(results))
+    drawn = ((name, draw()) for name, draw in parameter_figures(results))
+    return {name: figure for name, figure in drawn if figure is not None}
 
 
 def test_points_are_means_over_seeds_in_the_order_of_the_values() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from rgal.reporting.page import trials as trials_module
 from rgal.reporting.page.charts import Frames, charts_of_group, numbers_of_json
-from rgal.reporting.page.trials import trials_data
+from rgal.reporting.page.joined import joined
 from rgal.reporting.results import groups
 from rgal.suite.store.diversity import Diversity, diversity_frames
 from rgal.suite.store.folders import Store
@@ -72,8 +72,13 @@ def test_numbers_are_short_and_json_can_hold_them() -> None:
 def described(root: Path, **given: frozenset[str]) -> dict[str, object]:
     records = load_records(Store(root))
     rows = identified(make_frames(records)[0])
-    parts = {f"group-{stem}": part for stem, part in groups(rows).items()}
-    return trials_data(records, parts, frozenset(map(int, rows.index)), given.get("on_page", frozenset()))
+    parts = {
+        f"group-{stem}": trials_module.described(
+            records, part, frozenset(map(int, part.index)), given.get("on_page", frozenset())
+        )
+        for stem, part in groups(rows).items()
+    }
+    return joined(parts)
 
 
 def test_settings_are_flat_and_written_once(tmp_path: Path) -> None:
@@ -115,3 +120,22 @@ def test_curves_and_pictures_have_a_limit(tmp_path: Path, monkeypatch: pytest.Mo
     )  # 12 numbers each, until there are more than 30
     assert first["evaluation"]["x"][0] == 1 and first["evaluation"]["x"][-1] == 50
     assert 1 <= len(few["pictures"]) < 6  # type: ignore[arg-type]
+
+
+def test_groups_are_joined_as_if_they_were_described_together(tmp_path: Path) -> None:
+    """A column of the first group has a text of its own, one of the second is missing there."""
+    for number, more in enumerate([{"schedule": {"rounds": 5}}, {"schedule": {"rounds": 5}}, {"odd": "x"}]):
+        budget = "small" if number < 2 else "large"
+        add_trial(tmp_path, f"{number:012x}", settings(seed=number, budget=budget, **more))
+    data = described(tmp_path)
+    count = len(data["folder"])  # type: ignore[arg-type]
+    assert count == 3 and data["group"] == [0, 1, 1] and len(data["groups"]) == 2  # type: ignore[arg-type]
+    for name in ("settings", "environment"):
+        for column in data[name].values():  # type: ignore[attr-defined]
+            assert len(column.get("i", [0] * count)) == count
+    texts = {
+        name: [column["v"][place] for place in column.get("i", [0] * count)]
+        for name, column in data["settings"].items()  # type: ignore[attr-defined]
+    }
+    assert texts["odd"] == ["x", "", ""] and texts["schedule.rounds"] == ["", "5", "5"]
+    assert texts["seed"] == [str(seed) for seed in data["seed"]]  # type: ignore[attr-defined]

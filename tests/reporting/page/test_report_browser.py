@@ -129,6 +129,24 @@ def test_nothing_is_asked_for_and_nothing_sticks_out(
     assert [event for event in events if not event.startswith("data:")] == [address]
 
 
+@pytest.mark.parametrize("width", [390, 1280])
+def test_axe_finds_no_fault_that_shuts_people_out(
+    width: int, scheme: str, browser: Any, address: str
+) -> None:
+    axe = pytest.importorskip(
+        "axe_playwright_python.sync_playwright", reason="no axe: pip install -e .[browser]"
+    )
+    page, _ = opened(browser, address, scheme, width)
+    page.evaluate("for (const list of document.querySelectorAll('details')) list.open = true")
+    for figure in page.locator("figure.chart").all():
+        figure.scroll_into_view_if_needed()
+    response = axe.Axe().run(page, options={"resultTypes": ["violations"]}).response
+    assert response["passes"]
+    grave = [fault for fault in response["violations"] if fault["impact"] in ("serious", "critical")]
+    assert not [(fault["id"], fault["nodes"][0]["html"]) for fault in grave]
+    page.context.close()
+
+
 def test_the_first_result_is_on_the_first_screen(browser: Any, address: str) -> None:
     page, _ = opened(browser, address)
     assert page.locator(".board tbody tr").first.bounding_box()["y"] < 400
@@ -189,3 +207,11 @@ def test_closed_lists_open_for_print(browser: Any, address: str) -> None:
     page.evaluate("window.dispatchEvent(new Event('afterprint'))")
     assert closed.count() == before
     page.context.close()
+
+
+def test_a_browser_that_cannot_unpack_says_so_and_shows_the_tables(browser: Any, address: str) -> None:
+    page = browser.new_context().new_page()
+    page.add_init_script("delete window.DecompressionStream")
+    page.goto(address)
+    assert "too old to unpack the figures" in page.locator("#old-browser").inner_text()
+    assert page.locator(f"{COLUMN} table").first.is_visible()

@@ -81,10 +81,10 @@ def test_without_test_images_agreement_stands_in_for_accuracy() -> None:
     assert 0 < result["confidence_low"] <= result["confidence_median"] <= result["confidence_high"] <= 100
 
 
+@pytest.mark.usefixtures("no_report", "no_pictures")
 def test_a_stopped_run_without_data_ends_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from tests.helpers import own_network
 
-    monkeypatch.setattr("rgal.reporting.group.write_plots", lambda *_: [])
     with own_network.workplace(tmp_path):
         described = [*own_network.DESCRIBED, *own_network.TEACHER, *own_network.STUDENT]
         short = ["--set", "rounds=3", "held_out={images: 8, steps: 2, batch: 8}"]

@@ -22,7 +22,7 @@ KILLS = {"kd": 34, "dfq": 33, "necil": 33}
 SUITES = {"kd": SUITE, "dfq": DFQ_SUITE, "necil": necil_builders.SUITE}
 METHODS = {"kd": "rgal, cmi", "dfq": "gdfq+rgal, rgal", "necil": "rgal, pass"}
 ROUNDS, STEPS = 30, 12  # of a trial: some seconds
-ENOUGH = 300  # seconds for a whole run on a machine that does other things too
+ENOUGH = 1500  # seconds for a whole run on a machine that does other things too
 
 
 def write_suite(folder: Path, task: str) -> None:

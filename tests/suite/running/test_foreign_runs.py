@@ -124,6 +124,7 @@ def call(folder: Path, *arguments: str, jobs: str = "0") -> int:
     return cli.main([*fixed, *arguments])
 
 
+@pytest.mark.slow
 def test_a_run_in_a_worker_process(factories: Path) -> None:
     """A factory in the current directory, with a weights file, as the teacher and as the student."""
     teacher = nets.build("foreign_mine:plain", 10, 1, 8)

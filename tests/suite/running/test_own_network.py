@@ -32,7 +32,6 @@ def made(
     printed: list[str] = []
     with own_network.workplace(tmp_path_factory.mktemp("own")) as folder:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("rgal.tasks.quantization.onnx_measure._SECONDS", 0.02)
             draw_svg_alone(patch)
             patch.setattr("builtins.print", lambda *texts, **_: printed.append(" ".join(map(str, texts))))
             for command in commands:

@@ -23,14 +23,19 @@ from tests.helpers.stopped_runs import (
 pytestmark = pytest.mark.usefixtures("no_report")
 
 # Every method is stopped in tests/contracts/test_contract.py as well; these through the command line.
-ALSO_STOPPED = [("kd", "cmi"), ("kd", "deepinversion"), ("dfq", "rgal"), ("dfq", "zeroq")]
+ALSO_STOPPED = [
+    ("dfq", "gdfq+rgal"),
+    ("kd", "cmi"),
+    ("kd", "deepinversion"),
+    ("dfq", "rgal"),
+    ("dfq", "zeroq"),
+]
 
 
 @pytest.mark.parametrize(
     ("task", "method"),
     [
         ("kd", "rgal"),
-        ("dfq", "gdfq+rgal"),
         *(pytest.param(*pair, marks=pytest.mark.slow) for pair in ALSO_STOPPED),
     ],
 )
@@ -53,6 +58,7 @@ def test_killed_at_ten_random_moments(task: str, method: str, tmp_path: Path) ->
     kill_at_random_moments(tmp_path, method)
 
 
+@pytest.mark.workers
 def test_worker_process_killed_is_taken_up_again(tmp_path: Path) -> None:
     """A worker that dies (out of memory, say) is started again by the runner, and the run ends as if it had not."""
     suite_file(tmp_path, rounds=4, steps=6)
@@ -63,6 +69,7 @@ def test_worker_process_killed_is_taken_up_again(tmp_path: Path) -> None:
     assert outcome(tmp_path / "cut") == outcome(tmp_path / "whole")
 
 
+@pytest.mark.workers
 def test_interrupt_stops_cleanly_and_says_so(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     suite_file(tmp_path, rounds=4000, steps=6)
     with once_at_work(tmp_path / "r", lambda _: os.kill(os.getpid(), signal.SIGINT)):

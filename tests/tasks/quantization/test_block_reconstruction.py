@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import pytest
@@ -20,14 +21,17 @@ from rgal.synthesis.views import identity
 from rgal.tasks.quantization.block_reconstruction import (
     BlockReconstruction,
     LearntRounding,
+    LearntScale,
     block_reconstruction,
     blocks_of,
     indecision,
     rounding_of,
     sharpness_at,
 )
+from rgal.tasks.quantization.fake_quant import limits
 from rgal.tasks.quantization.quantized_net import QuantizedNet
-from rgal.tasks.quantization.scheme import Bits
+from rgal.tasks.quantization.quantizers import ActivationQuantizer
+from rgal.tasks.quantization.scheme import Bits, Scheme
 from rgal.terms.objective import TermContext
 from tests.helpers import small
 from tests.helpers.quant_builders import student_of
@@ -138,9 +142,14 @@ def test_a_step_moves_the_rounding_of_its_block_alone_and_its_end_decides_it() -
             assert moved == {number}
             changed = {k for k, v in small.snapshot(student).items() if not torch.equal(v, weights[k])}
             decided = {f"graph.{path}.layer.weight" for path in blocks_of(student)[number]}
+            for path in blocks_of(student, ActivationQuantizer)[number]:
+                decided |= {
+                    f"graph.{path}.{name}" for name in ("scale", "high")
+                }  # none is negative: low stays
             assert changed == (decided if position == (3 if number == count - 1 else 2) else set())
     assert all(p.requires_grad for p in student.parameters())
     assert not any(m._forward_hooks for m in student.modules())
+    assert all(one.replacement is None for one in student.activations().values())
     assert all(layer.quantizer.replacement is None for layer in student.layers().values())
 
 
@@ -148,12 +157,17 @@ def test_the_first_blocks_loss_is_the_distance_of_the_teachers_output() -> None:
     """Its weights start as the teacher's, but for the ends of their ranges; and its input is the image itself."""
     student, teacher = quantized("w8a8")
     loss = step(loop_of(student, teacher, 40))
+    draws = Streams("cpu", "blocks").get("block activations")
     inputs = small.COLOUR.normalise(IMAGES)
     with torch.no_grad():
         theirs = observe(teacher, inputs, ("layers",)).layers[0]
         layers = [layer for path, layer in student.layers().items() if path in blocks_of(student)[0]]
         for layer in layers:
             layer.quantizer.replacement = LearntRounding(layer).weight()
+        for path in blocks_of(student, ActivationQuantizer)[0]:
+            quantizer = student.graph.get_submodule(path)
+            assert isinstance(quantizer, ActivationQuantizer)
+            quantizer.replacement = partial(LearntScale(quantizer).shown, rng=draws)
         own = observe(student, inputs, ("layers",)).layers[0]
     wanted = sum(float((a - b).square().sum()) for a, b in zip(own, theirs, strict=True))
     assert loss == pytest.approx(wanted / theirs[:, 0].numel(), rel=1e-3)
@@ -168,6 +182,58 @@ def test_rounding_that_is_learnt_is_nearer_to_the_teacher_than_rounding_to_neare
     loop = loop_of(student, teacher, 80, lr=0.1)
     for _ in range(80):
         step(loop)
+    with torch.no_grad():
+        assert float((student(inputs) - wanted).square().mean()) < 0.7 * before
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_a_learnt_scale_against_a_loop(symmetric: bool) -> None:
+    """Its values, the gradient of its scale (LSQ's) and of x, at the entries that are drawn; the others are x."""
+    scheme = Scheme(symmetric_activations=symmetric)
+    quantizer, x = ActivationQuantizer(3, scheme), small.randn(4, 50)
+    learnt = LearntScale(quantizer)
+    assert learnt.shown(x, small.rng()) is x  # not calibrated
+    quantizer.update_range(x / 2)  # some values are outside
+    low, high = limits(3, symmetric)
+    with torch.no_grad():
+        learnt.t.fill_(-1.5)
+    start, zero = (float(value) for value in quantizer.qparams())
+    drawn = torch.rand(x.shape, generator=small.rng(3)) < 0.5
+    inputs = x.clone().requires_grad_()
+    shown = learnt.shown(inputs, small.rng(3))
+    shown.sum().backward()
+    scale, slope, values, inside = start * math.exp(-0.15), 0.0, [], []
+    for entry, kept in zip(x.flatten().tolist(), drawn.flatten().tolist(), strict=True):
+        q = round(entry / scale) + zero
+        clipped = min(max(q, low), high)
+        inside.append(not kept or q == clipped)
+        values.append((clipped - zero) * scale if kept else entry)
+        slope += (clipped - zero - (entry / scale if q == clipped else 0)) * kept
+    torch.testing.assert_close(shown.detach().flatten(), torch.tensor(values))
+    assert inputs.grad is not None and learnt.t.grad is not None
+    assert inputs.grad.flatten().bool().tolist() == inside and not all(inside)
+    assert float(learnt.t.grad) == pytest.approx(slope * 0.1 * scale, rel=1e-3)
+    learnt.decide()
+    assert float(quantizer.scale) == pytest.approx(scale) == learnt.scale().item()
+    assert [float(quantizer.low), float(quantizer.high)] == pytest.approx(
+        [(q - zero) * scale for q in (low, high)]
+    )
+
+
+def test_two_bits_learn_their_ranges() -> None:
+    """Ranges of extremes leave most entries at 0: most learnt ones are narrower, the outputs nearer to the teacher."""
+    student, teacher = quantized("w8a2")
+    inputs = small.COLOUR.normalise(IMAGES)
+    with torch.no_grad():
+        wanted = teacher(inputs)
+        before = float((student(inputs) - wanted).square().mean())
+    scales = {name: float(one.scale) for name, one in student.activations().items()}
+    loop = loop_of(student, teacher, 40, lr=0.2)
+    for _ in range(40):
+        step(loop)
+    assert (
+        sum(float(one.scale) < scales[name] for name, one in student.activations().items()) > len(scales) / 2
+    )
     with torch.no_grad():
         assert float((student(inputs) - wanted).square().mean()) < 0.7 * before
 

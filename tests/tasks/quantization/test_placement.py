@@ -16,8 +16,8 @@ from tests.helpers import naive_quant, small
 from tests.helpers.net_builders import randomised
 from tests.helpers.quant_builders import (
     IMAGE,
+    OF_EACH_KIND,
     PLACEMENTS,
-    SUITE,
     W4A4,
     W8A8,
     build,
@@ -91,7 +91,7 @@ def test_quantizer_paths_of_a_residual_net_by_name() -> None:
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)
-@pytest.mark.parametrize("name", SUITE)
+@pytest.mark.parametrize("name", OF_EACH_KIND)
 def test_8_bits_are_close_to_float(name: str, placement: str) -> None:
     net, x = build(name), pictures(32)
     coarse, fine = (relative(student_of(net, placement, b, x)(x), net(x)) for b in (Bits(3, 3), W8A8))

@@ -18,8 +18,8 @@ from tests.helpers.net_builders import randomised
 from tests.helpers.quant_builders import (
     FOREIGN,
     IMAGE,
+    OF_EACH_KIND,
     PLACEMENTS,
-    SUITE,
     W4A4,
     W8A8,
     build,
@@ -58,12 +58,14 @@ def assert_runs_on_integers(name: str, placement: str) -> None:
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)
-@pytest.mark.parametrize("name", SUITE)
+@pytest.mark.parametrize("name", OF_EACH_KIND)
 def test_nets_of_the_suite(name: str, placement: str) -> None:
     assert_runs_on_integers(name, placement)
 
 
-@pytest.mark.parametrize("name", FOREIGN)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name == "densenet121" else ()) for name in FOREIGN]
+)
 def test_foreign_nets(name: str) -> None:
     assert_runs_on_integers(name, "deploy")
 

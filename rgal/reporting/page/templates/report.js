@@ -33,13 +33,21 @@ async function unpacked(id) {
   return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
 }
 
+// What a reader of an old browser is told: the rest of the page is there.
+function tellOldBrowser() {
+  const text = "This browser is too old to unpack the figures and the list of trials (it takes Chrome 80, Firefox 113 or Safari 16.4). All tables are below, and the figures are files in plots/.";
+  document.getElementById("main").prepend(make("p", { className: "verdict", id: "old-browser", role: "status" }, text));
+}
+
 async function start() {
   sortTables();
+  if (typeof DecompressionStream === "undefined") return tellOldBrowser();
   const [text, library] = await Promise.all([unpacked("data"), unpacked("library")]);
   const data = JSON.parse(text);
   document.head.append(make("script", { textContent: library }));
   showData(data);
   document.documentElement.dataset.ready = "true";
+  return undefined;
 }
 
 function showData(data) {
