@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import re
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pandas as pd
 
+from rgal.suite.running.engines import PRELOAD, PRELOAD_ON_CPU
 from tests.helpers.stopped_runs import ROOT, SECONDS
-
-# The command line without its figures, which take as long as small trials.
-WITHOUT_PLOTS = """
-import sys
-from rgal import cli
-from rgal.reporting import group
-group.write_plots = lambda *_: []
-sys.exit(cli.main(sys.argv[1:]))
-"""
 
 
 def runner(
@@ -30,7 +25,6 @@ def runner(
     *arguments: str,
     lapse: float = 60.0,
     checkpoints: float = 20.0,
-    plots: bool = True,
 ) -> subprocess.Popen[str]:
     """Start one in a process group of its own; what it says goes to a pipe.
 
@@ -40,17 +34,14 @@ def runner(
         arguments: further ones.
         lapse: after how many seconds of silence it takes others for dead.
         checkpoints: seconds between two of them.
-        plots: whether it draws figures.
     """
-    program = [str(ROOT / "run_suite.py")] if plots else ["-c", WITHOUT_PLOTS]
     return subprocess.Popen(
         [
-            *(sys.executable, *program, "--suite", str(folder / "suite.yaml")),
+            *(sys.executable, str(ROOT / "run_suite.py"), "--suite", str(folder / "suite.yaml")),
             *("--results", str(folder / results), "--threads", "1", *arguments),
         ],
         env={
             **os.environ,
-            "PYTHONPATH": str(ROOT),
             "OMP_NUM_THREADS": "1",
             "RGAL_LAPSE_SECONDS": str(lapse),
             "RGAL_CHECKPOINT_SECONDS": str(checkpoints),
@@ -60,6 +51,43 @@ def runner(
         start_new_session=True,
         text=True,
     )
+
+
+@dataclass(frozen=True)
+class Forked:
+    """A runner without figures, forked by the server that has all libraries loaded; what it says goes to a file."""
+
+    process: BaseProcess
+    output: Path
+
+    def communicate(self) -> str:
+        """Wait for its end, and return what it said."""
+        self.process.join(300)
+        assert self.process.exitcode is not None, self.output.read_text()
+        return self.output.read_text()
+
+
+def forked_runner(folder: Path, results: str, output: str) -> Forked:
+    """Start one on `folder`/suite.yaml that writes below `results` of that folder, and what it says into `output`."""
+    arguments = ["--suite", str(folder / "suite.yaml"), "--results", str(folder / results)]
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([*PRELOAD, *PRELOAD_ON_CPU])
+    fixed = [*arguments, "--jobs", "0", "--threads", "1"]
+    process = context.Process(target=_command, args=(fixed, str(folder / output)))
+    process.start()
+    return Forked(process, folder / output)
+
+
+def _command(arguments: list[str], output: str) -> None:
+    from rgal import cli
+    from rgal.reporting import group
+
+    with open(output, "w", buffering=1) as said:
+        sys.stdout = sys.stderr = said
+        group.write_plots = lambda *_: []
+        code = cli.main(arguments)
+    sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+    sys.exit(code)
 
 
 def own_work(said: str) -> list[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from rgal import cli
-from tests.helpers.runners import done_once, numbers, own_work, runner
+from tests.helpers.runners import done_once, forked_runner, numbers, own_work, runner
 from tests.helpers.suites import SUITE
 
 
@@ -30,12 +30,13 @@ def single(folder: Path) -> dict[str, str]:
     return numbers(folder / "one")
 
 
+@pytest.mark.workers
 @pytest.mark.usefixtures("no_plots")
 def test_two_share_the_work(tmp_path: Path) -> None:
     suite_of(tmp_path, "plain, scratch", 2)
-    runners = [runner(tmp_path, "r", "--jobs", "0", plots=False) for _ in range(2)]
-    said = [process.communicate(timeout=300)[0] for process in runners]
-    assert [process.returncode for process in runners] == [0, 0], said
+    runners = [forked_runner(tmp_path, "r", f"said{number}") for number in range(2)]
+    said = [one.communicate() for one in runners]
+    assert [one.process.exitcode for one in runners] == [0, 0], said
     done = done_once(said)
     assert len(done) == 6 and set(done.values()) == {1}, said
     assert not list((tmp_path / "r" / ".claims").iterdir())
@@ -109,17 +110,17 @@ def contents(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-@pytest.mark.slow
+@pytest.mark.workers
 def test_stopped_runner_gives_its_claims_back(tmp_path: Path) -> None:
     """At once, for the others."""
     suite_of(tmp_path, "plain", 1, rounds=4000)
-    first = runner(tmp_path, "r", "--jobs", "0", plots=False)
+    first = forked_runner(tmp_path, "r", "said")
     try:
-        until_it_works(first, tmp_path / "r")
-        first.send_signal(signal.SIGTERM)
-        said, _ = first.communicate(timeout=180)
-    except subprocess.TimeoutExpired:
-        first.kill()
-        raise
-    assert first.returncode == 143, said
+        while not list((tmp_path / "r").glob("trials/*/metrics.jsonl")) and first.process.is_alive():
+            time.sleep(0.05)
+        first.process.terminate()
+        said = first.communicate()
+    finally:
+        first.process.kill()
+    assert first.process.exitcode == 143, said
     assert not list((tmp_path / "r" / ".claims").iterdir())
