@@ -38,6 +38,7 @@ class Gain:
     Attributes:
         source: the run it is from.
         setting: data set, networks and case.
+        measure: the primary number, in a word.
         host, method: without and with RGAL.
         difference: of the primary number, with RGAL minus host; as its task prints it.
         same, different: change of the distance of kept images of one label, and of two; NaN where not measured.
@@ -46,6 +47,7 @@ class Gain:
 
     source: str
     setting: str
+    measure: str
     host: str
     method: str
     difference: Difference
@@ -76,7 +78,7 @@ def gains(results: Mapping[str, pd.DataFrame]) -> list[Gain]:
 def gains_table(rows: Sequence[Gain]) -> str:
     """Return the gains as a Markdown table, those that can be told from zero in bold."""
     heads = (
-        "run", "setting", "host", "with RGAL", "n", "gain (points)", "same label", "different label", "fallback (%)",
+        "setting", "measure", "host", "with RGAL", "n", "gain (points)", "same label", "different label", "fallback (%)",
     )  # fmt: skip
     return tabulate([_cells(row) for row in rows], heads, tablefmt="pipe", disable_numparse=True)
 
@@ -116,7 +118,7 @@ def _of_group(source: str, group: ResultGroup) -> list[Gain]:
 def _gain(source: str, group: ResultGroup, measure: Measure, row: MethodTrials, host: MethodTrials) -> Gain:
     setting = ", ".join(filter(None, (group.heading, case_label(row.case))))
     return Gain(
-        source, setting, host.method, row.method, _paired(measure, row, host),
+        source, setting, measure.word, host.method, row.method, _paired(measure, row, host),
         _paired(SAME, row, host).mean, _paired(DIFFERENT, row, host).mean, float(row.measured(FALLBACK).mean()),
     )  # fmt: skip
 
@@ -130,8 +132,8 @@ def _cells(row: Gain) -> list[str]:
     bold = is_significant(row.difference.seeds, row.difference.p)
     seeds = "0" if math.isnan(row.difference.seeds) else fixed(row.difference.seeds, 0)
     return [
-        f"[{row.source}]({row.source}.md)",
-        *(markdown_text(text) for text in (row.setting, row.host, row.method)),
+        f"[{markdown_text(row.setting)}]({row.source}.md)",
+        *(markdown_text(text) for text in (row.measure, row.host, row.method)),
         seeds,
         f"**{gain}**" if bold else gain,
         fixed(row.same, 3, "+"),

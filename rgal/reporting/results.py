@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -21,6 +21,9 @@ from rgal.suite.task import Task, measures_of, tasks
 
 CPU_SECONDS = ("synthesis_cpu_seconds", "student_cpu_seconds")  # of all threads
 CLOCK_SECONDS = ("synthesis_seconds", "student_seconds")
+PROCESSOR_NOTE = (
+    "Seconds are those of the processor, of all threads: what else the machine did is not in them."
+)
 DAGGER, DOUBLE_DAGGER = "†", "‡"
 Row = tuple[str, str]  # (case, method): one row of a table; the case is "" for a task without cases
 
@@ -146,6 +149,8 @@ class ResultGroup:
     def measures(self) -> tuple[Measure, ...]:
         """What the task measures, the primary number first: without test images, how alike student and teacher are."""
         measures = measures_of(only(self.results, "task"))
+        if comparable_seconds(self.rows.values()) == CPU_SECONDS:
+            measures = _in_processor_seconds(measures)
         if not self.untested:
             return tuple(measure for measure in measures if measure.on != "teacher")
         on_teacher = [measure for measure in measures if measure.on == "teacher"]
@@ -198,6 +203,18 @@ def comparable_seconds(rows: Iterable[MethodTrials]) -> tuple[str, str]:
         if not (on_cpu & row.numbers(CPU_SECONDS[0]).notna() & row.numbers(CPU_SECONDS[1]).notna()).all():
             return CLOCK_SECONDS
     return CPU_SECONDS
+
+
+def _in_processor_seconds(measures: Sequence[Measure]) -> tuple[Measure, ...]:
+    """Give seconds of the processor the place of those of the clock, which stay in the CSV."""
+    by_key = {measure.key: measure for measure in measures}
+    changed: dict[str, Measure] = {}
+    for clock, cpu in zip(CLOCK_SECONDS, CPU_SECONDS, strict=True):
+        if clock in by_key and cpu in by_key:
+            note = by_key[clock].note and PROCESSOR_NOTE
+            changed[clock] = replace(by_key[clock], key=cpu, note=note)
+            changed[cpu] = replace(by_key[cpu], key=clock)
+    return tuple(changed.get(measure.key, measure) for measure in measures)
 
 
 def groups(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:

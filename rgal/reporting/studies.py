@@ -32,9 +32,9 @@ from rgal.suite.store.records import Record
 ROOT = Path(__file__).resolve().parents[2]
 KEPT = ("trial.json", "result.json", "metrics.jsonl", "diversity.json", "layers.json", "phases.json")
 _MEANING = """\
-- gain: with RGAL minus host, mean over the n seeds (each with its own teacher) that both have finished; in brackets
-  its 95 % t interval; bold: p < 0.05 in a paired t test from five seeds on, after Holm's correction for all rows of
-  this page.
+- gain: the measure with RGAL minus that of the host, mean over the n seeds (each with its own teacher) that both have
+  finished; in brackets its 95 % t interval; bold: p < 0.05 in a paired t test from five seeds on, after Holm's
+  correction for all rows of this page. AIA: the mean over all phases of the accuracy on all classes so far.
 - same label, different label: by how much RGAL changes the distances (0 to 2, of the teacher's penultimate features) of
   the kept images. RGAL means to raise the first and to lower the second.
 - fallback: anchors of the kept images without a negative in the focal band: theirs is drawn among all other labels."""

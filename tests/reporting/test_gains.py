@@ -49,7 +49,9 @@ def test_every_pair_is_a_paired_t_test_and_all_runs_share_one_correction(tmp_pat
 def test_the_table_is_bold_only_where_the_verdict_says_so(tmp_path: Path) -> None:
     rows = gains({"a": results(tmp_path / "a", BETTER, 6), "b": results(tmp_path / "b", NOISE, 6)})
     first, second = gains_table(rows).splitlines()[2:]
-    assert "[a](a.md)" in first and "**+2.00 [+1.85, +2.15]**" in first and "**" not in second
+    assert (
+        "](a.md)" in first and "top-1" in first and "**+2.00 [+1.85, +2.15]**" in first and "**" not in second
+    )
     said = gains_verdict(rows)
     assert "Of 2 pairs with at least 5 shared seeds, RGAL helps its host in 1 (rgal at " in said
     assert "harms it in 0; the other 1 cannot be told from no difference" in said
@@ -79,7 +81,7 @@ def test_a_page_of_other_studies_has_no_records_of_its_own(
     results(tmp_path / "run", BETTER, 6)
     keep(tmp_path / "run", studies()["made_up"])
     page = page_of(studies()["helps"])
-    assert page.startswith("# Helps?\n\nWhere?\n\n**Of 1 pairs") and "[made_up](made_up.md)" in page
+    assert page.startswith("# Helps?\n\nWhere?\n\n**Of 1 pairs") and "](made_up.md)" in page
     assert "12 trials" in page
     assert main(["keep", "helps", str(tmp_path / "run")]) == 2
     assert "has no records of its own" in capsys.readouterr().err

@@ -174,6 +174,26 @@ def test_on_a_cpu_the_time_of_a_plugin_is_that_of_the_processor() -> None:
         assert list(plugins(pd.DataFrame([rows[0], {**rows[1], **other}]))["Time (×)"]) == ["5.00"]
 
 
+@pytest.mark.parametrize(
+    ("recorded", "shown"),
+    [
+        ({"device": "cpu"}, "1.50"),
+        ({"device": "cuda"}, "320"),  # seconds of its processor say little of a GPU
+        ({"device": "cpu", "student_cpu_seconds": math.nan}, "320"),
+    ],
+)
+def test_on_a_cpu_the_table_of_results_prints_seconds_of_the_processor(
+    recorded: dict[str, object], shown: str
+) -> None:
+    """A trial that was held up is not called slow; the CSV has both."""
+    spent = {"student_seconds": 320.0, "synthesis_cpu_seconds": 2.5, "student_cpu_seconds": 1.5}
+    frame = pd.DataFrame([trial("cmi", 0, 0, 90.0, **(spent | recorded))])
+    table = accuracy_of(frame)
+    assert list(table.cells()["Student (s)"]) == [shown]
+    assert any("those of the processor" in note for note in table.notes) == (shown == "1.50")
+    assert pd.read_csv(io.StringIO(table.text("csv")))["student_seconds"][0] == 320.0
+
+
 def test_plugins_stay_inside_their_case_and_keep_its_order() -> None:
     pairs = [
         case_trial(case, name, order, seed, top1 + seed)
