@@ -78,7 +78,8 @@ def gains(results: Mapping[str, pd.DataFrame]) -> list[Gain]:
 def gains_table(rows: Sequence[Gain]) -> str:
     """Return the gains as a Markdown table, those that can be told from zero in bold."""
     heads = (
-        "setting", "measure", "host", "with RGAL", "n", "gain (points)", "same label", "different label", "fallback (%)",
+        "setting", "measure", "host", "with RGAL", "n", "gain (points)",
+        "same label", "different label", "fallback (%)",
     )  # fmt: skip
     return tabulate([_cells(row) for row in rows], heads, tablefmt="pipe", disable_numparse=True)
 
