@@ -118,3 +118,24 @@ def test_given_weights_are_measured_and_used(tmp_path: Path) -> None:
         return {k: loaded[k] for k in ("last", "teacher_top1", "images")}
 
     assert result("a") == result("b")
+
+
+def test_an_option_of_many_values_may_be_given_several_times() -> None:
+    """The last one alone would silently undo the first."""
+    given = [
+        "--set",
+        "rounds=2",
+        "--set",
+        "batch=8",
+        "--methods",
+        "cmi",
+        "--methods",
+        "rgal",
+        "--seeds",
+        "0",
+        "--seeds",
+        "1",
+    ]
+    options = cli.parser().parse_args(given)
+    assert (options.set, options.methods, options.seeds) == (["rounds=2", "batch=8"], ["cmi", "rgal"], [0, 1])
+    assert cli.parser().parse_args([]).set == []

@@ -50,7 +50,13 @@ def _add_what(add: Callable[..., object]) -> None:
         type=Path,
         help="settings, or a name of --list suites; default TASK[_DATASET]",
     )
-    add("--methods", nargs="+", metavar="M", help="name, name[param=value], name+rgal; or all, all+rgal")
+    add(
+        "--methods",
+        nargs="+",
+        action="extend",
+        metavar="M",
+        help="name, name[param=value], name+rgal; or all, all+rgal",
+    )
     add("--dataset", metavar="NAME", help="digits, ...; any name with --data-root; none: there is no data")
     add("--data-root", metavar="DIR", help="folder of parquet shards or image folders")
     add("--test-split", metavar="NAME", help="test or validation: which split of DIR is evaluated on")
@@ -59,11 +65,12 @@ def _add_what(add: Callable[..., object]) -> None:
     add(
         "--mean",
         nargs="+",
+        action="extend",
         type=float,
         metavar="X",
         help="normalisation of pixels in [0,1], a number a channel",
     )
-    add("--std", nargs="+", type=float, metavar="X", help="the same; or")
+    add("--std", nargs="+", action="extend", type=float, metavar="X", help="the same; or")
     add("--normalise", metavar="NAME", help="imagenet, cifar10 or none")
     add(
         "--no-flip",
@@ -77,13 +84,21 @@ def _add_what(add: Callable[..., object]) -> None:
     add("--student", metavar="NET", help="student network")
     add("--teacher-weights", metavar="FILE", help=".safetensors or .pth, or a folder; else trained once")
     add("--init-pool", metavar="PATH", help="images that the pools start with: a kept pool, PNGs")
-    add("--seeds", nargs="+", type=int, metavar="N", help="the seeds themselves, e.g. 0 1 2")
+    add("--seeds", nargs="+", action="extend", type=int, metavar="N", help="the seeds themselves, e.g. 0 1 2")
     add("--budget", metavar="NAME", help="smoke, small or paper: a budget in the suite file")
-    add("--bits", nargs="+", metavar="wKaK", help="dfq: bit widths, e.g. w8a8 w4a4 w3a3")
-    add("--set", nargs="+", metavar="K=V", default=[], help="any setting, e.g. rounds=5 student_lr=0.05")
+    add("--bits", nargs="+", action="extend", metavar="wKaK", help="dfq: bit widths, e.g. w8a8 w4a4 w3a3")
+    add(
+        "--set",
+        nargs="+",
+        action="extend",
+        metavar="K=V",
+        default=[],
+        help="any setting, e.g. rounds=5 student_lr=0.05",
+    )
     add(
         "--plugin",
         nargs="+",
+        action="extend",
         metavar="FILE",
         dest="plugins",
         help="Python files with methods, data, nets, tasks",
@@ -113,10 +128,17 @@ def _add_output(add: Callable[..., object]) -> None:
     add(
         "--track",
         nargs="+",
+        action="extend",
         metavar="NAME",
         default=[],
         help="also tell tensorboard, mlflow, wandb of the numbers",
     )
     add("--tensorboard", dest="track", action="append_const", const="tensorboard", help=argparse.SUPPRESS)
-    add("--list", nargs="+", metavar="WHAT", help=f"{', '.join(LISTS)}; or methods and names of some")
+    add(
+        "--list",
+        nargs="+",
+        action="extend",
+        metavar="WHAT",
+        help=f"{', '.join(LISTS)}; or methods and names of some",
+    )
     add("-h", "--help", action="help", help="print this text")
