@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+# Of options of many values: given again, they add to what was given before.
+MANY: Any = {"nargs": "+", "action": "extend"}
 LISTS = ("tasks", "methods", "datasets", "nets", "suites")
 DESCRIPTION = """\
 Run a suite of data-free knowledge transfer trials and render its tables and plots.
@@ -36,13 +38,15 @@ def parser() -> argparse.ArgumentParser:
             prog, max_help_position=28, width=100
         ),
     )
-    _add_what(parser.add_argument_group("what to run").add_argument)
+    what = parser.add_argument_group("what to run").add_argument
+    for add in (_add_methods, _add_data, _add_numbers):
+        add(what)
     _add_how(parser.add_argument_group("how to run it").add_argument)
     _add_output(parser.add_argument_group("what comes out").add_argument)
     return parser
 
 
-def _add_what(add: Callable[..., object]) -> None:
+def _add_methods(add: Callable[..., object]) -> None:
     add("--task", metavar="NAME", help="kd (default), ...: see --list tasks")
     add(
         "--suite",
@@ -52,11 +56,13 @@ def _add_what(add: Callable[..., object]) -> None:
     )
     add(
         "--methods",
-        nargs="+",
-        action="extend",
+        **MANY,
         metavar="M",
         help="name, name[param=value], name+rgal; or all, all+rgal",
     )
+
+
+def _add_data(add: Callable[..., object]) -> None:
     add("--dataset", metavar="NAME", help="digits, ...; any name with --data-root; none: there is no data")
     add("--data-root", metavar="DIR", help="folder of parquet shards or image folders")
     add("--test-split", metavar="NAME", help="test or validation: which split of DIR is evaluated on")
@@ -64,13 +70,12 @@ def _add_what(add: Callable[..., object]) -> None:
     add("--image", metavar="CxHxW", help="--dataset none: images of your network, e.g. 3x48x48")
     add(
         "--mean",
-        nargs="+",
-        action="extend",
+        **MANY,
         type=float,
         metavar="X",
         help="normalisation of pixels in [0,1], a number a channel",
     )
-    add("--std", nargs="+", action="extend", type=float, metavar="X", help="the same; or")
+    add("--std", **MANY, type=float, metavar="X", help="the same; or")
     add("--normalise", metavar="NAME", help="imagenet, cifar10 or none")
     add(
         "--no-flip",
@@ -80,25 +85,26 @@ def _add_what(add: Callable[..., object]) -> None:
         help="a mirrored image is of another class",
     )
     add("--calibration", metavar="DIR", help="a few real images without labels: for ranges, and to judge on")
+
+
+def _add_numbers(add: Callable[..., object]) -> None:
     add("--teacher", metavar="NET", help="teacher network")
     add("--student", metavar="NET", help="student network")
     add("--teacher-weights", metavar="FILE", help=".safetensors or .pth, or a folder; else trained once")
     add("--init-pool", metavar="PATH", help="images that the pools start with: a kept pool, PNGs")
-    add("--seeds", nargs="+", action="extend", type=int, metavar="N", help="the seeds themselves, e.g. 0 1 2")
+    add("--seeds", **MANY, type=int, metavar="N", help="the seeds themselves, e.g. 0 1 2")
     add("--budget", metavar="NAME", help="smoke, small or paper: a budget in the suite file")
-    add("--bits", nargs="+", action="extend", metavar="wKaK", help="dfq: bit widths, e.g. w8a8 w4a4 w3a3")
+    add("--bits", **MANY, metavar="wKaK", help="dfq: bit widths, e.g. w8a8 w4a4 w3a3")
     add(
         "--set",
-        nargs="+",
-        action="extend",
+        **MANY,
         metavar="K=V",
         default=[],
         help="any setting, e.g. rounds=5 student_lr=0.05",
     )
     add(
         "--plugin",
-        nargs="+",
-        action="extend",
+        **MANY,
         metavar="FILE",
         dest="plugins",
         help="Python files with methods, data, nets, tasks",
@@ -127,8 +133,7 @@ def _add_output(add: Callable[..., object]) -> None:
     add("--export-only", metavar="TRIAL", help="export one finished trial: its key or folder")
     add(
         "--track",
-        nargs="+",
-        action="extend",
+        **MANY,
         metavar="NAME",
         default=[],
         help="also tell tensorboard, mlflow, wandb of the numbers",
@@ -136,8 +141,7 @@ def _add_output(add: Callable[..., object]) -> None:
     add("--tensorboard", dest="track", action="append_const", const="tensorboard", help=argparse.SUPPRESS)
     add(
         "--list",
-        nargs="+",
-        action="extend",
+        **MANY,
         metavar="WHAT",
         help=f"{', '.join(LISTS)}; or methods and names of some",
     )
