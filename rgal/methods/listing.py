@@ -14,7 +14,7 @@ from rgal.methods.rgal_options import RgalOptions
 
 
 def list_methods(names: Iterable[str] = (), task: str = "") -> str:
-    """List all methods with their tasks, reference and defaults; or describe those that are named.
+    """List all methods with their tasks and reference; or describe those that are named, with their parameters.
 
     Args:
         names: registered methods; none: all of them, in short.
@@ -29,7 +29,7 @@ def list_methods(names: Iterable[str] = (), task: str = "") -> str:
             raise UserError(f"--list methods {name}: {nearest(name, registered)}")
     described = [_described(registered[name]) for name in names]
     return "\n\n".join(described) or "\n".join(
-        _in_short(method) for method in registered.values() if not task or task in method.tasks
+        _heading(method) for method in registered.values() if not task or task in method.tasks
     )
 
 
@@ -41,11 +41,6 @@ def options_table() -> str:
         cells = (name, option.type_text, option.meaning, option.source)
         lines.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
     return "\n".join(lines)
-
-
-def _in_short(method: Method) -> str:
-    defaults = ", ".join(f"{key}={text_of(given.default)}" for key, given in method.parameters.items())
-    return f"{_heading(method)}\n{'':<15}{defaults}"
 
 
 def _heading(method: Method) -> str:

@@ -18,9 +18,13 @@ LISTED = 2  # trials of which every file is named
 def output_lines(records: Sequence[Record], keys: Collection[str]) -> list[str]:
     """List the students, images and ONNX files of the finished trials with these keys, a line each.
 
-    Of more than `LISTED` trials only the first are listed; the others have theirs in folders beside these.
+    The best student comes first, data-free ones before those trained on real images. Of more than `LISTED` trials only
+    the first are listed; the others have theirs in folders beside these.
     """
-    done = [record for record in records if record.key in keys and record.status == "finished"]
+    done = sorted(
+        (record for record in records if record.key in keys and record.status == "finished"),
+        key=_from_the_best,
+    )
     lines = [
         f"{kind}: {path}"
         for record in done[:LISTED]
@@ -30,3 +34,12 @@ def output_lines(records: Sequence[Record], keys: Collection[str]) -> list[str]:
     if len(done) > LISTED:
         lines.append(f"and those of {len(done) - LISTED} more trials, in the folders beside these")
     return [*lines, "how to load each: docs/outputs.md"] if lines else []
+
+
+def _from_the_best(record: Record) -> tuple[bool, float]:
+    """Order records: whether real images were used, and how bad the student is at the labels, or at the teacher's."""
+    result = record.result
+    score = next(
+        (result[name] for name in ("last", "agreement") if isinstance(result.get(name), int | float)), 0.0
+    )
+    return not result.get("data_free", True), -float(score)

@@ -21,7 +21,7 @@ from rgal.suite.plan.budget import Taken, read_entries
 from rgal.suite.plan.initial_pool import initial_pool_key, samples_from_pool
 from rgal.suite.plan.network import NOTHING
 from rgal.suite.plan.planned import plan_method
-from rgal.suite.plan.settings import Budget, Pair, Suite, TeacherRecipe, suggest
+from rgal.suite.plan.settings import Budget, Pair, Suite, TeacherRecipe, assigned, suggest
 from rgal.suite.plan.steps import Epochs
 from rgal.suite.plan.trial import HELD_OUT, Trial, file_hash, short_hash
 from rgal.suite.plan.weights import weights_of
@@ -300,12 +300,14 @@ def check_options(suite: Suite, task: Task) -> Any:
     except ValidationError as error:
         problem = error.errors()[0]
         key = str((*problem["loc"], "options")[0])  # no place where a name is no text that a file can hold
+        said = assigned(problem["loc"], suite.assignments)
+        before = f"{said}: " if said else ""
         if problem["type"] == "extra_forbidden":
             own = ", ".join(task.options.model_fields) or "none"
             hint = suggest(key, [*task.options.model_fields, *Suite.model_fields, *Budget.model_fields])
-            raise UserError(f"{hint}; options of task '{task.name}': {own}") from error
+            raise UserError(f"{before}{hint}; options of task '{task.name}': {own}") from error
         message = problem["msg"].removeprefix("Value error, ")
-        raise UserError(f"{key}: {message}, found {problem['input']!r}") from error
+        raise UserError(f"{before or f'{key}: '}{message}, found {problem['input']!r}") from error
 
 
 def _lacks_data(resolved: Resolved, dataset: str, row: str) -> str:

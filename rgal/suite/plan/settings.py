@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -160,11 +160,17 @@ class Suite(Strict):
     plugins: tuple[str, ...] = ()
     sweep: dict[str, tuple[StrictInt | float, ...]] = {}
     _fixed: frozenset[str] = PrivateAttr(default=frozenset())
+    _assignments: tuple[str, ...] = PrivateAttr(default=())
 
     @property
     def fixed(self) -> frozenset[str]:
         """The numbers of the schedule that the command line says for all methods, whatever budgets they bring."""
         return self._fixed
+
+    @property
+    def assignments(self) -> tuple[str, ...]:
+        """What the command line says after `--set`."""
+        return self._assignments
 
     @property
     def networks(self) -> tuple[Pair, ...]:
@@ -259,7 +265,8 @@ def load_suite(
     try:
         suite = Suite.model_validate(data)
     except ValidationError as error:
-        raise UserError(_explain(error, path)) from error
+        raise UserError(_explain(error, path, assignments)) from error
+    suite._assignments = assignments
     keys = {assignment.partition("=")[0] for assignment in assignments}
     suite._fixed = frozenset(keys & _NUMBERS)
     return suite
@@ -339,9 +346,26 @@ def suggest(name: str, valid: list[str]) -> str:
     return f"unknown key '{name}'{hint}"
 
 
-def _explain(error: ValidationError, path: Path) -> str:
-    """The first problem of a validation error as one line: file, key, what was found, what is valid."""
+def assigned(parts: Iterable[int | str], assignments: Iterable[str]) -> str:
+    """Return the `--set key=value` that gave the setting at this place; "" if none did.
+
+    >>> assigned(("budgets", "small", "rounds"), ["batch=8", "rounds=abc"])
+    '--set rounds=abc'
+    """
+    place = ".".join(map(str, parts))
+    texts = {text: text.partition("=")[0] for text in assignments}
+    own = [
+        text
+        for text, key in texts.items()
+        if f".{place}.".endswith(f".{key}.") or f"{place}.".startswith(f"{key}.")
+    ]
+    return f"--set {own[-1]}" if own else ""
+
+
+def _explain(error: ValidationError, file: Path, assignments: Iterable[str] = ()) -> str:
+    """The first problem of a validation error as one line: who said it, key, what was found, what is valid."""
     problem = error.errors()[0]
+    path = assigned([part for part in problem["loc"] if part not in (NUMBER, FORMULA)], assignments) or file
     where = ".".join(str(part) for part in problem["loc"] if part not in (NUMBER, FORMULA))
     if problem["type"] == "extra_forbidden":
         fields = _fields_at(problem["loc"][:-1])
