@@ -169,7 +169,7 @@ def _images(recipe: Recipe) -> str:
 def _told() -> str:
     return (
         "Runs of one or two seeds of which no records are kept are told in [first runs](../results/first_runs.md) and "
-        "[methods of distillation](../methods.md#what-they-got-on-the-digits)."
+        "[what methods do](../methods.md#what-they-got-on-the-digits)."
     )
 
 
