@@ -13,7 +13,7 @@ from matplotlib.ticker import NullLocator
 
 from rgal.methods.names import host_of, variants
 from rgal.reporting.figures.diversity import QUANTITIES
-from rgal.reporting.figures.looks import GREY, look_of
+from rgal.reporting.figures.looks import DASHES, GREY, look_of
 from rgal.reporting.figures.style import (
     HEIGHT,
     WIDTH,
@@ -73,14 +73,14 @@ def _families(group: ResultGroup) -> dict[str, dict[str, dict[float, str]]]:
 
 @paper_style()
 def _figure(group: ResultGroup, parameter: str) -> Figure | None:
-    """Draw a panel for each measure that is known: a line for each method, and its host as a level."""
+    """Draw a panel for each measure that is known: a line for each method, its host and its default as levels."""
     data = parameter_data(group.results, parameter)
     measures = [measure for measure in _measures(group) if measure.start in set(data["measure"])]
     if not measures:
         return None
     names = list(data["method"].unique())
     looks = {name: look_of(name) for name in names}
-    hosts = dict.fromkeys(host for host in (host_of(name, group.methods) for name in names) if host)
+    levels = _levels(group, names)
     figure = new_figure(WIDTH * (0.5 + len(measures) / 4), HEIGHT * 0.8)
     legend: dict[str, Line2D] = {}
     for axes, measure in zip(figure.subplots(1, len(measures), squeeze=False).flat, measures, strict=True):
@@ -88,14 +88,20 @@ def _figure(group: ResultGroup, parameter: str) -> Figure | None:
         axes.set(xlabel=parameter, ylabel=QUANTITIES.get(measure.start, measure.on_axis))
         _scale_x(axes, sorted(data["x"].unique()))
         legend |= draw_lines(axes, data[data["measure"] == measure.start], looks)
-        for host in hosts:
-            level = group.methods[host].measured(measure).mean()
+        for (label, method), dashes in zip(levels.items(), DASHES[1:], strict=False):
+            level = group.methods[method].measured(measure).mean()
             if level == level:
-                look = look_of(host)
-                legend[host] = axes.axhline(level, color=GREY, linewidth=1.0, linestyle=look.dashes, zorder=2)
+                legend[label] = axes.axhline(level, color=GREY, linewidth=1.0, linestyle=dashes, zorder=2)
     figure.suptitle(f"{group.heading}: what {parameter} changes", fontsize=9, x=0.01, ha="left")
     legend_below(figure, legend)
     return figure
+
+
+def _levels(group: ResultGroup, names: Sequence[str]) -> dict[str, str]:
+    """Map the labels of levels to methods: the hosts, and each method at the default, whose value no name says."""
+    hosts = filter(None, (host_of(name, group.methods) for name in names))
+    defaults = {f"{name}, its default": name for name in names if name in group.methods}
+    return {host: host for host in hosts} | defaults
 
 
 def _measures(group: ResultGroup) -> tuple[Measure, ...]:

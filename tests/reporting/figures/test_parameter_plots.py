@@ -51,6 +51,16 @@ def test_a_figure_has_a_panel_for_each_known_measure_and_the_host_as_a_level() -
     assert figure_bytes(figure, "svg")
 
 
+def test_the_default_of_which_no_name_tells_the_value_is_a_level() -> None:
+    rows = pd.concat([swept(), pd.DataFrame([trial("rgal[gather=0]", 9, 0, 85.0)])], ignore_index=True)
+    figure = figures(rows)["parameter_spread"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "rgal[gather=0]", "plain", "rgal[gather=0], its default",
+    ]  # fmt: skip
+    levels = [line.get_ydata()[0] for line in figure.axes[0].lines if len(set(line.get_ydata())) == 1]
+    assert levels == [79.0, 85.0]
+
+
 def test_two_values_are_no_line_and_unfinished_trials_are_no_value() -> None:
     results = swept()
     assert not figures(results[results["method"] != "rgal[gather=0,spread=10]"])
