@@ -182,3 +182,17 @@ def test_a_method_that_is_off_is_in_no_figure() -> None:
         [["cmi", [3, 4]], ["float", [1]]],
         [["float", [1]]],
     ]
+
+
+def test_rgal_is_told_from_its_host_where_no_symbol_is_drawn() -> None:
+    """Both have one colour."""
+    looks = {
+        name: {"colour": "#0072B2", "symbol": symbol, "dash": "solid"}
+        for name, symbol in (("cmi", "circle"), ("cmi+rgal", "star"))
+    }
+    series = [{"m": name, "x": {"v": [1, 2]}, "y": [5, 6]} for name in looks]
+    for kind, seen in (("bars", "t.marker.pattern.shape"), ("steps", "t.line.width")):
+        chart = {"kind": kind, "y": "y", "views": [{"k": "v"}], "series": series}
+        drawn = f"s.plotOf(data[0], 'v', new Set(), data[1], s.themeOf(false)).data.map((t) => {seen})"
+        host, rgal = of_page("charts.js", drawn, [chart, {"looks": looks, "classes": []}])
+        assert host != rgal

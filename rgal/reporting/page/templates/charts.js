@@ -37,11 +37,13 @@ function traceOf(chart, series, view, looks, classes, theme) {
     marker: { color: look.colour, symbol: look.symbol, size: look.symbol === "star" ? 10 : 7 },
     hovertemplate: `<b>%{fullData.name}</b><br>%{x}: %{y}%{customdata[0]}%{customdata[1]}<extra></extra>`,
   };
+  const rgal = look.symbol === "star"; // of its host's colour: marked where no symbol is drawn
   if (chart.kind === "bars") {
+    trace.marker.pattern = { shape: rgal ? "/" : "" };
     Object.assign(trace, { type: "bar", error_y: { type: "data", array: spread, visible: true, color: theme.ink } });
   } else if (chart.kind === "steps") {
     Object.assign(trace, { mode: "lines" });
-    Object.assign(trace.line, { shape: "hv" });
+    Object.assign(trace.line, { shape: "hv", width: rgal ? 3.5 : 2 });
   } else if (chart.kind === "points") {
     Object.assign(trace, { mode: "markers+text", text: texts.map(escaped), textposition: "top center" });
   } else if (chart.kind === "map") {
