@@ -64,7 +64,7 @@ def test_links_that_are_text_files_are_one_line(tmp_path: Path) -> None:
     ("what", "expected"),
     [
         ("tasks", "kd"),
-        ("methods", "follows=paper"),
+        ("methods", "rgal           [kd, dfq, necil] Liang"),
         ("datasets", "digits"),
         ("nets", "wrn40_2"),
         ("suites", "kd.yaml"),

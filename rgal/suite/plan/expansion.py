@@ -307,7 +307,7 @@ def check_options(suite: Suite, task: Task) -> Any:
             hint = suggest(key, [*task.options.model_fields, *Suite.model_fields, *Budget.model_fields])
             raise UserError(f"{before}{hint}; options of task '{task.name}': {own}") from error
         message = problem["msg"].removeprefix("Value error, ")
-        raise UserError(f"{before or f'{key}: '}{message}, found {problem['input']!r}") from error
+        raise UserError(f"{before}{key}: {message}, found {problem['input']!r}") from error
 
 
 def _lacks_data(resolved: Resolved, dataset: str, row: str) -> str:
