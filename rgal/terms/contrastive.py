@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from rgal.core.errors import UserError
 from rgal.core.observe import batch_norms
 from rgal.core.seeding import global_seed
-from rgal.terms.objective import Context, LossTerm, Reads, Term, TermContext
+from rgal.terms.objective import Context, LossTerm, Reads, Term, TermContext, of_the_best
 
 
 def contrastive_loss(local: Tensor, anchor: Tensor, batch: int, temperature: float) -> Tensor:
@@ -116,10 +116,7 @@ class Contrastive(Term):
     @torch.no_grad()
     def kept(self, ctx: Context, better: Tensor) -> None:
         current = torch.cat(self._features(ctx), dim=1)
-        if len(self.kept_features) != len(current):
-            self.kept_features = current.clone()
-        else:
-            self.kept_features.copy_(torch.where(better, current, self.kept_features))
+        self.kept_features = of_the_best(self.kept_features, current, better)
 
     @torch.no_grad()
     def end_round(self) -> None:

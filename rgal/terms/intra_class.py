@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rgal.terms.objective import Context, LossTerm, Reads, Term, TermContext
+from rgal.terms.objective import Context, LossTerm, Reads, Term, TermContext, of_the_best
 
 
 def soft_inception_loss(logits: Tensor, labels: Tensor, goal: Tensor) -> Tensor:
@@ -121,10 +121,7 @@ class MarginalDistance(Term):
     @torch.no_grad()
     def kept(self, ctx: Context, better: Tensor) -> None:
         current = ctx.of("teacher").required_feature.detach()
-        if len(self.kept_features) != len(current):
-            self.kept_features = current.clone()
-        else:
-            self.kept_features.copy_(torch.where(better, current, self.kept_features))
+        self.kept_features = of_the_best(self.kept_features, current, better)
         self.kept_labels = ctx.targets
 
     @torch.no_grad()

@@ -52,6 +52,17 @@ class Term(nn.Module):
         """Take note that the student's optimiser has taken the step of this context."""
 
 
+def of_the_best(kept: Tensor, current: Tensor, better: Tensor) -> Tensor:
+    """Return what a term remembers of the best images of a round, one row an image.
+
+    Args:
+        kept: what it remembered, (N,...); written into, unless its rows are those of another batch.
+        current: of this step's images, (N,...).
+        better: whether these are the best so far, a bool scalar.
+    """
+    return current.clone() if len(kept) != len(current) else kept.copy_(torch.where(better, current, kept))
+
+
 class FunctionTerm(Term):
     """Make a term of a function of the context, which keeps no state."""
 
