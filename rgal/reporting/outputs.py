@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from rgal.suite.measures import PRIMARY
 from rgal.suite.store.records import Record
 
 # What to look for in a trial's folder, the first that is there -> what it is.
@@ -37,9 +38,7 @@ def output_lines(records: Sequence[Record], keys: Collection[str]) -> list[str]:
 
 
 def _from_the_best(record: Record) -> tuple[bool, float]:
-    """Order records: whether real images were used, and how bad the student is at the labels, or at the teacher's."""
+    """Order records: whether real images were used, and how bad the student is by its primary number."""
     result = record.result
-    score = next(
-        (result[name] for name in ("last", "agreement") if isinstance(result.get(name), int | float)), 0.0
-    )
-    return not result.get("data_free", True), -float(score)
+    measure = next((one for one in PRIMARY if isinstance(result.get(one.key), int | float)), None)
+    return not result.get("data_free", True), -float(result[measure.key]) if measure else 0.0
